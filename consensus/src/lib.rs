@@ -1,0 +1,17 @@
+//! What the Autonomys network agrees on, bit for bit.
+//!
+//! ```text
+//!  blocks ─ archiver ─▶ segment ─ pieces ─▶ encode (proof of space ⊕ erasure code) ─▶ sector
+//!                                                                                       │ one s-bucket a slot
+//!  node ◀─ verify ◀─ solution ◀─ prove (chunk, KZG witness, proof of space) ◀─ audit ◀──┘
+//! ```
+//!
+//! Owns: every rule, derivation and byte format of the farming path (PROTOCOL sections 0 to 7).
+//! Never: I/O, a clock, async code, or threads of its own. Work that can be spread takes a [`Workers`].
+//! Input from outside is an error value when it is bad, never a panic.
+#![deny(missing_docs)]
+
+pub mod constants;
+pub mod workers;
+
+pub use workers::{Serial, Workers};
