@@ -11,7 +11,11 @@
 //! Input from outside is an error value when it is bad, never a panic.
 #![deny(missing_docs)]
 
+pub mod archiver;
 pub mod constants;
+pub mod piece;
+pub mod reconstruct;
+pub mod segment;
 pub mod workers;
 
 pub use workers::{Serial, Workers};
