@@ -12,7 +12,11 @@
 #![deny(missing_docs)]
 
 pub mod archiver;
+pub mod bls;
 pub mod constants;
+pub mod erasure;
+pub mod fft;
+pub mod kzg;
 pub mod piece;
 pub mod reconstruct;
 pub mod segment;
