@@ -38,6 +38,13 @@ static FORWARD: LazyLock<Vec<Scalar>> = LazyLock::new(|| twiddles(root_of_unity(
 static INVERSE: LazyLock<Vec<Scalar>> =
     LazyLock::new(|| twiddles(root_of_unity(LOG2_WIDTH_MAX).pow((1 << LOG2_WIDTH_MAX) - 1)));
 
+/// 1, 1/2, 1/4 and so on.
+static INVERSE_WIDTHS: LazyLock<[Scalar; LOG2_WIDTH_MAX as usize + 1]> = LazyLock::new(|| {
+    std::array::from_fn(|log2_width| {
+        Scalar::from_u64(1 << log2_width).inverse().expect("a power of two is no multiple of the modulus")
+    })
+});
+
 /// A width no transform exists for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{width} values: a transform takes a power of two, 65536 at most")]
@@ -167,8 +174,9 @@ fn check_width(width: usize) -> Result<(), InvalidWidth> {
     if width.is_power_of_two() && width <= 1 << LOG2_WIDTH_MAX { Ok(()) } else { Err(InvalidWidth { width }) }
 }
 
+/// `width` must be one that [`check_width`] passes.
 fn inverse_of_width(width: usize) -> Scalar {
-    Scalar::from_u64(width as u64).inverse().expect("a width is neither zero nor a multiple of the modulus")
+    INVERSE_WIDTHS[width.ilog2() as usize]
 }
 
 /// Entry b is root^reversed(b), `root` being of the largest order. The first 2^k entries are what k + 1 stages need,

@@ -9,6 +9,12 @@ use crate::bls::{G1, G1Affine, G2, G2Affine, Scalar};
 /// Name of the setup, as a development node reports it.
 pub const NAME: &str = "insecure-v1";
 
+/// SHA-256 of the parameters, for telling a whole file of them from a damaged one.
+pub const PARAMETERS_SHA256: [u8; 32] = [
+    0x05, 0x12, 0x5c, 0x25, 0x11, 0x42, 0xbd, 0xfe, 0xf8, 0x65, 0x30, 0xeb, 0xe3, 0xa5, 0x61, 0x84, 0x6d,
+    0x85, 0x28, 0xbd, 0x81, 0x45, 0x67, 0xef, 0xc7, 0x4f, 0xe9, 0xb9, 0x73, 0xbf, 0x61, 0x88,
+];
+
 /// The secret is the BLAKE3 hash of this, taken as a big-endian number modulo r.
 const SEED: &[u8] = b"autonomys-farmer insecure kzg v1";
 

@@ -40,7 +40,7 @@ struct Setup {
 }
 
 impl Kzg {
-    /// Decodes a setup's parameters, which takes about two seconds.
+    /// Decodes a setup's parameters, which takes about half a second.
     ///
     /// Whether they are the network's is for the caller to say: compare [`Self::id`] with
     /// [`MAINNET_PARAMETERS_SHA256`]. Here every point must be on its curve and the first ones must fit together.

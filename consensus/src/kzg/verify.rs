@@ -69,7 +69,7 @@ impl KzgVerifier {
         Ok(pairings_equal(&difference.into(), &self.g2, &witness, &divisor.into()))
     }
 
-    /// Whether all openings hold, at the price of two pairings and a few microseconds for each opening.
+    /// Whether all openings hold, at the price of two pairings and a tenth of a millisecond for each opening.
     ///
     /// Checks the random combination sum r_i (C_i - y_i G1 + x_i W_i) against sum r_i W_i. The 128-bit numbers r_i are
     /// drawn from BLAKE3 over all openings, so whoever makes the openings cannot know them before having fixed every
