@@ -1,0 +1,420 @@
+//! The protocol between two members, without sockets, clock or async code.
+//!
+//! ```text
+//!            request, respond, refuse, cancel, release            tick(now)
+//!                              │                                     │
+//!   space ─▶ bytes ─▶ filled ─▶│ receiver ─▶ inbound ─▶ requests, credits │─▶ transmit ─▶ segments to send
+//!                              └──────────────▶ events ──────────────┘
+//! ```
+//!
+//! Both sides are equal: each says hello, each may make requests and serve the other's, answers come in any order.
+//! - **Opening.** The first frame of each side is its hello. A side that waits in vain gives up.
+//! - **Requests.** Each ends with exactly one final frame, response or refusal. `cancel` and a passed deadline end a
+//!   request for the caller at once; on the wire it is still open until the peer's final frame.
+//! - **Credits.** A payload leaves only when the peer granted its bytes, and counts until `release` over there.
+//! - **Leaving.** `leave` lets both finish what is in progress; `close` and any violation end at once, with last
+//!   words to the peer.
+//!
+//! Time is milliseconds since any fixed moment and never goes back. Owns: the state of one connection. Never:
+//! payload bytes (a [`PayloadBuf`] of the caller does), retries, or who the peer is.
+
+mod credits;
+mod inbound;
+mod output;
+mod receiver;
+mod requests;
+mod types;
+
+pub use output::Transmit;
+pub use requests::{PeerRequestId, RequestId};
+pub use types::{
+    BufferWanted, CloseReason, Config, Event, MAX_REQUESTS, MakeError, PayloadOf, RequestError, Space, Stats,
+    Unwanted, Violation,
+};
+
+use crate::frame::{self, Kind, MAX_PAYLOAD_BYTES, VERSION};
+use crate::message::{
+    Cancel, Credit, GoAway, Header, Hello, MAX_NAME_BYTES, Ping, Refusal, RefusalCode, Request,
+    RequestHeader, Response,
+};
+use crate::payload::PayloadBuf;
+use credits::{ReceiveCredit, SendCredit};
+use inbound::Arriving;
+use output::{Output, Tag};
+use receiver::{Place, Receiver};
+use requests::Requests;
+use std::collections::VecDeque;
+
+/// How far the connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Waiting for the peer's hello.
+    Opening,
+    Open,
+    Closed,
+}
+
+/// One side of a connection. See the module's text.
+pub struct Connection<B> {
+    config: Config,
+    stage: Stage,
+    /// Zero until the peer said hello.
+    peer_max_requests: u32,
+    peer_leaving: bool,
+    leaving: bool,
+    receiver: Receiver<B>,
+    /// The message whose payload is arriving.
+    arriving: Option<Arriving>,
+    output: Output<B>,
+    requests: Requests,
+    send_credit: SendCredit,
+    receive_credit: ReceiveCredit,
+    events: VecDeque<Event<B>>,
+    pong: Option<u64>,
+    ping_sent_ms: Option<u64>,
+    opened_ms: u64,
+    last_sent_ms: u64,
+    last_received_ms: u64,
+    stats: Stats,
+}
+
+impl<B: PayloadBuf> Connection<B> {
+    /// A connection whose hello is ready to be sent.
+    ///
+    /// # Panics
+    /// When `config` is outside its documented limits.
+    pub fn new(config: Config, now_ms: u64) -> Self {
+        assert!(config.name.len() <= MAX_NAME_BYTES, "name of {} bytes", config.name.len());
+        assert!(config.max_requests <= MAX_REQUESTS, "{} requests at once", config.max_requests);
+        assert!(config.credit_bytes >= MAX_PAYLOAD_BYTES as u64, "credit below one payload");
+        assert!(config.keepalive_ms < config.idle_timeout_ms, "silence ends a connection before a ping");
+        let hello = Hello {
+            min_version: VERSION,
+            max_version: VERSION,
+            role: config.role,
+            features: 0,
+            max_requests: config.max_requests,
+            credit_bytes: config.credit_bytes,
+            name: config.name.clone(),
+        };
+        let mut output = Output::new();
+        output.push(Tag::Connection, encode(Kind::Hello, 0, 0, &hello), None);
+        Self {
+            stage: Stage::Opening,
+            peer_max_requests: 0,
+            peer_leaving: false,
+            leaving: false,
+            receiver: Receiver::new(),
+            arriving: None,
+            output,
+            requests: Requests::default(),
+            send_credit: SendCredit::new(0),
+            receive_credit: ReceiveCredit::new(config.credit_bytes),
+            events: VecDeque::new(),
+            pong: None,
+            ping_sent_ms: None,
+            opened_ms: now_ms,
+            last_sent_ms: now_ms,
+            last_received_ms: now_ms,
+            stats: Stats::default(),
+            config,
+        }
+    }
+
+    /// Where the next bytes from the peer belong.
+    pub fn space(&mut self) -> Space<'_> {
+        match self.receiver.place() {
+            Place::Here(bytes) => Space::Bytes(bytes),
+            Place::Wait => Space::Wanted(self.arriving.as_ref().expect("a payload is arriving").wanted),
+            Place::Stopped => Space::Closed,
+        }
+    }
+
+    /// Says that the first `count` bytes of [`Connection::space`] came from the peer.
+    pub fn filled(&mut self, count: usize, now_ms: u64) {
+        if self.stage == Stage::Closed || count == 0 {
+            return;
+        }
+        self.last_received_ms = now_ms;
+        if self.receiver.is_in_payload() {
+            self.stats.payload_received_bytes += count as u64;
+        }
+        let handled = match self.receiver.filled(count) {
+            Ok(None) => Ok(()),
+            Ok(Some(complete)) => self.handle(complete, now_ms),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(violation) = handled {
+            self.close_for(CloseReason::Violation(violation));
+        }
+    }
+
+    /// Gives memory for the payload that [`Space::Wanted`] announced.
+    ///
+    /// # Panics
+    /// When none is wanted or the length differs.
+    pub fn provide(&mut self, buffer: B) {
+        let wanted = self.arriving.as_ref().expect("a buffer is given only when one is wanted").wanted;
+        assert_eq!(buffer.len(), wanted.length, "buffer of another length than wanted");
+        self.receiver.provide(buffer);
+    }
+
+    /// Takes bytes that lie elsewhere; returns how many, fewer than given when a buffer is wanted or
+    /// the connection is over.
+    pub fn receive(&mut self, bytes: &[u8], now_ms: u64) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let Space::Bytes(space) = self.space() else { break };
+            let count = space.len().min(bytes.len() - taken);
+            space[..count].copy_from_slice(&bytes[taken..taken + count]);
+            self.filled(count, now_ms);
+            taken += count;
+        }
+        taken
+    }
+
+    /// Makes a request. `payload` must have exactly the bytes the request says; `deadline_ms` is a moment of this
+    /// side's time, told to the peer as time left.
+    pub fn request(
+        &mut self,
+        request: Request,
+        payload: Option<B>,
+        deadline_ms: Option<u64>,
+        now_ms: u64,
+    ) -> Result<RequestId, MakeError> {
+        match self.stage {
+            Stage::Opening => return Err(MakeError::NotOpen),
+            Stage::Closed => return Err(MakeError::Leaving),
+            Stage::Open if self.peer_leaving || self.leaving => return Err(MakeError::Leaving),
+            Stage::Open => {}
+        }
+        if self.requests.made.len() >= self.peer_max_requests as usize {
+            return Err(MakeError::Full);
+        }
+        let payload_bytes = payload.as_ref().map_or(0, PayloadBuf::len);
+        request.check(payload_bytes)?;
+        let left_ms = deadline_ms.map(|at| at.saturating_sub(now_ms));
+        if left_ms == Some(0) {
+            return Err(MakeError::DeadlinePassed);
+        }
+        let timeout_ms = left_ms.map_or(0, |left| u32::try_from(left).unwrap_or(u32::MAX));
+        let id = self.requests.make(request.clone(), deadline_ms);
+        let head = encode(Kind::Request, id.0, payload_bytes, &RequestHeader { timeout_ms, request });
+        self.output.push(Tag::Made(id.0), head, payload);
+        Ok(id)
+    }
+
+    /// Takes a request back; no event follows. Harmless when it is over already.
+    pub fn cancel(&mut self, id: RequestId) {
+        let Some(made) = self.requests.made.get_mut(&id).filter(|made| !made.abandoned) else { return };
+        if !made.sent {
+            self.output.withdraw(Tag::Made(id.0));
+            self.requests.made.remove(&id);
+            return;
+        }
+        made.abandoned = true;
+        self.output.push(Tag::Connection, encode(Kind::Cancel, id.0, 0, &Cancel), None);
+        self.drop_unprovided(PayloadOf::Response(id));
+    }
+
+    /// Answers a request of the peer.
+    ///
+    /// # Panics
+    /// When the response does not fit the request.
+    pub fn respond(
+        &mut self,
+        id: PeerRequestId,
+        response: &Response,
+        payload: Option<B>,
+    ) -> Result<(), Unwanted> {
+        let asked = self.requests.asked.get_mut(&id).filter(|asked| !asked.answered).ok_or(Unwanted)?;
+        let payload_bytes = payload.as_ref().map_or(0, PayloadBuf::len);
+        asked.request.check_response(response, payload_bytes).expect("a response fits its request");
+        asked.answered = true;
+        let head = encode(Kind::Response, id.0, payload_bytes, response);
+        self.output.push(Tag::Final(id.0), head, payload);
+        Ok(())
+    }
+
+    /// Ends a request of the peer with an error.
+    pub fn refuse(&mut self, id: PeerRequestId, refusal: &Refusal) -> Result<(), Unwanted> {
+        let asked = self.requests.asked.get_mut(&id).filter(|asked| !asked.answered).ok_or(Unwanted)?;
+        asked.answered = true;
+        self.output.push(Tag::Final(id.0), encode(Kind::Refusal, id.0, 0, refusal), None);
+        Ok(())
+    }
+
+    /// Gives credit for a received payload back to the peer: its memory is free again.
+    ///
+    /// # Panics
+    /// When more is released than was received.
+    pub fn release(&mut self, bytes: usize) {
+        self.receive_credit.release(bytes);
+    }
+
+    /// The next frame to send, as often as there is one.
+    pub fn transmit(&mut self, now_ms: u64) -> Option<Transmit<B>> {
+        let transmit = self.next_transmit(now_ms)?;
+        self.last_sent_ms = now_ms;
+        Some(transmit)
+    }
+
+    fn next_transmit(&mut self, now_ms: u64) -> Option<Transmit<B>> {
+        if let Some(frame) = self.output.first.pop_front() {
+            self.sent(frame.tag);
+            return Some(frame.transmit);
+        }
+        if self.stage != Stage::Open {
+            return None;
+        }
+        let head = if let Some(nonce) = self.pong.take() {
+            encode(Kind::Pong, 0, 0, &Ping { nonce })
+        } else if let Some(bytes) = self.receive_credit.take_grant() {
+            encode(Kind::Credit, 0, 0, &Credit { bytes })
+        } else if self.keepalive_due(now_ms) {
+            self.ping_sent_ms = Some(now_ms);
+            encode(Kind::Ping, 0, 0, &Ping { nonce: now_ms })
+        } else {
+            return self.next_payload();
+        };
+        Some(Transmit { head, payload: None })
+    }
+
+    fn next_payload(&mut self) -> Option<Transmit<B>> {
+        let bytes = self.output.next_payload_bytes()?;
+        if !self.send_credit.take(bytes) {
+            return None;
+        }
+        let frame = self.output.payloads.pop_front().expect("its length was just read");
+        self.stats.payload_sent_bytes += bytes as u64;
+        self.sent(frame.tag);
+        Some(frame.transmit)
+    }
+
+    fn sent(&mut self, tag: Tag) {
+        match tag {
+            Tag::Connection => {}
+            Tag::Final(id) => drop(self.requests.asked.remove(&PeerRequestId(id))),
+            Tag::Made(id) => {
+                let made = self.requests.made.get_mut(&RequestId(id));
+                made.expect("a request that is taken back unsent leaves the queue").sent = true;
+            }
+        }
+    }
+
+    /// What happened since the last call.
+    pub fn event(&mut self) -> Option<Event<B>> {
+        self.events.pop_front()
+    }
+
+    /// When [`Connection::tick`] wants to be called, if nothing else happens first.
+    pub fn next_tick_ms(&self) -> Option<u64> {
+        let silence = match self.stage {
+            Stage::Opening => self.opened_ms + self.config.hello_timeout_ms,
+            Stage::Open if self.receiver.is_waiting() => u64::MAX,
+            Stage::Open => self.last_received_ms + self.config.idle_timeout_ms,
+            Stage::Closed => return None,
+        };
+        let keepalive = self.last_sent_ms + self.config.keepalive_ms;
+        let keepalive = if self.stage == Stage::Open { keepalive } else { u64::MAX };
+        let deadline = self.requests.next_deadline_ms().unwrap_or(u64::MAX);
+        Some(silence.min(keepalive).min(deadline))
+    }
+
+    /// Lets time pass: deadlines, silence. Keepalives come out of [`Connection::transmit`].
+    pub fn tick(&mut self, now_ms: u64) {
+        match self.stage {
+            Stage::Opening if now_ms >= self.opened_ms + self.config.hello_timeout_ms => {
+                self.close_for(CloseReason::NoHello);
+            }
+            // While this side makes the peer wait for memory, its silence says nothing.
+            Stage::Open if self.receiver.is_waiting() => self.last_received_ms = now_ms,
+            Stage::Open if now_ms >= self.last_received_ms + self.config.idle_timeout_ms => {
+                self.close_for(CloseReason::Silent(now_ms - self.last_received_ms));
+            }
+            _ => {}
+        }
+        for id in self.requests.overdue_made(now_ms) {
+            self.cancel(id);
+            self.events.push_back(Event::Failed { id, error: RequestError::DeadlinePassed });
+        }
+        for id in self.requests.overdue_asked(now_ms) {
+            let refusal = Refusal::new(RefusalCode::DeadlinePassed, "the deadline of the request has passed");
+            self.withdraw(id, &refusal);
+        }
+    }
+
+    /// Takes no new requests of either side from now on; what is in progress goes on. Close when
+    /// [`Connection::is_idle`].
+    pub fn leave(&mut self, text: &str) {
+        if self.stage != Stage::Closed && !self.leaving {
+            self.leaving = true;
+            self.output.push(Tag::Connection, encode(Kind::GoAway, 0, 0, &GoAway::new(false, text)), None);
+        }
+    }
+
+    /// Ends the connection at once; last words are still in [`Connection::transmit`].
+    pub fn close(&mut self, text: &str) {
+        self.close_for(CloseReason::ClosedHere(text.to_owned()));
+    }
+
+    /// Says that the socket is gone.
+    pub fn lost(&mut self, text: &str) {
+        self.close_for(CloseReason::Lost(text.to_owned()));
+        self.output.clear();
+    }
+
+    /// Whether no request is in progress and nothing waits to be sent.
+    pub fn is_idle(&self) -> bool {
+        self.requests.made.is_empty() && self.requests.asked.is_empty() && self.output.is_empty()
+    }
+
+    /// Whether the connection is over; last words may still wait in [`Connection::transmit`].
+    pub fn is_closed(&self) -> bool {
+        self.stage == Stage::Closed
+    }
+
+    /// How many more requests the peer allows now.
+    pub fn room_for_requests(&self) -> usize {
+        (self.peer_max_requests as usize).saturating_sub(self.requests.made.len())
+    }
+
+    /// Counters since the start.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    fn keepalive_due(&self, now_ms: u64) -> bool {
+        now_ms >= self.last_sent_ms + self.config.keepalive_ms
+    }
+
+    /// Ends everything in progress, in the order of ids so that a run can be replayed.
+    fn close_for(&mut self, reason: CloseReason) {
+        if self.stage == Stage::Closed {
+            return;
+        }
+        self.stage = Stage::Closed;
+        self.receiver.stop();
+        self.arriving = None;
+        self.output.clear();
+        let words = GoAway::new(true, reason.to_string());
+        self.output.push(Tag::Connection, encode(Kind::GoAway, 0, 0, &words), None);
+        let mut made: Vec<_> = self.requests.made.drain().filter(|(_, made)| !made.abandoned).collect();
+        made.sort_unstable_by_key(|(id, _)| *id);
+        for (id, _) in made {
+            self.events.push_back(Event::Failed { id, error: RequestError::ConnectionLost });
+        }
+        let mut asked: Vec<_> = self.requests.asked.drain().filter(|(_, asked)| !asked.answered).collect();
+        asked.sort_unstable_by_key(|(id, _)| *id);
+        self.events.extend(asked.into_iter().map(|(id, _)| Event::Withdrawn(id)));
+        self.events.push_back(Event::Closed(reason));
+    }
+}
+
+/// Prefix and header of a frame.
+fn encode<H: Header>(kind: Kind, id: u64, payload_bytes: usize, header: &H) -> frame::HeaderBuf {
+    frame::encode(kind, id, payload_bytes, |bytes| header.append(bytes))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,77 @@
+//! The requests in progress, of both sides.
+//!
+//! A request lives from its frame until its one final frame, a response or a refusal. That holds for one taken
+//! back too, so both sides count the same number and an id means one thing at a time.
+
+use crate::message::Request;
+use std::collections::HashMap;
+
+/// A request this side made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub(super) u64);
+
+/// A request of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerRequestId(pub(super) u64);
+
+/// A request this side made, waiting for its final frame.
+#[derive(Debug)]
+pub(super) struct Made {
+    /// What its response must fit.
+    pub(super) request: Request,
+    pub(super) deadline_ms: Option<u64>,
+    /// Its frame has left; until then the peer cannot know it.
+    pub(super) sent: bool,
+    /// Nobody waits for the answer any more.
+    pub(super) abandoned: bool,
+}
+
+/// A request of the peer whose final frame has not been sent.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) request: Request,
+    pub(super) deadline_ms: Option<u64>,
+    /// The final frame is in the queue.
+    pub(super) answered: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Requests {
+    pub(super) made: HashMap<RequestId, Made>,
+    pub(super) asked: HashMap<PeerRequestId, Asked>,
+    last_id: u64,
+}
+
+impl Requests {
+    /// Registers a request of ours and names it.
+    pub(super) fn make(&mut self, request: Request, deadline_ms: Option<u64>) -> RequestId {
+        self.last_id += 1;
+        let id = RequestId(self.last_id);
+        self.made.insert(id, Made { request, deadline_ms, sent: false, abandoned: false });
+        id
+    }
+
+    /// The earliest time at which somebody's patience ends.
+    pub(super) fn next_deadline_ms(&self) -> Option<u64> {
+        let made = self.made.values().filter(|made| !made.abandoned).filter_map(|made| made.deadline_ms);
+        let asked = self.asked.values().filter(|asked| !asked.answered).filter_map(|asked| asked.deadline_ms);
+        made.chain(asked).min()
+    }
+
+    /// Our requests whose time is over, in the order they were made.
+    pub(super) fn overdue_made(&self, now_ms: u64) -> Vec<RequestId> {
+        let overdue = |made: &Made| !made.abandoned && made.deadline_ms.is_some_and(|at| at <= now_ms);
+        let mut ids: Vec<_> = self.made.iter().filter(|(_, made)| overdue(made)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// The peer's requests whose time is over, in the order of their ids.
+    pub(super) fn overdue_asked(&self, now_ms: u64) -> Vec<PeerRequestId> {
+        let overdue = |asked: &Asked| !asked.answered && asked.deadline_ms.is_some_and(|at| at <= now_ms);
+        let mut ids: Vec<_> =
+            self.asked.iter().filter(|(_, asked)| overdue(asked)).map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+}

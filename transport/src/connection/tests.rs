@@ -1,0 +1,168 @@
+//! Peers that break the rules, frame by frame.
+
+use super::*;
+use crate::frame::{FrameError, PREFIX_BYTES};
+use crate::message::{Header, ItemKind, MAX_TEXT_BYTES, MessageError, Role};
+
+type Conn = Connection<Vec<u8>>;
+
+fn hello() -> Hello {
+    Hello {
+        min_version: 1,
+        max_version: 3,
+        role: Role::Tool,
+        features: u64::MAX,
+        max_requests: 5,
+        credit_bytes: 2 << 20,
+        name: "peer".into(),
+    }
+}
+
+/// What the connection says about `bytes` from its peer after a good hello.
+fn after_hello(bytes: &[u8]) -> (Conn, Option<CloseReason>) {
+    let config = Config { max_requests: 2, credit_bytes: 2 << 20, ..Config::new(Role::Tool, "") };
+    let mut conn = Connection::new(config, 0);
+    conn.receive(&encode(Kind::Hello, 0, 0, &hello()), 0);
+    assert_eq!(conn.event(), Some(Event::Connected(hello())));
+    let reason = feed(&mut conn, bytes);
+    (conn, reason)
+}
+
+fn feed(conn: &mut Conn, mut bytes: &[u8]) -> Option<CloseReason> {
+    while !bytes.is_empty() && !conn.is_closed() {
+        if let Space::Wanted(wanted) = conn.space() {
+            conn.provide(vec![0; wanted.length]);
+        }
+        bytes = &bytes[conn.receive(bytes, 0)..];
+    }
+    let closed = |event| if let Event::Closed(reason) = event { Some(reason) } else { None };
+    std::iter::from_fn(|| conn.event()).filter_map(closed).last()
+}
+
+fn violation(bytes: &[u8]) -> Violation {
+    match after_hello(bytes).1 {
+        Some(CloseReason::Violation(violation)) => violation,
+        other => panic!("not a violation: {other:?}"),
+    }
+}
+
+fn range(length: u32) -> RequestHeader {
+    let request = Request::GetSectorRange { staging: [0; 16], phase: 0, offset: 0, length };
+    RequestHeader { timeout_ms: 0, request }
+}
+
+#[test]
+fn broken_rules_end_the_connection_with_a_reason() {
+    let ask = |id| encode(Kind::Request, id, 0, &range(10)).to_vec();
+    assert_eq!(violation(&encode(Kind::Hello, 0, 0, &hello())), Violation::OutOfTurn(Kind::Hello));
+    assert_eq!(violation(&[ask(1), ask(1)].concat()), Violation::RequestIdInUse(1));
+    assert_eq!(violation(&[ask(1), ask(2), ask(3)].concat()), Violation::TooManyRequests(2));
+    let refusal = Refusal::new(RefusalCode::Busy, "");
+    assert_eq!(violation(&encode(Kind::Refusal, 1, 0, &refusal)), Violation::UnknownRequest(1));
+    assert_eq!(violation(&encode(Kind::Response, 1, 0, &Response::Stored)), Violation::UnknownRequest(1));
+    assert_eq!(
+        violation(&encode(Kind::Credit, 0, 0, &Credit { bytes: u64::MAX })),
+        Violation::CreditOverflow
+    );
+    assert_eq!(violation(b"GET / HTTP/1.1\r\nHost: example\r\n\r\n"), {
+        Violation::Frame(FrameError::Magic(u32::from_le_bytes(*b"GET ")))
+    });
+    let long = GoAway { fatal: true, text: "x".repeat(MAX_TEXT_BYTES + 1) };
+    let error = MessageError::TextTooLong(MAX_TEXT_BYTES + 1);
+    assert_eq!(violation(&encode(Kind::GoAway, 0, 0, &long)), Violation::Message(Kind::GoAway, error));
+    let error = MessageError::Range { offset: 0, length: 0, phase: 0 };
+    assert_eq!(violation(&encode(Kind::Request, 1, 0, &range(0))), Violation::Message(Kind::Request, error));
+}
+
+#[test]
+fn payload_over_the_credit_is_refused_before_memory_is_taken() {
+    let put = |id| {
+        let request = Request::PutItem { index: 0, kind: ItemKind::Piece, blake3: [0; 32] };
+        let head =
+            encode(Kind::Request, id, request.payload_bytes(), &RequestHeader { timeout_ms: 0, request });
+        [head.to_vec(), vec![0; ItemKind::Piece.size_bytes()]].concat()
+    };
+    // 2 MiB of credit hold one piece, not two.
+    assert_eq!(
+        violation(&[put(1), put(2)].concat()),
+        Violation::CreditExceeded(ItemKind::Piece.size_bytes())
+    );
+}
+
+#[test]
+fn answers_must_fit_their_request() {
+    let wrong = [
+        (encode(Kind::Response, 1, 0, &Response::Stored), MessageError::WrongResponse),
+        (
+            encode(Kind::Response, 1, 11, &Response::SectorRange { blake3: [0; 32] }),
+            MessageError::PayloadLength { expected: 10, got: 11 },
+        ),
+    ];
+    for (frame, error) in wrong {
+        let (mut conn, _) = after_hello(&[]);
+        let id = conn.request(range(10).request, None, None, 0).unwrap();
+        // Before the request has left nobody can answer it.
+        let mut early = after_hello(&[]).0;
+        early.request(range(10).request, None, None, 0).unwrap();
+        let unknown = CloseReason::Violation(Violation::UnknownRequest(1));
+        assert_eq!(feed(&mut early, &frame), Some(unknown));
+        while conn.transmit(0).is_some() {}
+        conn.receive(&frame, 0);
+        let lost = Event::Failed { id, error: RequestError::ConnectionLost };
+        assert_eq!(conn.event(), Some(lost));
+        let reason = CloseReason::Violation(Violation::Message(Kind::Response, error));
+        assert_eq!(conn.event(), Some(Event::Closed(reason)));
+        // The peer hears why.
+        let words = conn.transmit(0).unwrap().head;
+        assert!(GoAway::read(&words[PREFIX_BYTES..]).unwrap().fatal);
+        assert!(matches!(conn.space(), Space::Closed));
+    }
+}
+
+#[test]
+fn hellos_that_cannot_work_are_refused() {
+    let bad = [
+        (Hello { min_version: 2, ..hello() }, MessageError::Versions { min: 2, max: 3, ours: 1 }),
+        (Hello { credit_bytes: (2 << 20) - 1, ..hello() }, MessageError::HelloLimits),
+        (Hello { credit_bytes: u64::MAX, ..hello() }, MessageError::HelloLimits),
+        (Hello { name: "n".repeat(257), ..hello() }, MessageError::TextTooLong(257)),
+    ];
+    for (hello, error) in bad {
+        let mut conn = Conn::new(Config::new(Role::Tool, ""), 0);
+        let reason = feed(&mut conn, &encode(Kind::Hello, 0, 0, &hello));
+        let expected = Violation::Message(Kind::Hello, error);
+        assert_eq!(reason, Some(CloseReason::Violation(expected)));
+    }
+    let mut conn = Conn::new(Config::new(Role::Tool, ""), 0);
+    let reason = feed(&mut conn, &encode(Kind::Request, 1, 0, &range(1)));
+    assert_eq!(reason, Some(CloseReason::Violation(Violation::OutOfTurn(Kind::Request))));
+}
+
+#[test]
+fn cancelled_before_it_is_sent_leaves_no_trace() {
+    let (mut conn, _) = after_hello(&[]);
+    while conn.transmit(0).is_some() {}
+    let id = conn.request(range(10).request, None, None, 0).unwrap();
+    conn.cancel(id);
+    assert!(conn.transmit(0).is_none() && conn.is_idle());
+}
+
+#[test]
+fn a_flood_of_pings_costs_one_pong() {
+    let ping = |nonce| encode(Kind::Ping, 0, 0, &Ping { nonce }).to_vec();
+    let (mut conn, _) = after_hello(&(0..100).flat_map(ping).collect::<Vec<_>>());
+    let frames: Vec<_> = std::iter::from_fn(|| conn.transmit(0)).collect();
+    assert_eq!(frames.len(), 2, "hello and pong");
+    assert_eq!(Ping::read(&frames[1].head[PREFIX_BYTES..]), Ok(Ping { nonce: 99 }));
+}
+
+#[test]
+fn requests_and_cancels_without_reading_are_bounded() {
+    let pair = |id| {
+        let ask = encode(Kind::Request, id, 0, &range(10)).to_vec();
+        [ask, encode(Kind::Cancel, id, 0, &Cancel).to_vec()].concat()
+    };
+    // Two refusals wait to be sent; a third request is over the limit although both others are cancelled.
+    let bytes: Vec<_> = (1..=3).flat_map(pair).collect();
+    assert_eq!(violation(&bytes), Violation::TooManyRequests(2));
+}
