@@ -235,17 +235,18 @@ fn vanishing_values(roots: Vec<Scalar>) -> Result<Vec<Scalar>, InvalidWidth> {
     let count = roots.len();
     let mut values: Vec<_> =
         roots.into_iter().flat_map(|root| [Scalar::ONE - root, -(Scalar::ONE + root)]).collect();
+    let (mut even, mut odd) = (Vec::new(), Vec::new());
     let mut degree = 1;
     while degree < count {
         let width = 2 * degree;
         for pair in values.chunks_exact_mut(2 * width) {
             let (first, second) = pair.split_at(width);
-            let even: Vec<_> = first.iter().zip(second).map(|(a, b)| *a * *b).collect();
-            let mut odd = even.clone();
+            even.clear();
+            even.extend(first.iter().zip(second).map(|(a, b)| *a * *b));
+            odd.clone_from(&even);
             to_odd_points(&mut odd)?;
-            for (place, (even, odd)) in pair.as_chunks_mut::<2>().0.iter_mut().zip(even.into_iter().zip(odd))
-            {
-                *place = [even, odd - two];
+            for (place, (even, odd)) in pair.as_chunks_mut::<2>().0.iter_mut().zip(even.iter().zip(&odd)) {
+                *place = [*even, *odd - two];
             }
         }
         degree = width;

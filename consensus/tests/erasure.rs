@@ -1,4 +1,5 @@
 //! Erasure coding against the network's own results.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 

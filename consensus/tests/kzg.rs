@@ -1,4 +1,5 @@
 //! KZG commitments against the network's own results, and by themselves under the insecure setup.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
