@@ -17,8 +17,30 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+#[cfg(not(loom))]
+pub mod checks;
+#[cfg(not(loom))]
+pub mod disk;
+#[cfg(not(loom))]
+mod error;
+#[cfg(not(loom))]
+mod file;
 pub mod pool;
+#[cfg(not(loom))]
+mod ring;
 mod sync;
+#[cfg(not(loom))]
+pub mod task;
+#[cfg(not(loom))]
+pub mod threads;
+
+#[cfg(not(loom))]
+pub use self::{
+    disk::{Class, Disk, FileWriter, Limits},
+    error::{Action, IoError},
+    file::{Access, DirectFile, sync_directory},
+    ring::{MAX_DEPTH, Ring, RingError},
+};
 
 /// Unit in which direct I/O is aligned: offset, length and memory address of every transfer.
 pub const BLOCK_BYTES: usize = 4096;

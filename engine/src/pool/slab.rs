@@ -175,7 +175,6 @@ macro_rules! place {
             }
 
             /// Address of the first byte, and the number of the registered buffer it lies in.
-            #[allow(dead_code, reason = "each operation of the ring takes one of the two handles")]
             pub(crate) fn target(&self) -> (NonNull<u8>, u16) {
                 let buffer = self.0.slab as usize / (REGISTERED_BUFFER_BYTES / SLAB_BYTES);
                 (self.0.address(), u16::try_from(buffer).expect("MAX_SLABS make at most 128 buffers"))

@@ -1,0 +1,138 @@
+//! What can go wrong with a file, said so that the operator knows what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What was being done to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Reading bytes.
+    Read,
+    /// Writing bytes.
+    Write,
+    /// Making written bytes durable.
+    Sync,
+    /// Reserving space.
+    Allocate,
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Sync => "sync",
+            Self::Allocate => "reserve space for",
+        })
+    }
+}
+
+/// Why work on a file failed. Offsets and lengths are bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum IoError {
+    /// The file could not be opened or created.
+    #[error("{}: cannot open: {source}{}", path.display(), open_hint(source))]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another process works on this file.
+    #[error("{}: already locked by a process: is this farm or cache in use by another member on this host?", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No room on the file system.
+    #[error("{}: disk full: cannot {action} {wanted} bytes at offset {offset}; free space or give a smaller size", path.display())]
+    DiskFull {
+        /// What was tried.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How much.
+        wanted: u64,
+    },
+    /// The system refused.
+    #[error("{}: cannot {action} {wanted} bytes at offset {offset}: {source}", path.display())]
+    Failed {
+        /// What was tried.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How much.
+        wanted: u64,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file ended, or the disk took no more.
+    #[error("{}: {action} of {wanted} bytes at offset {offset} stopped after {got}: the file is shorter than expected", path.display())]
+    Short {
+        /// What was tried.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How much.
+        wanted: u64,
+        /// How much was done.
+        got: u64,
+    },
+    /// Direct I/O moves whole blocks only: a bug of the caller.
+    #[error("{}: {action} of {wanted} bytes at offset {offset}, memory phase {phase}: direct I/O needs multiples of 4096", path.display())]
+    Misaligned {
+        /// What was tried.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How much.
+        wanted: u64,
+        /// Address of the memory modulo 4096.
+        phase: usize,
+    },
+    /// The ring is shut down.
+    #[error("{}: cannot {action}: the executor is shutting down", path.display())]
+    Closed {
+        /// What was tried.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl IoError {
+    /// The error of a refused call, with a full disk told apart.
+    pub(crate) fn refused(action: Action, path: &Path, offset: u64, wanted: u64, source: io::Error) -> Self {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull { action, path, offset, wanted }
+            }
+            _ => Self::Failed { action, path, offset, wanted, source },
+        }
+    }
+
+    pub(crate) fn open(path: &Path, source: impl Into<io::Error>) -> Self {
+        Self::Open { path: path.to_owned(), source: source.into() }
+    }
+}
+
+fn open_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => "; check its owner and mode for the user this runs as",
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; the file system is mounted read-only, often after a disk error (dmesg)"
+        }
+        io::ErrorKind::NotFound => "; check the path, and that the disk is mounted",
+        io::ErrorKind::StorageFull => "; the disk is full",
+        _ => "",
+    }
+}

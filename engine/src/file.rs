@@ -1,0 +1,143 @@
+//! Files opened for direct I/O: no page cache between the disk and the pool's slabs.
+//!
+//! Owns: the descriptor, the path for errors, the advisory lock. Never: reading or writing, which goes through
+//! [`crate::Disk`]. The calls here block (open, reserve, lock) and belong to a role's start.
+
+use crate::BLOCK_BYTES;
+use crate::error::{Action, IoError};
+use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Read,
+    /// Reading and writing.
+    ReadWrite,
+}
+
+/// An open file; operations under way keep it open.
+#[derive(Debug)]
+pub struct DirectFile {
+    file: File,
+    path: PathBuf,
+    direct: bool,
+}
+
+impl DirectFile {
+    /// Opens an existing file.
+    pub fn open(path: &Path, access: Access) -> Result<Arc<Self>, IoError> {
+        Self::open_with(path, access, false)
+    }
+
+    /// Creates a file of `size_bytes` (a multiple of 4096) with its space reserved, durably, or leaves nothing behind.
+    pub fn create(path: &Path, size_bytes: u64) -> Result<Arc<Self>, IoError> {
+        let file = Self::open_with(path, Access::ReadWrite, true)?;
+        match file.set_size(size_bytes).and_then(|()| sync_directory(path)) {
+            Ok(()) => Ok(file),
+            Err(error) => {
+                // The first error is the one to tell; a file that stays behind is found at the next start.
+                let _ = std::fs::remove_file(path);
+                Err(error)
+            }
+        }
+    }
+
+    fn open_with(path: &Path, access: Access, create: bool) -> Result<Arc<Self>, IoError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(access == Access::ReadWrite).create_new(create);
+        let direct_flag = i32::try_from(OFlags::DIRECT.bits()).expect("open's flags are a C int");
+        let (opened, direct) = match options.custom_flags(direct_flag).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                tracing::warn!(
+                    "{}: this file system has no direct I/O (tmpfs?): using the page cache, which is slower and takes memory",
+                    path.display()
+                );
+                // `create_new` may have made the file before the flag was refused.
+                let retry = options.custom_flags(0).create_new(false).create(create);
+                (retry.open(path), false)
+            }
+            opened => (opened, true),
+        };
+        let file = opened.map_err(|error| IoError::open(path, error))?;
+        Ok(Arc::new(Self { file, path: path.to_owned(), direct }))
+    }
+
+    /// Grows the file with space reserved, or cuts it, to `size_bytes` (a multiple of 4096), and syncs it.
+    pub fn set_size(&self, size_bytes: u64) -> Result<(), IoError> {
+        let (action, path) = (Action::Allocate, &self.path);
+        if !size_bytes.is_multiple_of(BLOCK_BYTES as u64) {
+            let path = path.clone();
+            return Err(IoError::Misaligned { action, path, offset: 0, wanted: size_bytes, phase: 0 });
+        }
+        let refused = |error: io::Error| IoError::refused(action, path, 0, size_bytes, error);
+        let now = self.size_bytes()?;
+        if size_bytes < now {
+            self.file.set_len(size_bytes).map_err(refused)?;
+        } else if size_bytes > now {
+            self.reserve(size_bytes).map_err(refused)?;
+        }
+        self.file.sync_all().map_err(refused)
+    }
+
+    fn reserve(&self, size_bytes: u64) -> io::Result<()> {
+        match fallocate(&self.file, FallocateFlags::empty(), 0, size_bytes) {
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                tracing::warn!(
+                    "{}: this file system cannot reserve space: the disk may fill up later",
+                    self.path.display()
+                );
+                self.file.set_len(size_bytes)
+            }
+            other => Ok(other?),
+        }
+    }
+
+    /// Takes the exclusive advisory lock (flock) without waiting. It ends with the file, also after `kill -9`.
+    pub fn lock_exclusive(&self) -> Result<(), IoError> {
+        match self.file.try_lock() {
+            Ok(()) => Ok(()),
+            Err(TryLockError::WouldBlock) => Err(IoError::Locked { path: self.path.clone() }),
+            Err(TryLockError::Error(error)) => Err(IoError::open(&self.path, error)),
+        }
+    }
+
+    /// Length now.
+    pub fn size_bytes(&self) -> Result<u64, IoError> {
+        let metadata = self.file.metadata().map_err(|error| IoError::open(&self.path, error))?;
+        Ok(metadata.len())
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether transfers bypass the page cache, and so must be whole blocks.
+    pub fn is_direct(&self) -> bool {
+        self.direct
+    }
+}
+
+impl AsFd for DirectFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Makes the directory entry of a created, renamed or removed file durable.
+pub fn sync_directory(path: &Path) -> Result<(), IoError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or_else(|| Path::new("."));
+    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| IoError::open(directory, error))
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,0 +1,447 @@
+//! One io_uring an executor, over the pool's registered memory; completions wake the executor through an eventfd.
+//!
+//! ```text
+//!   task ─ read/write ─▶ Table ─ at most `depth` ─▶ submission queue ─ one submit a turn ─▶ kernel
+//!     ▲                    │                                                                │
+//!     └────── waker ◀──────┴──────────── reap ◀── driver task ◀── eventfd ◀── completion ◀──┘
+//! ```
+//! Owns: every operation, its memory and its file until the kernel is done with them, even when the future that asked is
+//! dropped. Never: deciding who goes first; that is [`crate::Disk`], the ring's only user.
+
+mod kernel;
+mod table;
+
+use crate::BLOCK_BYTES;
+use crate::error::{Action, IoError};
+use crate::file::DirectFile;
+use crate::pool::{Pool, SlabMut};
+use crate::task::{self, LocalTask};
+use glommio::io::BufferedFile;
+use kernel::Kernel;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+pub(crate) use table::{Guard, Source};
+use table::{Op, Request, Table};
+
+/// Most operations a ring hands to the kernel at once; further ones queue in the process.
+pub const MAX_DEPTH: usize = 4096;
+/// How often an operation interrupted by the system is tried again before that is an error.
+const MAX_RETRIES: u32 = 64;
+/// Pause after the kernel refused a submission for want of memory.
+const SUBMIT_RETRY: Duration = Duration::from_millis(1);
+
+/// Why a ring could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RingError {
+    /// The process may not use io_uring.
+    #[error("io_uring is forbidden here: {reason}")]
+    Forbidden {
+        /// Who forbids it, and what to change.
+        reason: String,
+    },
+    /// The pool's memory could not be pinned.
+    #[error(
+        "the locked-memory limit is too small: {needed_bytes} bytes are needed; set LimitMEMLOCK=infinity in the systemd \
+         unit, or `ulimit -l unlimited` (container: --ulimit memlock=-1), or give less buffer memory"
+    )]
+    Memlock {
+        /// Bytes to be locked.
+        needed_bytes: u64,
+    },
+    /// Anything else.
+    #[error("cannot set up io_uring: {source}")]
+    Setup {
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl RingError {
+    pub(crate) fn from_setup(source: io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
+                Self::Forbidden { reason: crate::checks::why_forbidden(&source) }
+            }
+            Some(libc::ENOMEM) => Self::Memlock { needed_bytes: crate::checks::RING_BYTES },
+            _ => Self::Setup { source },
+        }
+    }
+}
+
+/// Memory that registering a pool with one ring locks.
+pub(crate) fn pinned_bytes(pool: &Pool) -> u64 {
+    pool.memory().1 as u64
+}
+
+/// The ring of the executor it was made in; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Ring(Rc<Inner>);
+
+struct Inner {
+    pool: Pool,
+    kernel: RefCell<Kernel>,
+    table: RefCell<Table>,
+    /// A task that will submit is on its way.
+    flush_due: Cell<bool>,
+    /// No new operations.
+    closing: Cell<bool>,
+    /// The driver is to end.
+    stopped: Cell<bool>,
+    idle_wakers: RefCell<Vec<Waker>>,
+    driver: RefCell<Option<LocalTask<()>>>,
+}
+
+impl Ring {
+    /// Makes a ring of `depth` operations over `pool`. Call it on an executor; the ring stays there.
+    pub fn new(pool: &Pool, depth: usize) -> Result<Self, RingError> {
+        let depth = depth.clamp(1, MAX_DEPTH);
+        let entries = u32::try_from(depth.next_power_of_two()).expect("MAX_DEPTH fits 32 bits");
+        let kernel = Kernel::new(pool, entries)?;
+        let events = kernel.events().map_err(|source| RingError::Setup { source })?;
+        let inner = Rc::new(Inner {
+            pool: pool.clone(),
+            kernel: RefCell::new(kernel),
+            table: RefCell::new(Table::new(depth)),
+            flush_due: Cell::new(false),
+            closing: Cell::new(false),
+            stopped: Cell::new(false),
+            idle_wakers: RefCell::new(Vec::new()),
+            driver: RefCell::new(None),
+        });
+        // SAFETY: the descriptor is ours alone, and the file takes it over.
+        #[allow(unsafe_code)]
+        let events = unsafe { BufferedFile::from_raw_fd(events.into_raw_fd()) };
+        let driver = task::spawn_local(drive(Rc::downgrade(&inner), events));
+        *inner.driver.borrow_mut() = Some(driver);
+        Ok(Self(inner))
+    }
+
+    /// Fills `buf[from..to]` from `offset` on: all of it, or an error. The memory comes back in either case.
+    pub(crate) async fn read(
+        &self,
+        file: &Arc<DirectFile>,
+        offset: u64,
+        mut buf: SlabMut,
+        (from, to): (usize, usize),
+        mut guard: Guard,
+    ) -> (SlabMut, Result<(), IoError>) {
+        assert!(from <= to && to <= buf.len(), "range {from}..{to} of a slab range of {} bytes", buf.len());
+        assert!(buf.pool().is(&self.0.pool), "the slab belongs to the ring's pool");
+        let mut progress = Progress::new(Action::Read, file, offset, to - from);
+        let mut result = progress.check_aligned(buf.phase() + from).and_then(|()| self.check_open(&progress));
+        while result.is_ok() && !progress.is_done() {
+            let (offset, from) = (progress.position(), from + progress.done);
+            let request = Request::Read { file: file.clone(), offset, buf, from, to };
+            let (op, answer) = self.run(Op { request, guard }).await;
+            let Request::Read { buf: back, .. } = op.request else {
+                unreachable!("an operation keeps its kind")
+            };
+            (buf, guard) = (back, op.guard);
+            result = progress.advance(answer).and_then(|()| self.check_open(&progress));
+        }
+        (buf, result)
+    }
+
+    /// Writes all of `data` at `offset`, or errs; part of it may be on disk then. The memory comes back in either case.
+    pub(crate) async fn write(
+        &self,
+        file: &Arc<DirectFile>,
+        offset: u64,
+        mut data: Source,
+        mut guard: Guard,
+    ) -> (Source, Result<(), IoError>) {
+        assert!(data.pool().is(&self.0.pool), "the slab belongs to the ring's pool");
+        let mut progress = Progress::new(Action::Write, file, offset, data.bytes().len());
+        let mut result = progress.check_aligned(data.phase()).and_then(|()| self.check_open(&progress));
+        while result.is_ok() && !progress.is_done() {
+            let (offset, from) = (progress.position(), progress.done);
+            let request = Request::Write { file: file.clone(), offset, data, from };
+            let (op, answer) = self.run(Op { request, guard }).await;
+            let Request::Write { data: back, .. } = op.request else {
+                unreachable!("an operation keeps its kind")
+            };
+            (data, guard) = (back, op.guard);
+            result = progress.advance(answer).and_then(|()| self.check_open(&progress));
+        }
+        (data, result)
+    }
+
+    /// Makes what was written to the file durable (fdatasync).
+    pub(crate) async fn sync(&self, file: &Arc<DirectFile>, guard: Guard) -> Result<(), IoError> {
+        let progress = Progress::new(Action::Sync, file, 0, 0);
+        self.run_once(Op { request: Request::Sync { file: file.clone() }, guard }, &progress).await
+    }
+
+    /// Reserves space for `offset..offset + bytes`; the file grows if that lies beyond its end.
+    pub(crate) async fn allocate(
+        &self,
+        file: &Arc<DirectFile>,
+        offset: u64,
+        bytes: u64,
+        guard: Guard,
+    ) -> Result<(), IoError> {
+        let wanted = usize::try_from(bytes).expect("64-bit platforms only");
+        let progress = Progress::new(Action::Allocate, file, offset, wanted);
+        self.run_once(
+            Op { request: Request::Allocate { file: file.clone(), offset, bytes }, guard },
+            &progress,
+        )
+        .await
+    }
+
+    /// Refuses new operations, waits until the kernel is done with all others, and ends the driver.
+    pub async fn close(&self) {
+        let inner = &self.0;
+        inner.closing.set(true);
+        poll_fn(|context| {
+            if inner.table.borrow().is_idle() {
+                return Poll::Ready(());
+            }
+            inner.idle_wakers.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+        inner.stopped.set(true);
+        inner.kernel.borrow().poke();
+        let driver = inner.driver.borrow_mut().take();
+        if let Some(driver) = driver {
+            driver.await;
+        }
+    }
+
+    /// Operations the kernel works on now.
+    pub fn in_flight(&self) -> usize {
+        self.0.table.borrow().in_flight()
+    }
+
+    /// The pool whose memory is registered.
+    pub fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    async fn run_once(&self, mut op: Op, progress: &Progress<'_>) -> Result<(), IoError> {
+        let mut retries = 0;
+        loop {
+            self.check_open(progress)?;
+            let (back, answer) = self.run(op).await;
+            match io::Error::from_raw_os_error(-answer) {
+                _ if answer >= 0 => return Ok(()),
+                error if is_transient(&error) && retries < MAX_RETRIES => (op, retries) = (back, retries + 1),
+                error => return Err(progress.refused(error)),
+            }
+        }
+    }
+
+    /// After [`Ring::close`] nothing new starts; what is complete by then is.
+    fn check_open(&self, progress: &Progress<'_>) -> Result<(), IoError> {
+        if !self.0.closing.get() || progress.is_done() && progress.wanted > 0 {
+            return Ok(());
+        }
+        Err(IoError::Closed { action: progress.action, path: progress.file.path().to_owned() })
+    }
+
+    /// One operation, to the kernel's answer.
+    async fn run(&self, op: Op) -> (Op, i32) {
+        let id = self.0.table.borrow_mut().insert(op);
+        let completion = Completion { ring: self.0.clone(), id, taken: false };
+        start_queued(&self.0);
+        completion.await
+    }
+}
+
+/// How far a transfer has come, and what its errors name.
+struct Progress<'a> {
+    action: Action,
+    file: &'a Arc<DirectFile>,
+    offset: u64,
+    wanted: usize,
+    done: usize,
+    retries: u32,
+}
+
+impl<'a> Progress<'a> {
+    fn new(action: Action, file: &'a Arc<DirectFile>, offset: u64, wanted: usize) -> Self {
+        Self { action, file, offset, wanted, done: 0, retries: 0 }
+    }
+
+    fn is_done(&self) -> bool {
+        self.done == self.wanted
+    }
+
+    fn position(&self) -> u64 {
+        self.offset + self.done as u64
+    }
+
+    fn check_aligned(&self, phase: usize) -> Result<(), IoError> {
+        let whole = |value: u64| value.is_multiple_of(BLOCK_BYTES as u64);
+        if !self.file.is_direct()
+            || whole(self.offset) && whole(self.wanted as u64) && phase.is_multiple_of(BLOCK_BYTES)
+        {
+            return Ok(());
+        }
+        let (action, path) = (self.action, self.file.path().to_owned());
+        let phase = phase % BLOCK_BYTES;
+        Err(IoError::Misaligned { action, path, offset: self.offset, wanted: self.wanted as u64, phase })
+    }
+
+    /// Takes the kernel's answer: bytes moved, or a negative error number.
+    fn advance(&mut self, result: i32) -> Result<(), IoError> {
+        let Ok(moved) = usize::try_from(result) else {
+            let error = io::Error::from_raw_os_error(-result);
+            self.retries += 1;
+            let again = is_transient(&error) && self.retries <= MAX_RETRIES;
+            return if again { Ok(()) } else { Err(self.refused(error)) };
+        };
+        self.done += moved;
+        // After part of a block comes the end of the file; direct I/O could not go on from there anyway.
+        let stuck = moved == 0 || self.file.is_direct() && !self.done.is_multiple_of(BLOCK_BYTES);
+        if stuck && !self.is_done() {
+            let (wanted, got) = (self.wanted as u64, self.done as u64);
+            let (action, path) = (self.action, self.file.path().to_owned());
+            return Err(IoError::Short { action, path, offset: self.offset, wanted, got });
+        }
+        Ok(())
+    }
+
+    fn refused(&self, source: io::Error) -> IoError {
+        IoError::refused(self.action, self.file.path(), self.offset, self.wanted as u64, source)
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock)
+}
+
+/// The wait for one operation; when dropped, the table keeps the operation until the kernel is done.
+struct Completion {
+    ring: Rc<Inner>,
+    id: u32,
+    taken: bool,
+}
+
+impl Future for Completion {
+    type Output = (Op, i32);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let done = self.ring.table.borrow_mut().poll(self.id, context.waker());
+        let Some(done) = done else { return Poll::Pending };
+        self.taken = true;
+        Poll::Ready(done)
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        if !self.taken {
+            let op = self.ring.table.borrow_mut().abandon(self.id);
+            // Dropped here, without the borrow: it may free slabs and wake others.
+            drop(op);
+        }
+    }
+}
+
+/// Moves queued operations into the submission queue, and sees that they are submitted.
+fn start_queued(inner: &Rc<Inner>) {
+    {
+        let (mut table, mut kernel) = (inner.table.borrow_mut(), inner.kernel.borrow_mut());
+        while let Some((id, op)) = table.start_next() {
+            // SAFETY: the table keeps the operation, and with it memory and file, until `reap` hands its id to
+            // `complete`; a read's memory is a `SlabMut`, a write's a `Slab`, which nobody else can touch or change.
+            #[allow(unsafe_code)]
+            unsafe {
+                kernel.push(id, op);
+            }
+        }
+    }
+    if inner.flush_due.replace(true) {
+        return;
+    }
+    let inner = inner.clone();
+    task::spawn_local(async move {
+        // A new task runs at once up to its first await: yield, so that one submit serves all tasks of this turn.
+        task::yield_now().await;
+        inner.flush_due.set(false);
+        while let Err(error) = submit(&inner) {
+            tracing::warn!("io_uring refuses operations for now: {error}");
+            task::sleep(SUBMIT_RETRY).await;
+        }
+        reap(&inner);
+    })
+    .detach();
+}
+
+fn submit(inner: &Inner) -> io::Result<()> {
+    let submitted = inner.kernel.borrow().submit();
+    submitted.map(|_| ())
+}
+
+/// Takes all completions there are, wakes their tasks, and lets queued operations follow.
+fn reap(inner: &Rc<Inner>) {
+    let mut any = false;
+    loop {
+        let completion = inner.kernel.borrow_mut().reap();
+        let Some((id, result)) = completion else { break };
+        let completed = inner.table.borrow_mut().complete(id, result);
+        any = true;
+        if let Some(waker) = completed.waker {
+            waker.wake();
+        }
+        drop(completed.orphan);
+    }
+    if !any {
+        return;
+    }
+    if inner.table.borrow().has_queued() {
+        start_queued(inner);
+    }
+    if inner.table.borrow().is_idle() {
+        let wakers = std::mem::take(&mut *inner.idle_wakers.borrow_mut());
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Waits for completions. Holds the ring only between two waits, so that dropping the last handle ends it.
+async fn drive(ring: Weak<Inner>, events: BufferedFile) {
+    loop {
+        if let Err(error) = events.read_at(0, size_of::<u64>()).await {
+            tracing::warn!("waiting for io_uring: {error}");
+            task::sleep(SUBMIT_RETRY).await;
+        }
+        let Some(inner) = ring.upgrade() else { break };
+        reap(&inner);
+        if inner.stopped.get() {
+            break;
+        }
+    }
+    // Closing fails only for a descriptor that is closed already.
+    let _ = events.close().await;
+}
+
+impl Drop for Inner {
+    /// The kernel may still write to slabs: nothing is freed before it is done. A ring closed first waits for nothing.
+    fn drop(&mut self) {
+        let (kernel, table) = (self.kernel.get_mut(), self.table.get_mut());
+        while table.in_flight() > 0 {
+            if let Some((id, result)) = kernel.reap() {
+                drop(table.complete(id, result).orphan);
+            } else if let Err(error) = kernel.wait_one()
+                && !is_transient(&error)
+            {
+                tracing::error!("io_uring does not end its operations: {error}; their buffers stay lost");
+                std::mem::forget(std::mem::replace(table, Table::new(1)));
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

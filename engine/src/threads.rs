@@ -1,0 +1,154 @@
+//! Threads for consensus work: a pool given a set of cores, not one core each.
+
+use consensus::Workers;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Jobs a thread takes at a time, as a part of its fair share: small enough that all end together.
+const TAKES_PER_SHARE: usize = 8;
+
+/// Lends threads that may run on any core of a set. They live for one [`Workers::run`]: starting them costs some tens of
+/// microseconds, which consensus work (milliseconds and up) does not notice.
+#[derive(Debug, Clone)]
+pub struct ThreadWorkers {
+    threads: usize,
+    cores: Option<CpuSet>,
+}
+
+/// Why a set of cores cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CoresError {
+    /// There is no core to run on.
+    #[error("the set of cores is empty")]
+    Empty,
+    /// A number above what the system call takes.
+    #[error("core {core} is above {max}, the highest that can be named", max = CpuSet::MAX_CPU - 1)]
+    TooHigh {
+        /// The core.
+        core: usize,
+    },
+    /// The system refused, mostly since the cores are outside of the cgroup's cpuset.
+    #[error(
+        "cannot run on cores {cores:?}: {source}; this process may be confined to others (cpuset, taskset)"
+    )]
+    Refused {
+        /// The cores asked for.
+        cores: Vec<usize>,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+}
+
+impl ThreadWorkers {
+    /// `threads` (at least 1) threads wherever the system puts them.
+    pub fn unbound(threads: usize) -> Self {
+        Self { threads: threads.max(1), cores: None }
+    }
+
+    /// One thread a core of `cores`, each free to run on any of them. Tries the set once, in a thread of its own.
+    pub fn on_cores(cores: &[usize]) -> Result<Self, CoresError> {
+        let set = cpu_set(cores)?;
+        let refused =
+            |source: rustix::io::Errno| CoresError::Refused { cores: cores.into(), source: source.into() };
+        std::thread::scope(|scope| scope.spawn(|| sched_setaffinity(None, &set)).join())
+            .expect("a system call does not panic")
+            .map_err(refused)?;
+        let threads = usize::try_from(set.count()).expect("a count of cores is small");
+        Ok(Self { threads, cores: Some(set) })
+    }
+}
+
+/// The cores as the system call takes them.
+pub(crate) fn cpu_set(cores: &[usize]) -> Result<CpuSet, CoresError> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        if core >= CpuSet::MAX_CPU {
+            return Err(CoresError::TooHigh { core });
+        }
+        set.set(core);
+    }
+    if cores.is_empty() { Err(CoresError::Empty) } else { Ok(set) }
+}
+
+impl Workers for ThreadWorkers {
+    fn count(&self) -> usize {
+        self.threads
+    }
+
+    fn run(&self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
+        let threads = self.threads.min(jobs);
+        if threads <= 1 && self.cores.is_none() {
+            return (0..jobs).for_each(job);
+        }
+        let take = (jobs / (threads.max(1) * TAKES_PER_SHARE)).max(1);
+        let next = AtomicUsize::new(0);
+        let work = || {
+            if let Some(cores) = &self.cores {
+                // Tried at the start; if the set has shrunk since, running elsewhere is better than not at all.
+                let _ = sched_setaffinity(None, cores);
+            }
+            loop {
+                let from = next.fetch_add(take, Ordering::Relaxed);
+                if from >= jobs {
+                    return;
+                }
+                (from..jobs.min(from + take)).for_each(job);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::thread::sched_getaffinity;
+    use std::collections::HashSet;
+    use std::sync::Mutex;
+
+    fn allowed_cores() -> Vec<usize> {
+        let allowed = sched_getaffinity(None).unwrap();
+        (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect()
+    }
+
+    #[test]
+    fn every_job_runs_once() {
+        for workers in [ThreadWorkers::unbound(3), ThreadWorkers::on_cores(&allowed_cores()).unwrap()] {
+            for jobs in [0, 1, 2, 7, 1000] {
+                let runs: Vec<_> = (0..jobs).map(|_| AtomicUsize::new(0)).collect();
+                workers.run(jobs, &|job| _ = runs[job].fetch_add(1, Ordering::Relaxed));
+                assert!(runs.iter().all(|count| count.load(Ordering::Relaxed) == 1), "{jobs} jobs");
+            }
+        }
+    }
+
+    #[test]
+    fn jobs_run_on_the_given_cores_and_the_caller_keeps_its_own() {
+        let before = allowed_cores();
+        let core = *before.last().unwrap();
+        let workers = ThreadWorkers::on_cores(&[core]).unwrap();
+        assert_eq!(workers.count(), 1);
+        let seen = Mutex::new(HashSet::new());
+        workers.run(8, &|_| _ = seen.lock().unwrap().insert(rustix::thread::sched_getcpu()));
+        assert_eq!(seen.into_inner().unwrap(), HashSet::from([core]));
+        assert_eq!(allowed_cores(), before);
+    }
+
+    #[test]
+    fn a_panic_in_a_job_reaches_the_caller() {
+        let run = || ThreadWorkers::unbound(2).run(10, &|job| assert!(job != 5, "job five"));
+        assert!(std::panic::catch_unwind(run).is_err());
+    }
+
+    #[test]
+    fn sets_that_cannot_be_are_refused() {
+        assert!(matches!(ThreadWorkers::on_cores(&[]), Err(CoresError::Empty)));
+        assert!(matches!(ThreadWorkers::on_cores(&[1 << 20]), Err(CoresError::TooHigh { .. })));
+        let error = ThreadWorkers::on_cores(&[CpuSet::MAX_CPU - 1]).unwrap_err().to_string();
+        assert!(error.contains("cpuset"), "{error}");
+    }
+}
