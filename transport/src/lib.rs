@@ -19,4 +19,5 @@ pub mod fuzz;
 pub mod message;
 pub mod parse;
 pub mod payload;
+pub mod tls;
 pub mod transfer;

@@ -1,0 +1,168 @@
+use super::*;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+struct Pair {
+    client: Session,
+    server: Session,
+    to_client: Vec<u8>,
+    to_server: Vec<u8>,
+}
+
+fn address() -> SocketAddr {
+    "10.1.2.3:4567".parse().unwrap()
+}
+
+fn pair(client: &Identity, server: &Identity, expected: Fingerprint, members: &[Fingerprint]) -> Pair {
+    let known = Arc::new(Members::default());
+    known.set(members.iter().copied());
+    Pair {
+        client: Session::client(client_config(client, expected).unwrap(), address().ip()).unwrap(),
+        server: Session::server(server_config(server, known).unwrap()).unwrap(),
+        to_client: Vec::new(),
+        to_server: Vec::new(),
+    }
+}
+
+/// Moves ciphertext of `from` to `to`, in pieces of `segment` bytes.
+fn carry(
+    from: &mut Session,
+    to: &mut Session,
+    segment: usize,
+    plain: &mut Vec<u8>,
+) -> Result<(), SessionError> {
+    let ciphertext = from.outgoing().to_vec();
+    from.sent();
+    for mut part in ciphertext.chunks(segment) {
+        while !part.is_empty() {
+            let space = to.space();
+            let count = space.len().min(part.len());
+            space[..count].copy_from_slice(&part[..count]);
+            part = &part[count..];
+            to.advance(count, |bytes| plain.extend_from_slice(bytes))?;
+        }
+    }
+    Ok(())
+}
+
+impl Pair {
+    /// The error of the client and of the server, if any.
+    fn shake_hands(&mut self) -> (Option<SessionError>, Option<SessionError>) {
+        self.client.advance(0, |_| {}).unwrap();
+        for _ in 0..4 {
+            let at_server = carry(&mut self.client, &mut self.server, 100, &mut self.to_server).err();
+            let at_client = carry(&mut self.server, &mut self.client, 100, &mut self.to_client).err();
+            if at_server.is_some() || at_client.is_some() {
+                return (at_client, at_server);
+            }
+        }
+        (None, None)
+    }
+}
+
+fn explain(error: SessionError, own: &Identity) -> TlsError {
+    match error {
+        SessionError::Tls(error) => TlsError::explain(error, address(), own.fingerprint()),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn members_talk_both_ways() {
+    let (a, b) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let mut pair = pair(&a, &b, b.fingerprint(), &[a.fingerprint()]);
+    assert!(matches!(pair.shake_hands(), (None, None)));
+    assert!(pair.client.is_established() && pair.server.is_established());
+    let bytes: Vec<u8> = (0..300_000u32).map(|at| (at % 251) as u8).collect();
+    for segment in [1, 1000, usize::MAX] {
+        let part = if segment == 1 { &bytes[..40_000] } else { &bytes[..] };
+        pair.client.encrypt(part).unwrap();
+        pair.server.encrypt(part).unwrap();
+        carry(&mut pair.client, &mut pair.server, segment, &mut pair.to_server).unwrap();
+        carry(&mut pair.server, &mut pair.client, segment, &mut pair.to_client).unwrap();
+        assert!(std::mem::take(&mut pair.to_server) == part);
+        assert!(std::mem::take(&mut pair.to_client) == part);
+    }
+    pair.client.close().unwrap();
+    carry(&mut pair.client, &mut pair.server, 7, &mut pair.to_server).unwrap();
+    assert!(pair.server.is_peer_closed() && !pair.client.is_peer_closed());
+}
+
+#[test]
+fn server_with_another_certificate_is_named() {
+    let (a, b, c) =
+        (Identity::generate().unwrap(), Identity::generate().unwrap(), Identity::generate().unwrap());
+    let mut pair = pair(&a, &b, c.fingerprint(), &[a.fingerprint()]);
+    let error = explain(pair.shake_hands().0.unwrap(), &a);
+    let text = error.to_string();
+    assert!(matches!(error, TlsError::WrongServer { .. }), "{text}");
+    assert!(text.contains("10.1.2.3:4567"), "{text}");
+    assert!(
+        text.contains(&b.fingerprint().to_string()) && text.contains(&c.fingerprint().to_string()),
+        "{text}"
+    );
+}
+
+#[test]
+fn client_that_is_no_member_is_named_and_told() {
+    let (a, b, c) =
+        (Identity::generate().unwrap(), Identity::generate().unwrap(), Identity::generate().unwrap());
+    let mut pair = pair(&a, &b, b.fingerprint(), &[c.fingerprint()]);
+    let error = explain(pair.shake_hands().1.unwrap(), &b);
+    let text = error.to_string();
+    assert!(matches!(error, TlsError::UnknownClient { .. }), "{text}");
+    assert!(text.contains("10.1.2.3:4567"), "{text}");
+    assert!(
+        text.contains(&a.fingerprint().to_string()) && text.contains(&b.fingerprint().to_string()),
+        "{text}"
+    );
+}
+
+/// Somebody who copied a member's certificate but has not its key.
+#[test]
+fn a_stolen_certificate_is_not_enough() {
+    let (a, b, thief) =
+        (Identity::generate().unwrap(), Identity::generate().unwrap(), Identity::generate().unwrap());
+    let key = rustls::crypto::ring::sign::any_supported_type(&thief.key()).unwrap();
+    let bad_signature = rustls::Error::InvalidCertificate(CertificateError::BadSignature);
+    let is_bad_signature = |error: Option<SessionError>| matches!(error, Some(SessionError::Tls(error)) if error == bad_signature);
+    let stolen = |of: &Identity| {
+        let pair = CertifiedKey::new(vec![of.certificate.clone()], key.clone());
+        Arc::new(SingleCertAndKey::from(pair))
+    };
+
+    let mut as_client = pair(&a, &b, b.fingerprint(), &[a.fingerprint()]);
+    let mut config = Arc::unwrap_or_clone(client_config(&thief, b.fingerprint()).unwrap());
+    config.client_auth_cert_resolver = stolen(&a);
+    as_client.client = Session::client(Arc::new(config), address().ip()).unwrap();
+    assert!(is_bad_signature(as_client.shake_hands().1));
+
+    let mut as_server = pair(&a, &b, b.fingerprint(), &[a.fingerprint()]);
+    let mut config = Arc::unwrap_or_clone(server_config(&thief, Arc::default()).unwrap());
+    config.cert_resolver = stolen(&b);
+    as_server.server = Session::server(Arc::new(config)).unwrap();
+    assert!(is_bad_signature(as_server.shake_hands().0));
+}
+
+#[test]
+fn a_client_without_certificate_is_refused() {
+    let b = Identity::generate().unwrap();
+    let mut pair = pair(&b, &b, b.fingerprint(), &[b.fingerprint()]);
+    let mut config = Arc::unwrap_or_clone(client_config(&b, b.fingerprint()).unwrap());
+    config.client_auth_cert_resolver =
+        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(rustls::RootCertStore::empty())
+            .with_no_client_auth()
+            .client_auth_cert_resolver;
+    pair.client = Session::client(Arc::new(config), address().ip()).unwrap();
+    assert!(matches!(pair.shake_hands().1, Some(SessionError::Tls(rustls::Error::NoCertificatesPresented))));
+}
+
+#[test]
+fn fingerprints_are_text_and_back() {
+    let fingerprint = Identity::generate().unwrap().fingerprint();
+    assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
+    assert_eq!("12".parse::<Fingerprint>(), Err(NotAFingerprint));
+    assert_eq!("zz".repeat(32).parse::<Fingerprint>(), Err(NotAFingerprint));
+}
