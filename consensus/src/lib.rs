@@ -14,12 +14,17 @@
 pub mod archiver;
 pub mod bls;
 pub mod constants;
+pub mod cpu;
 pub mod erasure;
 pub mod fft;
 pub mod kzg;
+mod lanes;
 pub mod piece;
+pub mod pos;
 pub mod reconstruct;
 pub mod segment;
+mod simd;
 pub mod workers;
 
+pub use cpu::CpuLevel;
 pub use workers::{Serial, Workers};
