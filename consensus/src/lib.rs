@@ -13,13 +13,16 @@
 
 pub mod archiver;
 pub mod bls;
+mod columns;
 pub mod constants;
 pub mod cpu;
 pub mod erasure;
 pub mod fft;
 pub mod kzg;
 mod lanes;
+mod parallel;
 pub mod piece;
+pub mod piece_verify;
 pub mod pos;
 pub mod reconstruct;
 pub mod segment;

@@ -51,8 +51,7 @@ pub enum ArchiverError {
 /// A full segment of history, all of its header known but the commitment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordedSegment {
-    /// [`SEGMENT_SIZE`] bytes, see [`crate::segment`].
-    pub bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// Index of the segment.
     pub segment_index: u64,
     /// Hash of the header before; zeros for segment 0.
@@ -62,6 +61,11 @@ pub struct RecordedSegment {
 }
 
 impl RecordedSegment {
+    /// [`SEGMENT_SIZE`] bytes, see [`crate::segment`].
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// The segment's header, given its commitment.
     pub fn header(&self, segment_commitment: [u8; POINT_SIZE]) -> SegmentHeader {
         SegmentHeader {

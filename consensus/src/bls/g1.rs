@@ -334,15 +334,9 @@ mod tests {
             assert_eq!(multi_scalar_mul(&affine, &scalars), expected, "{count} points");
 
             let short: Vec<_> = (0..count).map(|i| u128::MAX - u128::from(i)).collect();
-            let long: Vec<_> = short.iter().map(|value| scalar_from_u128(*value)).collect();
+            let long: Vec<_> = short.iter().map(|value| Scalar::from_u128(*value)).collect();
             assert_eq!(multi_scalar_mul_short(&affine, &short), multi_scalar_mul(&affine, &long));
         }
-    }
-
-    fn scalar_from_u128(value: u128) -> Scalar {
-        let mut bytes = [0; 32];
-        bytes[16..].copy_from_slice(&value.to_be_bytes());
-        Scalar::from_bytes(&bytes).unwrap()
     }
 
     /// The plain double-and-add method, which works for every curve point.

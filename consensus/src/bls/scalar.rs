@@ -40,11 +40,12 @@ impl Scalar {
     /// Reads 32 big-endian bytes; a value of r or more is refused (PROTOCOL 2).
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidScalar> {
         let limbs = limbs_from_bytes(bytes);
-        if limbs.iter().rev().lt(MODULUS.iter().rev()) {
-            Ok(Self::from_reduced_limbs(limbs))
-        } else {
-            Err(InvalidScalar)
-        }
+        if is_reduced(&limbs) { Ok(Self::from_reduced_limbs(limbs)) } else { Err(InvalidScalar) }
+    }
+
+    /// Whether [`Self::from_bytes`] takes these bytes; cheaper than taking them.
+    pub fn is_canonical(bytes: &[u8; 32]) -> bool {
+        is_reduced(&limbs_from_bytes(bytes))
     }
 
     /// Reads 31 big-endian bytes, which are always below r: a chunk of a raw record.
@@ -63,6 +64,11 @@ impl Scalar {
     /// A small integer.
     pub fn from_u64(value: u64) -> Self {
         Self::from_reduced_limbs([value, 0, 0, 0])
+    }
+
+    /// A larger integer, below r in any case.
+    pub fn from_u128(value: u128) -> Self {
+        Self::from_reduced_limbs([value as u64, (value >> 64) as u64, 0, 0])
     }
 
     /// The canonical 32 big-endian bytes.
@@ -141,6 +147,11 @@ impl Scalar {
         unsafe { blst::blst_fr_from(&raw mut plain, &raw const self.0) };
         plain.l
     }
+}
+
+/// Whether limbs, least significant first, are below r.
+fn is_reduced(limbs: &[u64; 4]) -> bool {
+    limbs.iter().rev().lt(MODULUS.iter().rev())
 }
 
 fn limbs_from_bytes(bytes: &[u8; 32]) -> [u64; 4] {

@@ -83,7 +83,7 @@ impl KzgVerifier {
         let mut value_sum = Scalar::ZERO;
         for (opening, random) in openings.iter().zip(&randomness) {
             let x = domain_point(opening.num_values, opening.index)?;
-            let random = scalar_from_u128(*random);
+            let random = Scalar::from_u128(*random);
             commitments.push(G1Affine::from_bytes(opening.commitment).map_err(invalid_commitment)?);
             witnesses.push(G1Affine::from_bytes(opening.witness).map_err(invalid_witness)?);
             witness_factors.push(random * x);
@@ -115,10 +115,4 @@ fn randomness(openings: &[Opening<'_>]) -> Vec<u128> {
         u128::from_le_bytes(bytes)
     };
     openings.iter().map(|_| next()).collect()
-}
-
-fn scalar_from_u128(value: u128) -> Scalar {
-    let mut bytes = [0; 32];
-    bytes[16..].copy_from_slice(&value.to_be_bytes());
-    Scalar::from_bytes(&bytes).expect("128 bits are below the modulus")
 }
