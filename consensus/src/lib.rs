@@ -13,11 +13,13 @@
 
 pub mod archiver;
 pub mod bls;
+pub mod challenge;
 mod columns;
 pub mod constants;
 pub mod cpu;
 pub mod erasure;
 pub mod fft;
+pub mod identity;
 pub mod kzg;
 mod lanes;
 mod parallel;
@@ -25,8 +27,12 @@ pub mod piece;
 pub mod piece_verify;
 pub mod pos;
 pub mod reconstruct;
+pub mod sector;
 pub mod segment;
 mod simd;
+pub mod solution;
+pub mod solution_range;
+pub mod verify;
 pub mod workers;
 
 pub use cpu::CpuLevel;
