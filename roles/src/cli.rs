@@ -1,0 +1,26 @@
+//! The command line. Each command turns its flags into the configuration of a part of the library and runs it.
+
+use std::error::Error;
+
+use clap::{Parser, Subcommand};
+
+/// What a command ends with. The error's text is all that the operator sees, so it names its cause.
+pub type CommandResult = Result<(), Box<dyn Error>>;
+
+/// Farming cluster for the Autonomys network
+#[derive(Debug, Parser)]
+#[command(name = "autonomys-farmer", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+impl Cli {
+    /// Runs the chosen command to its end.
+    pub fn run(self) -> CommandResult {
+        match self.command {}
+    }
+}
