@@ -12,6 +12,7 @@
 #![deny(missing_docs)]
 
 pub mod archiver;
+pub mod audit;
 pub mod bls;
 pub mod challenge;
 mod columns;
