@@ -8,9 +8,12 @@
 //! [`Control::check`] holds. A changed layout is a new version; a struct is never changed in place.
 
 use super::ids::{FarmId, InstanceId};
-use super::{MAX_MESSAGE_BYTES, valid_token};
-use bytes::Bytes;
-use parity_scale_codec::{Decode, DecodeWithMemLimit, DecodeWithMemTracking, Encode};
+use super::valid_token;
+use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
+
+mod codec;
+
+pub use codec::{Control, MessageError};
 
 /// Version of all layouts below.
 pub const VERSION: u8 = 1;
@@ -22,8 +25,6 @@ pub const MAX_EPOCH_MEMBERS: usize = 2048;
 pub const MAX_ADDRESSES: usize = 16;
 /// Longest text anywhere in a message, bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
-/// Memory a message may claim while it is decoded.
-const DECODE_MEMORY_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
 
 /// Subjects of the messages that go to everybody listening.
 pub mod subjects {
@@ -48,76 +49,6 @@ pub mod subjects {
     /// [`super::Heartbeat`] of one member.
     pub fn heartbeat(role: Role, id: InstanceId) -> String {
         format!("heartbeat.{}.{id}", role.token())
-    }
-}
-
-/// Why bytes are not a message, or a message cannot become bytes.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum MessageError {
-    /// Another release speaks here.
-    #[error("message version {found}, this release speaks {VERSION}: run one release in the whole cluster")]
-    Version {
-        /// As received.
-        found: u8,
-    },
-    /// Another message than expected.
-    #[error("message kind {found}, expected {expected}")]
-    Kind {
-        /// As received.
-        found: u8,
-        /// As expected here.
-        expected: u8,
-    },
-    /// Bytes that are no message.
-    #[error("malformed message of {size_bytes} bytes")]
-    Malformed {
-        /// How many.
-        size_bytes: usize,
-    },
-    /// A well-formed message with impossible content.
-    #[error("impossible message: {0}")]
-    Impossible(&'static str),
-}
-
-/// A control message.
-pub trait Control: Encode + DecodeWithMemTracking {
-    /// Its number, never used for another.
-    const KIND: u8;
-
-    /// What the layout alone does not rule out.
-    fn check(&self) -> Result<(), MessageError> {
-        Ok(())
-    }
-
-    /// The message as bytes, version and kind first.
-    fn to_bytes(&self) -> Result<Bytes, MessageError> {
-        self.check()?;
-        let mut bytes = vec![VERSION, Self::KIND];
-        self.encode_to(&mut bytes);
-        if bytes.len() >= MAX_MESSAGE_BYTES {
-            return Err(MessageError::Malformed { size_bytes: bytes.len() });
-        }
-        Ok(bytes.into())
-    }
-
-    /// The message in `bytes`, which may be anything.
-    fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
-        let malformed = MessageError::Malformed { size_bytes: bytes.len() };
-        let &[version, found, ref body @ ..] = bytes else { return Err(malformed) };
-        if version != VERSION {
-            return Err(MessageError::Version { found: version });
-        }
-        if found != Self::KIND {
-            return Err(MessageError::Kind { found, expected: Self::KIND });
-        }
-        if bytes.len() >= MAX_MESSAGE_BYTES {
-            return Err(malformed);
-        }
-        let mut rest = body;
-        match Self::decode_with_mem_limit(&mut rest, DECODE_MEMORY_BYTES) {
-            Ok(message) if rest.is_empty() => message.check().map(|()| message),
-            _ => Err(malformed),
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Members that come, change, fall silent and leave.
 
-use crate::backends::Backend;
+use crate::backends::{Backend, connect};
+use crate::nats_server::NatsServer;
 use roles::bus::SharedBus;
 use roles::bus::ids::InstanceId;
 use roles::bus::members::{Announced, Health, Liveness, MemberEvent, MemberWatch};
 use roles::bus::messages::{MemberEntry, Role};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -30,6 +32,29 @@ fn entry(role: Role) -> MemberEntry {
 
 async fn next(watch: &mut MemberWatch) -> MemberEvent {
     timeout(Duration::from_secs(10), watch.next()).await.expect("an event comes").unwrap()
+}
+
+/// The bus is away for longer than any member may be silent: nobody is blamed for that.
+#[tokio::test]
+async fn an_outage_of_the_bus_is_nobodys_death() {
+    let liveness = Liveness {
+        suspect_after: Duration::from_millis(1500),
+        gone_after: Duration::from_millis(2000),
+        ..LIVENESS
+    };
+    let mut server = NatsServer::start();
+    let (watching, living) = (Arc::new(connect(&server).await), Arc::new(connect(&server).await));
+    let mut members = MemberWatch::start(watching, None, liveness).await.unwrap();
+    let member = entry(Role::PlotClient);
+    let _announced = Announced::start(living, member.clone(), liveness).await.unwrap();
+    assert_eq!(next(&mut members).await, MemberEvent::Joined(member.clone()));
+    server.kill();
+    let outage = timeout(liveness.gone_after + Duration::from_millis(500), members.next()).await;
+    assert!(outage.is_err(), "{outage:?}");
+    server.start_again();
+    let afterwards = timeout(liveness.gone_after * 2, members.next()).await;
+    assert!(afterwards.is_err(), "{afterwards:?}");
+    assert_eq!(members.present().map(|(_, health)| health).collect::<Vec<_>>(), [Health::Alive]);
 }
 
 async fn watch(bus: SharedBus, role: Option<Role>) -> MemberWatch {

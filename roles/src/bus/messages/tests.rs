@@ -1,4 +1,5 @@
 use super::*;
+use crate::bus::MAX_MESSAGE_BYTES;
 use proptest::prelude::*;
 
 fn protocol_info() -> ProtocolInfo {

@@ -28,8 +28,8 @@ use tokio::time::Instant;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause between rounds over all servers.
 const CONNECT_PAUSE: Duration = Duration::from_secs(1);
-/// Longest pause between attempts to reconnect.
-const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Longest pause between attempts to reconnect: a slot is a second.
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A dead connection that does not close is noticed after about two of these.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
