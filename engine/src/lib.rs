@@ -24,7 +24,11 @@ pub mod disk;
 #[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
+pub mod executor;
+#[cfg(not(loom))]
 mod file;
+#[cfg(not(loom))]
+pub mod net;
 pub mod pool;
 #[cfg(not(loom))]
 mod ring;
@@ -38,6 +42,7 @@ pub mod threads;
 pub use self::{
     disk::{Class, Disk, FileWriter, Limits},
     error::{Action, IoError},
+    executor::{Executors, ExecutorsConfig, Local, Remote, Spawner},
     file::{Access, DirectFile, sync_directory},
     ring::{MAX_DEPTH, Ring, RingError},
 };

@@ -1,15 +1,53 @@
 //! Tasks and time on the executor of this thread. Never call these from a thread that is no executor: they panic there.
 
+use crate::disk::Class;
+use crate::executor::queue_weight;
+use futures::FutureExt;
+use futures::channel::oneshot;
+use glommio::{Shares, TaskQueueHandle};
+use std::any::Any;
+use std::cell::Cell;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+/// What a panicking task leaves.
+type Panic = Box<dyn Any + Send>;
+
+thread_local! {
+    /// Who learns of panics on this executor: glommio would unwind its thread and leave all other tasks waiting for ever.
+    static PANICS: Cell<Option<oneshot::Sender<String>>> = const { Cell::new(None) };
+}
+
+/// The text of the first panic of a task of this executor.
+pub(crate) fn watch_panics() -> oneshot::Receiver<String> {
+    let (sender, receiver) = oneshot::channel();
+    PANICS.set(Some(sender));
+    receiver
+}
+
+/// Runs a task; a panic is told to the executor, and goes on in whoever awaits the task.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
+    let result = AssertUnwindSafe(future).catch_unwind().await;
+    if let Err(panic) = &result
+        && let Some(watcher) = PANICS.take()
+    {
+        let text =
+            panic.downcast_ref::<&str>().copied().or(panic.downcast_ref::<String>().map(String::as_str));
+        // An executor that ends already needs no further reason.
+        let _ = watcher.send(text.unwrap_or("without a text").to_owned());
+    }
+    result
+}
+
 /// A task on this executor. Awaiting gives its result; dropping it ends the task, [`LocalTask::detach`] lets it run on.
-pub struct LocalTask<T>(glommio::Task<T>);
+pub struct LocalTask<T>(glommio::Task<Result<T, Panic>>);
 
 impl<T> LocalTask<T> {
-    /// Lets the task run to its end unobserved.
+    /// Lets the task run to its end unobserved. It should end by [`crate::Local::stopping`] where it could wait for ever:
+    /// what it holds is not freed when the executor ends first.
     pub fn detach(self)
     where
         T: 'static,
@@ -19,22 +57,47 @@ impl<T> LocalTask<T> {
 
     /// Ends the task at its next await and waits until its future is dropped; its result if it was done already.
     pub async fn cancel(self) -> Option<T> {
-        self.0.cancel().await
+        self.0.cancel().await.map(unless_panicked)
     }
+}
+
+fn unless_panicked<T>(result: Result<T, Panic>) -> T {
+    result.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 impl<T> Future for LocalTask<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.0).poll(context)
+        Pin::new(&mut self.0).poll(context).map(unless_panicked)
     }
 }
 
 /// Starts a task on this executor. It runs at once up to its first await, before this call returns.
 #[must_use = "a task that is dropped ends; detach it to let it run"]
 pub fn spawn_local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask<T> {
-    LocalTask(glommio::spawn_local(future))
+    LocalTask(glommio::spawn_local(caught(future)))
+}
+
+/// A new queue for tasks of a class.
+pub(crate) fn queue_of(class: Class) -> TaskQueueHandle {
+    let (shares, latency) = queue_weight(class);
+    glommio::executor().create_task_queue(Shares::Static(shares), latency, &format!("{class:?}"))
+}
+
+/// The queue of the running task.
+pub(crate) fn current_queue() -> TaskQueueHandle {
+    glommio::executor().current_task_queue()
+}
+
+/// Starts a task in a queue of this executor.
+pub(crate) fn spawn_into<T: 'static>(
+    queue: TaskQueueHandle,
+    future: impl Future<Output = T> + 'static,
+) -> LocalTask<T> {
+    LocalTask(
+        glommio::spawn_local_into(caught(future), queue).expect("queues live as long as their executor"),
+    )
 }
 
 /// Waits.
@@ -45,6 +108,11 @@ pub async fn sleep(duration: Duration) {
 /// Lets the other tasks of this executor run first.
 pub async fn yield_now() {
     glommio::executor().yield_now().await;
+}
+
+/// Lets others run if this task has used up its turn; costs next to nothing otherwise. For loops that are always ready.
+pub async fn yield_if_needed() {
+    glommio::yield_if_needed().await;
 }
 
 /// The time was up before the future was done.

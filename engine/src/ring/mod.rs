@@ -16,6 +16,7 @@ use crate::error::{Action, IoError};
 use crate::file::DirectFile;
 use crate::pool::{Pool, SlabMut};
 use crate::task::{self, LocalTask};
+use glommio::TaskQueueHandle;
 use glommio::io::BufferedFile;
 use kernel::Kernel;
 use std::cell::{Cell, RefCell};
@@ -96,6 +97,8 @@ struct Inner {
     stopped: Cell<bool>,
     idle_wakers: RefCell<Vec<Waker>>,
     driver: RefCell<Option<LocalTask<()>>>,
+    /// The maker's queue: submitting must not wait behind the tasks of a lesser class that happened to ask first.
+    task_queue: TaskQueueHandle,
 }
 
 impl Ring {
@@ -114,6 +117,7 @@ impl Ring {
             stopped: Cell::new(false),
             idle_wakers: RefCell::new(Vec::new()),
             driver: RefCell::new(None),
+            task_queue: task::current_queue(),
         });
         // SAFETY: the descriptor is ours alone, and the file takes it over.
         #[allow(unsafe_code)]
@@ -363,8 +367,8 @@ fn start_queued(inner: &Rc<Inner>) {
     if inner.flush_due.replace(true) {
         return;
     }
-    let inner = inner.clone();
-    task::spawn_local(async move {
+    let (inner, queue) = (inner.clone(), inner.task_queue);
+    let flush = async move {
         // A new task runs at once up to its first await: yield, so that one submit serves all tasks of this turn.
         task::yield_now().await;
         inner.flush_due.set(false);
@@ -373,8 +377,8 @@ fn start_queued(inner: &Rc<Inner>) {
             task::sleep(SUBMIT_RETRY).await;
         }
         reap(&inner);
-    })
-    .detach();
+    };
+    task::spawn_into(queue, flush).detach();
 }
 
 fn submit(inner: &Inner) -> io::Result<()> {
