@@ -10,4 +10,8 @@
 #![deny(missing_docs)]
 
 pub mod bus;
+pub mod dev_node;
+pub mod files;
+pub mod kzg_setup;
+pub mod node_rpc;
 pub mod shutdown;

@@ -1,0 +1,2 @@
+//! A node of a development chain.
+pub mod history;
