@@ -1,4 +1,7 @@
 //! Tasks and time on the executor of this thread. Never call these from a thread that is no executor: they panic there.
+//!
+//! One task must not wait on more than 32 000 things at once by its own waker: glommio counts a task's wakers in 16 bits.
+//! `FuturesUnordered` and `join_all` of many futures use wakers of their own and are safe.
 
 use crate::disk::Class;
 use crate::executor::queue_weight;

@@ -199,3 +199,39 @@ fn errors_name_file_offset_and_lengths() {
         assert!(matches!(error, IoError::Closed { .. }), "{error}");
     });
 }
+
+#[test]
+fn many_operations_some_given_up_leave_nothing_behind() {
+    on_ring(8, |ring| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let file = new_file(&dir, 256);
+        fs::write(file.path(), (0..256 * BLOCK_BYTES).map(pattern).collect::<Vec<_>>()).unwrap();
+        let parts = ring.pool().try_acquire().unwrap().split_into(2 * BLOCK_BYTES);
+        let tasks: Vec<_> = (0u64..)
+            .zip(parts)
+            .map(|(n, mut buf)| {
+                let (ring, file) = (ring.clone(), file.clone());
+                task::spawn_local(async move {
+                    for round in 0..20 {
+                        let block = (n * 37 + round * 101) % 255;
+                        let at = block * BLOCK_BYTES as u64;
+                        let mut wait = Box::pin(read(&ring, &file, at, buf, (0, 2 * BLOCK_BYTES)));
+                        // Every seventh gives up at its first, second or third look.
+                        for _ in 0..(n + round) % 3 {
+                            assert!(futures::poll!(&mut wait).is_pending());
+                        }
+                        if (n + round) % 7 == 6 {
+                            return;
+                        }
+                        buf = wait.await.unwrap();
+                        assert!(buf.iter().enumerate().all(|(k, &byte)| byte == pattern(at as usize + k)));
+                        buf.fill(0);
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+    });
+}
