@@ -19,5 +19,6 @@ pub mod fuzz;
 pub mod message;
 pub mod parse;
 pub mod payload;
+pub mod tcp;
 pub mod tls;
 pub mod transfer;

@@ -145,6 +145,18 @@ impl ItemKind {
     }
 }
 
+/// How a payload lies in its reader's memory, so that it goes to disk and GPU from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// One run of bytes whose first is at this offset in a block of [`BLOCK_BYTES`].
+    Run {
+        /// Below [`BLOCK_BYTES`].
+        phase: u16,
+    },
+    /// A piece: its record begins a block, commitment and witness end the block before.
+    Piece,
+}
+
 /// What a request asks for. The response that fits is in the table at the top of this module.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -385,11 +397,20 @@ impl Request {
         }
     }
 
-    /// Offset in a block at which the response's payload wants to lie.
-    pub const fn phase(&self) -> u16 {
+    /// Where the reader wants the response's payload to lie.
+    pub const fn response_layout(&self) -> Layout {
         match self {
-            Self::GetSectorRange { phase, .. } => *phase,
-            _ => 0,
+            Self::GetItem { kind: ItemKind::Piece, .. } => Layout::Piece,
+            Self::GetSectorRange { phase, .. } => Layout::Run { phase: *phase },
+            _ => Layout::Run { phase: 0 },
+        }
+    }
+
+    /// Where the reader wants the request's own payload to lie.
+    pub const fn layout(&self) -> Layout {
+        match self {
+            Self::PutItem { kind: ItemKind::Piece, .. } => Layout::Piece,
+            _ => Layout::Run { phase: 0 },
         }
     }
 

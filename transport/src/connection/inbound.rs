@@ -84,6 +84,7 @@ impl<B: PayloadBuf> Connection<B> {
         self.accept_payload(length)?;
         let deadline_ms = (header.timeout_ms != 0).then(|| now_ms + u64::from(header.timeout_ms));
         let request = header.request;
+        let layout = request.layout();
         self.requests.asked.insert(id, Asked { request: request.clone(), deadline_ms, answered: false });
         if self.leaving {
             self.discard(length);
@@ -92,7 +93,7 @@ impl<B: PayloadBuf> Connection<B> {
         } else if length == 0 {
             self.events.push_back(Event::Request { id, request, payload: None, deadline_ms });
         } else {
-            let wanted = BufferWanted { of: PayloadOf::Request(id), length, phase: 0 };
+            let wanted = BufferWanted { of: PayloadOf::Request(id), length, layout };
             self.arriving = Some(Arriving { wanted, response: None });
             self.receiver.wait();
         }
@@ -105,7 +106,7 @@ impl<B: PayloadBuf> Connection<B> {
         made.request
             .check_response(&response, length)
             .map_err(|error| Violation::Message(Kind::Response, error))?;
-        let (abandoned, phase) = (made.abandoned, made.request.phase());
+        let (abandoned, layout) = (made.abandoned, made.request.response_layout());
         self.accept_payload(length)?;
         if abandoned {
             self.requests.made.remove(&id);
@@ -114,7 +115,7 @@ impl<B: PayloadBuf> Connection<B> {
             self.requests.made.remove(&id);
             self.events.push_back(Event::Response { id, response, payload: None });
         } else {
-            let wanted = BufferWanted { of: PayloadOf::Response(id), length, phase };
+            let wanted = BufferWanted { of: PayloadOf::Response(id), length, layout };
             self.arriving = Some(Arriving { wanted, response: Some(response) });
             self.receiver.wait();
         }

@@ -28,8 +28,8 @@ mod types;
 pub use output::Transmit;
 pub use requests::{PeerRequestId, RequestId};
 pub use types::{
-    BufferWanted, CloseReason, Config, Event, MAX_REQUESTS, MakeError, PayloadOf, RequestError, Space, Stats,
-    Unwanted, Violation,
+    AnswerError, BufferWanted, CloseReason, Config, Event, MAX_REQUESTS, MakeError, PayloadOf, RequestError,
+    Space, Stats, Violation,
 };
 
 use crate::frame::{self, Kind, MAX_PAYLOAD_BYTES, VERSION};
@@ -71,6 +71,8 @@ pub struct Connection<B> {
     receive_credit: ReceiveCredit,
     events: VecDeque<Event<B>>,
     pong: Option<u64>,
+    /// Nothing was sent for so long that the peer wants a sign of life.
+    ping_due: bool,
     ping_sent_ms: Option<u64>,
     opened_ms: u64,
     last_sent_ms: u64,
@@ -112,6 +114,7 @@ impl<B: PayloadBuf> Connection<B> {
             receive_credit: ReceiveCredit::new(config.credit_bytes),
             events: VecDeque::new(),
             pong: None,
+            ping_due: false,
             ping_sent_ms: None,
             opened_ms: now_ms,
             last_sent_ms: now_ms,
@@ -218,18 +221,15 @@ impl<B: PayloadBuf> Connection<B> {
     }
 
     /// Answers a request of the peer.
-    ///
-    /// # Panics
-    /// When the response does not fit the request.
     pub fn respond(
         &mut self,
         id: PeerRequestId,
         response: &Response,
         payload: Option<B>,
-    ) -> Result<(), Unwanted> {
-        let asked = self.requests.asked.get_mut(&id).filter(|asked| !asked.answered).ok_or(Unwanted)?;
+    ) -> Result<(), AnswerError> {
+        let asked = self.requests.unanswered(id)?;
         let payload_bytes = payload.as_ref().map_or(0, PayloadBuf::len);
-        asked.request.check_response(response, payload_bytes).expect("a response fits its request");
+        asked.request.check_response(response, payload_bytes)?;
         asked.answered = true;
         let head = encode(Kind::Response, id.0, payload_bytes, response);
         self.output.push(Tag::Final(id.0), head, payload);
@@ -237,9 +237,8 @@ impl<B: PayloadBuf> Connection<B> {
     }
 
     /// Ends a request of the peer with an error.
-    pub fn refuse(&mut self, id: PeerRequestId, refusal: &Refusal) -> Result<(), Unwanted> {
-        let asked = self.requests.asked.get_mut(&id).filter(|asked| !asked.answered).ok_or(Unwanted)?;
-        asked.answered = true;
+    pub fn refuse(&mut self, id: PeerRequestId, refusal: &Refusal) -> Result<(), AnswerError> {
+        self.requests.unanswered(id)?.answered = true;
         self.output.push(Tag::Final(id.0), encode(Kind::Refusal, id.0, 0, refusal), None);
         Ok(())
     }
@@ -256,6 +255,7 @@ impl<B: PayloadBuf> Connection<B> {
     pub fn transmit(&mut self, now_ms: u64) -> Option<Transmit<B>> {
         let transmit = self.next_transmit(now_ms)?;
         self.last_sent_ms = now_ms;
+        self.ping_due = false;
         Some(transmit)
     }
 
@@ -271,7 +271,7 @@ impl<B: PayloadBuf> Connection<B> {
             encode(Kind::Pong, 0, 0, &Ping { nonce })
         } else if let Some(bytes) = self.receive_credit.take_grant() {
             encode(Kind::Credit, 0, 0, &Credit { bytes })
-        } else if self.keepalive_due(now_ms) {
+        } else if self.ping_due {
             self.ping_sent_ms = Some(now_ms);
             encode(Kind::Ping, 0, 0, &Ping { nonce: now_ms })
         } else {
@@ -316,13 +316,14 @@ impl<B: PayloadBuf> Connection<B> {
             Stage::Closed => return None,
         };
         let keepalive = self.last_sent_ms + self.config.keepalive_ms;
-        let keepalive = if self.stage == Stage::Open { keepalive } else { u64::MAX };
+        let keepalive = if self.stage == Stage::Open && !self.ping_due { keepalive } else { u64::MAX };
         let deadline = self.requests.next_deadline_ms().unwrap_or(u64::MAX);
         Some(silence.min(keepalive).min(deadline))
     }
 
-    /// Lets time pass: deadlines, silence. Keepalives come out of [`Connection::transmit`].
+    /// Lets time pass: deadlines, silence, keepalives.
     pub fn tick(&mut self, now_ms: u64) {
+        self.ping_due |= self.stage == Stage::Open && now_ms >= self.last_sent_ms + self.config.keepalive_ms;
         match self.stage {
             Stage::Opening if now_ms >= self.opened_ms + self.config.hello_timeout_ms => {
                 self.close_for(CloseReason::NoHello);
@@ -382,10 +383,6 @@ impl<B: PayloadBuf> Connection<B> {
     /// Counters since the start.
     pub fn stats(&self) -> Stats {
         self.stats
-    }
-
-    fn keepalive_due(&self, now_ms: u64) -> bool {
-        now_ms >= self.last_sent_ms + self.config.keepalive_ms
     }
 
     /// Ends everything in progress, in the order of ids so that a run can be replayed.

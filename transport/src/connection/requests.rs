@@ -3,6 +3,7 @@
 //! A request lives from its frame until its one final frame, a response or a refusal. That holds for one taken
 //! back too, so both sides count the same number and an id means one thing at a time.
 
+use super::types::AnswerError;
 use crate::message::Request;
 use std::collections::HashMap;
 
@@ -49,6 +50,11 @@ impl Requests {
         let id = RequestId(self.last_id);
         self.made.insert(id, Made { request, deadline_ms, sent: false, abandoned: false });
         id
+    }
+
+    /// A request of the peer that still wants an answer.
+    pub(super) fn unanswered(&mut self, id: PeerRequestId) -> Result<&mut Asked, AnswerError> {
+        self.asked.get_mut(&id).filter(|asked| !asked.answered).ok_or(AnswerError::Unwanted)
     }
 
     /// The earliest time at which somebody's patience ends.

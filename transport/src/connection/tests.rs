@@ -166,3 +166,15 @@ fn requests_and_cancels_without_reading_are_bounded() {
     let bytes: Vec<_> = (1..=3).flat_map(pair).collect();
     assert_eq!(violation(&bytes), Violation::TooManyRequests(2));
 }
+
+#[test]
+fn an_answer_that_does_not_fit_can_still_be_refused() {
+    let (mut conn, _) = after_hello(&[]);
+    conn.receive(&encode(Kind::Request, 1, 0, &range(10)), 0);
+    let Some(Event::Request { id, .. }) = conn.event() else { panic!("no request") };
+    let misfit = MessageError::PayloadLength { expected: 10, got: 9 };
+    let answer = conn.respond(id, &Response::SectorRange { blake3: [0; 32] }, Some(vec![0; 9]));
+    assert_eq!(answer, Err(AnswerError::Misfit(misfit)));
+    assert_eq!(conn.refuse(id, &Refusal::new(RefusalCode::Failed, "")), Ok(()));
+    assert_eq!(conn.respond(id, &Response::Stored, None), Err(AnswerError::Unwanted));
+}

@@ -2,7 +2,7 @@
 
 use super::requests::{PeerRequestId, RequestId};
 use crate::frame::{FrameError, Kind, MAX_PAYLOAD_BYTES};
-use crate::message::{Hello, MessageError, Refusal, Request, Response, Role};
+use crate::message::{Hello, Layout, MessageError, Refusal, Request, Response, Role};
 
 /// Most requests a side may allow at once: bounds the memory a peer's small frames can take.
 pub const MAX_REQUESTS: u32 = 1024;
@@ -127,10 +127,16 @@ pub enum MakeError {
     Wrong(#[from] MessageError),
 }
 
-/// The request is no longer in progress: it was taken back, its time is over, or the connection is.
+/// Why an answer is not sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("nobody waits for this answer any more")]
-pub struct Unwanted;
+pub enum AnswerError {
+    /// The request is no longer in progress: it was taken back, its time is over, or the connection is.
+    #[error("nobody waits for this answer any more")]
+    Unwanted,
+    /// The request is still in progress and can be refused.
+    #[error("answer does not fit its request: {0}")]
+    Misfit(#[from] MessageError),
+}
 
 /// A payload is about to arrive and needs memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,8 +145,8 @@ pub struct BufferWanted {
     pub of: PayloadOf,
     /// Bytes, at most 2 MiB.
     pub length: usize,
-    /// Offset in a 4096-byte block at which the reader wants the first byte; zero when the message names none.
-    pub phase: u16,
+    /// How it should lie there.
+    pub layout: Layout,
 }
 
 /// What a payload belongs to.
@@ -212,4 +218,12 @@ pub struct Stats {
     pub payload_sent_bytes: u64,
     /// Time between the last answered ping and its pong.
     pub round_trip_ms: Option<u64>,
+}
+
+#[cfg(test)]
+impl PayloadOf {
+    /// Any, for tests of memory.
+    pub(crate) fn for_tests() -> Self {
+        Self::Response(RequestId(1))
+    }
 }

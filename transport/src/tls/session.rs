@@ -23,9 +23,12 @@ pub enum SessionError {
     /// The handshake or a record is wrong.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
-    /// More plaintext than the session has keys for, or before the handshake is done.
+    /// More plaintext than the session has keys for, before the handshake is done, or after an error.
     #[error("TLS cannot encrypt now")]
     CannotEncrypt,
+    /// It failed or was closed before.
+    #[error("TLS session is over")]
+    Over,
     /// A handshake message that does not fit the buffer.
     #[error("TLS handshake message is too long")]
     HandshakeTooLong,
@@ -46,6 +49,8 @@ pub struct Session {
     outgoing: Outgoing,
     established: bool,
     peer_closed: bool,
+    /// After an error, and after its farewell, rustls must be left alone.
+    over: bool,
 }
 
 /// Ciphertext that waits for the socket, at the front of a buffer that only grows.
@@ -115,7 +120,7 @@ impl Session {
 
     fn new(side: Side) -> Self {
         let (incoming, outgoing) = (vec![0; INCOMING_BYTES], Outgoing::default());
-        Self { side, incoming, from: 0, to: 0, outgoing, established: false, peer_closed: false }
+        Self { side, incoming, from: 0, to: 0, outgoing, established: false, peer_closed: false, over: false }
     }
 
     /// Where ciphertext from the socket goes; never empty while [`Session::advance`] is called after each arrival.
@@ -127,48 +132,66 @@ impl Session {
     }
 
     /// Uses the `count` bytes that were put into [`Session::space`]; gives plaintext to `sink`, record by record. After
-    /// an error [`Session::outgoing`] may still hold the alert for the peer.
+    /// an error [`Session::take_outgoing`] may still hold the alert for the peer.
     pub fn advance(&mut self, count: usize, mut sink: impl FnMut(&[u8])) -> Result<(), SessionError> {
+        if self.over {
+            return Err(SessionError::Over);
+        }
         self.to += count;
         if let Err(error) = self.run(&mut sink, |_, _| Ok(())) {
-            // The alert that tells the peer why is made by asking again; the same error ends that.
-            let _ = self.run(&mut |_| {}, |_, _| Ok(()));
+            self.over = true;
+            self.take_alert();
             return Err(error);
         }
         let is_full = self.to - self.from == self.incoming.len();
         if is_full { Err(SessionError::HandshakeTooLong) } else { Ok(()) }
     }
 
-    /// Encrypts `plaintext` into [`Session::outgoing`].
+    /// Takes the alert that tells the peer why, which rustls has ready after most errors. It must not be asked for more:
+    /// reading on after an error it found itself, it panics.
+    fn take_alert(&mut self) {
+        let ciphertext = &mut self.incoming[self.from..self.to];
+        let mut nothing = Some(|_: &mut dyn Writer, _: &mut Outgoing| Ok(()));
+        let outgoing = &mut self.outgoing;
+        let (_, _done) = match &mut self.side {
+            Side::Client(connection) => {
+                step(connection.process_tls_records(ciphertext), outgoing, &mut |_| {}, &mut nothing)
+            }
+            Side::Server(connection) => {
+                step(connection.process_tls_records(ciphertext), outgoing, &mut |_| {}, &mut nothing)
+            }
+        };
+    }
+
+    /// Encrypts `plaintext` into [`Session::take_outgoing`].
     pub fn encrypt(&mut self, plaintext: &[u8]) -> Result<(), SessionError> {
         self.write(|writer, outgoing| outgoing.append(|space| writer.encrypt(plaintext, space), encrypt_room))
     }
 
-    /// Tells the peer that no more plaintext will come.
+    /// Tells the peer that no more plaintext will come, and ends the session here too.
     pub fn close(&mut self) -> Result<(), SessionError> {
-        self.write(|writer, outgoing| outgoing.append(|space| writer.close(space), encrypt_room))
+        let closed =
+            self.write(|writer, outgoing| outgoing.append(|space| writer.close(space), encrypt_room));
+        self.over = true;
+        closed
     }
 
     fn write(
         &mut self,
         write: impl FnOnce(&mut dyn Writer, &mut Outgoing) -> Result<(), EncryptError>,
     ) -> Result<(), SessionError> {
-        if !self.established {
+        if !self.established || self.over {
             return Err(SessionError::CannotEncrypt);
         }
         // Every whole record was handed out when it arrived, so there is nothing for the sink.
         let mut sink = |_: &[u8]| debug_assert!(false, "plaintext was left behind");
-        self.run(&mut sink, write)
+        self.run(&mut sink, write).inspect_err(|_| self.over = true)
     }
 
-    /// Ciphertext for the socket.
-    pub fn outgoing(&self) -> &[u8] {
-        &self.outgoing.buffer[..self.outgoing.used]
-    }
-
-    /// All of [`Session::outgoing`] went to the socket.
-    pub fn sent(&mut self) {
-        self.outgoing.used = 0;
+    /// Exchanges `buffer`, whose content is spent, for the ciphertext for the socket; returns its length.
+    pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> usize {
+        std::mem::swap(&mut self.outgoing.buffer, buffer);
+        std::mem::take(&mut self.outgoing.used)
     }
 
     /// Whether plaintext can be sent. A client learns only later whether the server accepts its certificate.

@@ -30,9 +30,9 @@ fn carry(
     segment: usize,
     plain: &mut Vec<u8>,
 ) -> Result<(), SessionError> {
-    let ciphertext = from.outgoing().to_vec();
-    from.sent();
-    for mut part in ciphertext.chunks(segment) {
+    let mut ciphertext = Vec::new();
+    let length = from.take_outgoing(&mut ciphertext);
+    for mut part in ciphertext[..length].chunks(segment) {
         while !part.is_empty() {
             let space = to.space();
             let count = space.len().min(part.len());
@@ -165,4 +165,46 @@ fn fingerprints_are_text_and_back() {
     assert_eq!(fingerprint.to_string().parse(), Ok(fingerprint));
     assert_eq!("12".parse::<Fingerprint>(), Err(NotAFingerprint));
     assert_eq!("zz".repeat(32).parse::<Fingerprint>(), Err(NotAFingerprint));
+}
+
+/// Damaged and random ciphertext in every state: an error at the latest when the handshake should be done, never a panic.
+#[test]
+fn damaged_ciphertext_is_an_error() {
+    let (a, b) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let mut seed = 7u64;
+    let mut random = move |bound: usize| {
+        seed = seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (seed >> 33) as usize % bound
+    };
+    let mut failures = 0;
+    for case in 0..300 {
+        let mut pair = pair(&a, &b, b.fingerprint(), &[a.fingerprint()]);
+        pair.client.advance(0, |_| {}).unwrap();
+        let damaged_turn = random(6);
+        let mut failed = false;
+        for turn in 0..6 {
+            let (from, to) = match turn % 2 {
+                0 => (&mut pair.client, &mut pair.server),
+                _ => (&mut pair.server, &mut pair.client),
+            };
+            let _ = from.encrypt(b"some plaintext");
+            let mut ciphertext = Vec::new();
+            let length = from.take_outgoing(&mut ciphertext);
+            ciphertext.truncate(length);
+            if turn == damaged_turn && length > 0 {
+                match case % 3 {
+                    0 => ciphertext[random(length)] ^= 1 << random(8),
+                    1 => ciphertext = (0..1 + random(300)).map(|_| random(256) as u8).collect(),
+                    _ => drop(ciphertext.drain(..1 + random(length))),
+                }
+            }
+            for part in ciphertext.chunks(1 + random(2000)) {
+                to.space()[..part.len()].copy_from_slice(part);
+                failed |= to.advance(part.len(), |_| {}).is_err();
+            }
+            let _ = to.close();
+        }
+        failures += usize::from(failed);
+    }
+    assert!(failures > 150, "{failures}");
 }
