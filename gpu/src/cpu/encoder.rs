@@ -1,0 +1,114 @@
+//! Sectors made by threads.
+
+use super::StartError;
+use super::queue::Queue;
+use super::session::{EncodeJob, Session};
+use super::workers::WorkerSet;
+use crate::buffers::{Buffers, RECORDS_IN_SLAB};
+use crate::finished::WAITING_SLABS;
+use crate::{BeginError, EncoderStats, EncodingSession, SectorEncoder, SectorPlan};
+use async_trait::async_trait;
+use consensus::CpuLevel;
+use consensus::sector::RecordEncoder;
+use engine::pool::Pool;
+use engine::threads::ThreadWorkers;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::Semaphore;
+
+/// Slabs of finished bytes beside those that wait: one being filled, one at the consumer.
+const OUTPUT_SLABS: usize = WAITING_SLABS + 2;
+
+/// Slabs that the session of one sector takes, at most: its records, which stay where they came in until the sector is out, and its
+/// output. 504 (1008 MiB) for 1000 pieces.
+pub const fn session_slabs(pieces_in_sector: u16) -> usize {
+    (pieces_in_sector as usize).div_ceil(RECORDS_IN_SLAB) + OUTPUT_SLABS
+}
+
+/// What an encoder is made of.
+#[derive(Debug, Clone)]
+pub struct CpuEncoderOptions {
+    /// Threads, and the cores they run on. Each takes [`super::WORKER_BYTES`].
+    pub threads: ThreadWorkers,
+    /// Instructions to use.
+    pub level: CpuLevel,
+    /// Where buffers come from.
+    pub pool: Pool,
+    /// Slabs that all sessions together may take, see [`session_slabs`]. Whoever else uses the pool must leave these.
+    pub memory_slabs: usize,
+}
+
+/// Encodes with the CPU. Sessions share the threads, the oldest session first. Dropping it waits for the records that are
+/// being encoded; what waits is dropped, and its sessions are lost.
+pub struct CpuEncoder {
+    workers: WorkerSet<u64, EncodeJob>,
+    threads: ThreadWorkers,
+    pool: Pool,
+    memory: Arc<Semaphore>,
+    memory_slabs: usize,
+    next_session: AtomicU64,
+    counters: Arc<Counters>,
+}
+
+/// What its jobs count.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub encoded: AtomicU64,
+    pub refused: AtomicU64,
+}
+
+impl CpuEncoder {
+    /// Starts the threads.
+    pub fn new(options: CpuEncoderOptions) -> Result<Self, StartError> {
+        let CpuEncoderOptions { threads, level, pool, memory_slabs } = options;
+        let available = pool.stats().total;
+        if memory_slabs > available {
+            return Err(StartError::Memory { wanted: memory_slabs, available });
+        }
+        let counters = Arc::<Counters>::default();
+        // Every waiting job holds a buffer, so there are never more: this limit is not met.
+        let queue_limit = memory_slabs * RECORDS_IN_SLAB;
+        let run = {
+            let counters = counters.clone();
+            move |encoder: &mut RecordEncoder, job: EncodeJob| job.run(encoder, &counters)
+        };
+        let workers = WorkerSet::start(&threads, queue_limit, move || RecordEncoder::new(level), run)?;
+        let memory = Arc::new(Semaphore::new(memory_slabs));
+        Ok(Self { workers, threads, pool, memory, memory_slabs, next_session: AtomicU64::new(0), counters })
+    }
+}
+
+#[async_trait]
+impl SectorEncoder for CpuEncoder {
+    async fn begin(&self, plan: SectorPlan) -> Result<Box<dyn EncodingSession>, BeginError> {
+        plan.check()?;
+        let pieces_in_sector = plan.pieces_in_sector;
+        let (needed, limit) = (session_slabs(pieces_in_sector), self.memory_slabs);
+        if needed > limit {
+            return Err(BeginError::Memory { pieces_in_sector, needed, limit });
+        }
+        let permits = u32::try_from(needed).expect("a sector takes hundreds of slabs");
+        let promised =
+            self.memory.clone().acquire_many_owned(permits).await.map_err(|_| BeginError::Stopped)?;
+        let buffers = Buffers::new(self.pool.clone(), usize::from(pieces_in_sector), promised);
+        let number = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let queue: Arc<Queue<_, _>> = self.workers.queue.clone();
+        Ok(Box::new(Session::new(plan, number, queue, buffers, self.threads.clone(), self.pool.clone())))
+    }
+
+    fn stats(&self) -> EncoderStats {
+        EncoderStats {
+            records_encoded: self.counters.encoded.load(Ordering::Relaxed),
+            pieces_refused: self.counters.refused.load(Ordering::Relaxed),
+            queued: self.workers.queue.len(),
+            slabs_promised: self.memory_slabs - self.memory.available_permits(),
+            workers: self.workers.stats(),
+        }
+    }
+}
+
+impl Drop for CpuEncoder {
+    fn drop(&mut self) {
+        self.memory.close();
+    }
+}

@@ -1,0 +1,173 @@
+//! Encoding sectors: what roles ask for and every backend gives.
+
+use crate::{BufferError, EncoderStats, FinishedSector, RecordBuffer};
+use async_trait::async_trait;
+use consensus::constants::{MAX_PIECES_IN_SECTOR, RECORD_CHUNKS};
+use consensus::kzg::PointBytes;
+use consensus::sector::{SectorId, public_key_hash};
+
+/// Which sector is to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SectorPlan {
+    /// sr25519 public key of the farm.
+    pub public_key: [u8; 32],
+    /// Sector within the farm.
+    pub sector_index: u16,
+    /// Segments of history that its pieces are drawn from, at least 1.
+    pub history_size: u64,
+    /// Pieces, 1 to [`MAX_PIECES_IN_SECTOR`].
+    pub pieces_in_sector: u16,
+}
+
+impl SectorPlan {
+    /// What all seeds of the sector follow from.
+    pub fn sector_id(&self) -> SectorId {
+        SectorId::new(&public_key_hash(&self.public_key), self.sector_index, self.history_size)
+    }
+
+    /// Whether such a sector can be.
+    pub(crate) fn check(&self) -> Result<(), BeginError> {
+        if self.pieces_in_sector == 0 || self.pieces_in_sector > MAX_PIECES_IN_SECTOR {
+            return Err(BeginError::Pieces(self.pieces_in_sector));
+        }
+        if self.history_size == 0 { Err(BeginError::EmptyHistory) } else { Ok(()) }
+    }
+}
+
+/// A piece on its way into a sector.
+#[derive(Debug)]
+pub struct PieceToEncode {
+    /// Its place in the sector.
+    pub piece_offset: u16,
+    /// Its record, in a buffer of the same session.
+    pub record: RecordBuffer,
+    /// Its record commitment.
+    pub commitment: PointBytes,
+    /// Its record witness.
+    pub witness: PointBytes,
+    /// BLAKE3 of the whole piece, from whoever verified it: the parts above must hash to it.
+    pub hash: [u8; 32],
+}
+
+/// Makes sectors, several at a time.
+#[async_trait]
+pub trait SectorEncoder: Send + Sync {
+    /// Opens a session for one sector. Waits, in order of asking, until the memory of the whole session can be promised, so
+    /// that sessions never wait for each other half way. Dropping the future gives the place up.
+    async fn begin(&self, plan: SectorPlan) -> Result<Box<dyn EncodingSession>, BeginError>;
+
+    /// Numbers for metrics.
+    fn stats(&self) -> EncoderStats;
+}
+
+/// One sector in the making. Many tasks may share it by reference. Dropping it without [`Self::finish`] is
+/// [`Self::cancel`] without the wait.
+#[async_trait]
+pub trait EncodingSession: Send + Sync {
+    /// Waits for a credit: memory for one more record. There are credits for all pieces of a sector, or fewer where records leave
+    /// for a device; a record that is refused gives its credit back.
+    async fn buffer(&self) -> Result<RecordBuffer, BufferError>;
+
+    /// Hands a piece over, in any order, and waits until it is part of the sector. After an error the place is free and the piece can
+    /// be submitted again. Once polled the piece is on its way, whether or not the future is kept.
+    async fn submit(&self, piece: PieceToEncode) -> Result<(), PieceError>;
+
+    /// Waits for the pieces under way and begins to put the sector together. All pieces must have been submitted.
+    async fn finish(self: Box<Self>) -> Result<FinishedSector, FinishError>;
+
+    /// Drops what is queued at once, waits for what is being worked on; then all memory is back in the pool.
+    async fn cancel(self: Box<Self>);
+}
+
+/// Why a session cannot be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BeginError {
+    /// No sector has so many pieces.
+    #[error("a sector of {0} pieces cannot be: between 1 and {MAX_PIECES_IN_SECTOR} are possible")]
+    Pieces(u16),
+    /// History has at least one segment.
+    #[error("a sector cannot be plotted at a history size of zero")]
+    EmptyHistory,
+    /// The sector alone is over the limit.
+    #[error(
+        "a sector of {pieces_in_sector} pieces needs {needed} buffers of 2 MiB, and plotting may use {limit}: \
+         raise its memory limit or make farms with fewer pieces in a sector"
+    )]
+    Memory {
+        /// Pieces of the sector.
+        pieces_in_sector: u16,
+        /// Slabs that it takes.
+        needed: usize,
+        /// Slabs that the encoder may use.
+        limit: usize,
+    },
+    /// The encoder shuts down.
+    #[error("the encoder is shutting down")]
+    Stopped,
+}
+
+/// Why a piece did not become part of its sector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PieceError {
+    /// The sector has no such place.
+    #[error("piece {piece_offset} is outside of the sector, which has {pieces_in_sector}")]
+    Offset {
+        /// Place of the piece.
+        piece_offset: u16,
+        /// Pieces of the sector.
+        pieces_in_sector: u16,
+    },
+    /// It was submitted before and not refused.
+    #[error("piece {piece_offset} of the sector was submitted before")]
+    Duplicate {
+        /// Place of the piece.
+        piece_offset: u16,
+    },
+    /// The buffer belongs to another session, whose memory it is.
+    #[error("piece {piece_offset} lies in a buffer of another sector")]
+    ForeignBuffer {
+        /// Place of the piece.
+        piece_offset: u16,
+    },
+    /// The bytes are not those of the piece.
+    #[error("piece {piece_offset} of the sector is damaged (BLAKE3 mismatch): fetch it again")]
+    Hash {
+        /// Place of the piece.
+        piece_offset: u16,
+    },
+    /// A chunk of the record is no scalar: whoever verified the piece should not have accepted it.
+    #[error(
+        "piece {piece_offset} of the sector is not valid (invalid scalar in chunk {chunk} of {RECORD_CHUNKS})"
+    )]
+    InvalidScalar {
+        /// Place of the piece.
+        piece_offset: u16,
+        /// The first such chunk.
+        chunk: usize,
+    },
+    /// The encoder shuts down, or lost the piece to a fault of its own (which is in the log).
+    #[error("piece {piece_offset} of the sector was dropped by the encoder")]
+    Dropped {
+        /// Place of the piece.
+        piece_offset: u16,
+    },
+}
+
+/// Why a sector cannot be finished.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FinishError {
+    /// Pieces were not submitted, or refused.
+    #[error("{missing} pieces of the sector are missing, the first of them piece {first}")]
+    Missing {
+        /// How many.
+        missing: usize,
+        /// The first.
+        first: u16,
+    },
+    /// No thread could be started.
+    #[error("cannot start a thread to put the sector together: {0}; raise the limit of threads (ulimit -u)")]
+    Thread(String),
+    /// The encoder stopped meanwhile.
+    #[error("the sector was dropped by the encoder")]
+    Dropped,
+}

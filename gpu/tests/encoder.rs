@@ -1,0 +1,198 @@
+//! The CPU encoder through the seam. `block_on` of `futures` runs it: no runtime is needed.
+
+mod common;
+
+use common::{buffered, bytes, encoder, expected, piece, plan, submit};
+use consensus::CpuLevel;
+use consensus::constants::{RECORD_SIZE, sector_size};
+use engine::pool::{Pool, SLAB_BYTES};
+use engine::threads::ThreadWorkers;
+use futures::executor::block_on;
+use futures::future::join_all;
+use futures::{FutureExt, join};
+use gpu::cpu::{CpuEncoder, CpuEncoderOptions, StartError, session_slabs};
+use gpu::{BeginError, FinishError, PieceError, SectorEncoder, SectorPlan};
+
+/// Waits until all memory of the pool is back, for at most a few records' time.
+fn assert_all_back(pool: &Pool) {
+    for _ in 0..1000 {
+        if pool.stats().in_use == 0 {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("slabs are lost: {pool:?}");
+}
+
+#[test]
+fn a_sector_out_of_order_with_bad_pieces_between_equals_that_of_consensus() {
+    let (encoder, pool) = encoder(2, 3, 1);
+    let pieces: Vec<_> = (0..3).map(piece).collect();
+    let (expected, metadata) = expected(&plan(3), &pieces);
+    block_on(async {
+        let session = encoder.begin(plan(3)).await.unwrap();
+        let good = |offset: u16| submit(&*session, offset, &pieces[usize::from(offset)]);
+        let mut damaged = buffered(&*session, 1, &pieces[1]).await;
+        damaged.record[77] ^= 1;
+        let mut invalid = piece(9);
+        invalid.record_mut()[30_000] = [0xff; 32];
+        let verdicts = join!(good(2), session.submit(damaged), submit(&*session, 0, &invalid));
+        assert_eq!(verdicts.0, Ok(()));
+        assert_eq!(verdicts.1, Err(PieceError::Hash { piece_offset: 1 }));
+        assert_eq!(verdicts.2, Err(PieceError::InvalidScalar { piece_offset: 0, chunk: 30_000 }));
+        assert_eq!(join!(good(1), good(0)), (Ok(()), Ok(())));
+        let mut sector = session.finish().await.unwrap();
+        assert_eq!((sector.metadata(), sector.size_bytes()), (&metadata, sector_size(3)));
+        assert_eq!(sector.checksum(), None);
+        assert!(bytes(&mut sector).await == expected);
+        assert_eq!(sector.checksum().unwrap(), expected[expected.len() - 32..]);
+        assert!(sector.next().await.is_none());
+    });
+    let stats = encoder.stats();
+    assert_eq!((stats.records_encoded, stats.pieces_refused, stats.queued), (3, 2, 0));
+    assert_eq!(stats.workers.iter().map(|worker| worker.jobs).sum::<u64>(), 5);
+    assert_all_back(&pool);
+    assert_eq!(encoder.stats().slabs_promised, 0);
+    assert!(pool.stats().high_water <= session_slabs(3));
+}
+
+#[test]
+fn what_cannot_be_submitted_is_refused_at_once() {
+    let (encoder, pool) = encoder(1, 2, 2);
+    block_on(async {
+        let session = encoder.begin(plan(2)).await.unwrap();
+        let other = encoder.begin(plan(2)).await.unwrap();
+        let mut under_way = session.submit(buffered(&*session, 1, &piece(1)).await);
+        assert_eq!((&mut under_way).now_or_never(), None);
+        let again = submit(&*session, 1, &piece(1)).now_or_never();
+        assert_eq!(again, Some(Err(PieceError::Duplicate { piece_offset: 1 })));
+        let outside = submit(&*session, 2, &piece(1)).now_or_never();
+        assert_eq!(outside, Some(Err(PieceError::Offset { piece_offset: 2, pieces_in_sector: 2 })));
+        let foreign = session.submit(buffered(&*other, 0, &piece(1)).await).now_or_never();
+        assert_eq!(foreign, Some(Err(PieceError::ForeignBuffer { piece_offset: 0 })));
+        // A caller that does not wait for a piece gets it into the sector all the same.
+        drop(under_way);
+        let missing = session.finish().await.unwrap_err();
+        assert_eq!(missing, FinishError::Missing { missing: 1, first: 0 });
+    });
+    assert_eq!(encoder.stats().records_encoded, 1);
+    assert_all_back(&pool);
+}
+
+#[test]
+fn cancelling_drops_what_is_queued_and_waits_for_what_is_not() {
+    let (encoder, pool) = encoder(1, 6, 1);
+    block_on(async {
+        let session = encoder.begin(plan(6)).await.unwrap();
+        for offset in 0..5 {
+            let piece = buffered(&*session, offset, &piece(offset)).await;
+            assert_eq!(session.submit(piece).now_or_never(), None);
+        }
+        let _kept = session.buffer().await.unwrap();
+        assert!(session.buffer().now_or_never().is_none(), "six pieces, six credits");
+        session.cancel().await;
+        assert_eq!(encoder.stats().queued, 0);
+        assert!(pool.stats().in_use > 0 && encoder.stats().slabs_promised > 0, "a buffer is kept");
+    });
+    assert_eq!((pool.stats().in_use, encoder.stats().slabs_promised), (0, 0));
+    assert!(encoder.stats().records_encoded <= 1);
+}
+
+#[test]
+fn dropping_a_session_or_a_finished_sector_gives_all_memory_back() {
+    let (encoder, pool) = encoder(2, 5, 1);
+    block_on(async {
+        let session = encoder.begin(plan(5)).await.unwrap();
+        assert_eq!(session.submit(buffered(&*session, 0, &piece(0)).await).now_or_never(), None);
+        drop(session);
+        // The next session waits for the memory of the first.
+        let session = encoder.begin(plan(5)).await.unwrap();
+        let pieces: Vec<_> = (0..5).map(piece).collect();
+        let submitted = (0..).zip(&pieces).map(|(offset, piece)| submit(&*session, offset, piece));
+        assert!(join_all(submitted).await.iter().all(Result::is_ok));
+        let rest: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
+        let mut sector = session.finish().await.unwrap();
+        assert!(sector.next().now_or_never().is_none(), "no memory for output");
+        drop(rest);
+        drop(sector.next().await.unwrap().unwrap());
+        assert_eq!((sector.size_bytes().div_ceil(SLAB_BYTES), sector.checksum()), (3, None));
+        let rest: Vec<_> = std::iter::from_fn(|| pool.try_acquire()).collect();
+        drop(sector);
+        drop(rest);
+        assert_eq!(pool.stats().in_use, 0);
+    });
+}
+
+#[test]
+fn sessions_wait_for_memory_in_order_and_share_the_workers() {
+    let (encoder, pool) = encoder(2, 2, 1);
+    let pieces = [piece(0), piece(1)];
+    let sector = async |index: u16| {
+        let session = encoder.begin(SectorPlan { sector_index: index, ..plan(2) }).await.unwrap();
+        let done = join!(submit(&*session, 1, &pieces[1]), submit(&*session, 0, &pieces[0]));
+        assert_eq!(done, (Ok(()), Ok(())));
+        bytes(&mut session.finish().await.unwrap()).await
+    };
+    let (first, second) = block_on(async { join!(sector(0), sector(1)) });
+    for (index, sector) in [(0, first), (1, second)] {
+        assert!(sector == expected(&SectorPlan { sector_index: index, ..plan(2) }, &pieces).0, "{index}");
+    }
+    assert_all_back(&pool);
+    assert!(pool.stats().high_water <= session_slabs(2));
+}
+
+#[test]
+fn a_stopped_encoder_says_so() {
+    let (encoder, pool) = encoder(1, 4, 1);
+    block_on(async {
+        let session = encoder.begin(plan(4)).await.unwrap();
+        let mut submitted = Vec::new();
+        for offset in 0..3 {
+            let mut done = session.submit(buffered(&*session, offset, &piece(offset)).await);
+            assert_eq!((&mut done).now_or_never(), None);
+            submitted.push(done);
+        }
+        drop(encoder);
+        // The one that was being encoded, if it was, came to its end; the others did not.
+        assert_eq!(submitted.pop().unwrap().await, Err(PieceError::Dropped { piece_offset: 2 }));
+        drop(submitted);
+        let late = submit(&*session, 3, &piece(3)).await;
+        assert_eq!(late, Err(PieceError::Dropped { piece_offset: 3 }));
+        assert!(matches!(session.finish().await, Err(FinishError::Missing { .. })));
+    });
+    assert_eq!(pool.stats().in_use, 0);
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let (encoder, _) = encoder(1, 2, 1);
+    let begin = |plan| block_on(encoder.begin(plan)).err();
+    assert_eq!(begin(plan(0)), Some(BeginError::Pieces(0)));
+    assert_eq!(begin(plan(1001)), Some(BeginError::Pieces(1001)));
+    assert_eq!(begin(SectorPlan { history_size: 0, ..plan(1) }), Some(BeginError::EmptyHistory));
+    let (needed, limit) = (session_slabs(3), session_slabs(2));
+    assert_eq!(begin(plan(3)), Some(BeginError::Memory { pieces_in_sector: 3, needed, limit }));
+
+    let pool = Pool::new(4, 1).unwrap();
+    let (threads, level) = (ThreadWorkers::unbound(1), CpuLevel::detect());
+    let too_much = CpuEncoder::new(CpuEncoderOptions { threads, level, pool, memory_slabs: 5 });
+    assert!(matches!(too_much, Err(StartError::Memory { wanted: 5, available: 4 })));
+}
+
+#[test]
+fn two_records_share_a_slab() {
+    let (encoder, pool) = encoder(1, 4, 1);
+    block_on(async {
+        let session = encoder.begin(plan(4)).await.unwrap();
+        let mut buffers = Vec::new();
+        for _ in 0..4 {
+            buffers.push(session.buffer().await.unwrap());
+        }
+        assert_eq!(pool.stats().in_use, 4 * RECORD_SIZE / SLAB_BYTES);
+        let starts: Vec<_> = buffers.iter().map(|buffer| buffer.as_ptr() as usize).collect();
+        assert!(starts.iter().all(|start| start % 4096 == 0));
+        buffers.truncate(2);
+        buffers.push(session.buffer().await.unwrap());
+        assert_eq!(pool.stats().in_use, 2);
+    });
+}
