@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use clap::{Parser, Subcommand};
+use roles::conformance;
 
 /// What a command ends with. The error's text is all that the operator sees, so it names its cause.
 pub type CommandResult = Result<(), Box<dyn Error>>;
@@ -16,11 +17,23 @@ pub struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    /// Tools
+    #[command(subcommand)]
+    Util(Util),
+}
+
+#[derive(Debug, Subcommand)]
+enum Util {
+    /// Run golden vectors of the network against this build
+    Conformance(conformance::Arguments),
+}
 
 impl Cli {
     /// Runs the chosen command to its end.
     pub fn run(self) -> CommandResult {
-        match self.command {}
+        match self.command {
+            Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
+        }
     }
 }

@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 pub mod bus;
+pub mod conformance;
 pub mod dev_node;
 pub mod files;
 pub mod kzg_setup;

@@ -77,8 +77,9 @@ impl Pointer {
         Self(((left_bucket << 18) | (left_rank << 9) | right_rank) as u32)
     }
 
+    /// Bucket of the left parent; without meaning in table 1.
     #[inline(always)]
-    fn left_bucket(self) -> usize {
+    pub fn left_bucket(self) -> usize {
         (self.0 >> 18) as usize
     }
 
