@@ -1,5 +1,7 @@
 //! The command line. Each command turns its flags into the configuration of a part of the library and runs it.
 
+mod benchmark;
+
 use std::error::Error;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +20,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure what this machine takes for the work of farming
+    #[command(subcommand)]
+    Benchmark(benchmark::Benchmark),
     /// Tools
     #[command(subcommand)]
     Util(Util),
@@ -33,6 +38,7 @@ impl Cli {
     /// Runs the chosen command to its end.
     pub fn run(self) -> CommandResult {
         match self.command {
+            Command::Benchmark(benchmark) => benchmark.run(),
             Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
         }
     }

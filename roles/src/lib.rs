@@ -9,6 +9,7 @@
 //! Owns: everything that has a name in the operator's supervisor file. Pieces and sectors never pass the bus.
 #![deny(missing_docs)]
 
+pub mod benchmark;
 pub mod bus;
 pub mod conformance;
 pub mod dev_node;
