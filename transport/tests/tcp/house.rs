@@ -1,7 +1,7 @@
 //! Executors, servers and clients for the tests, and a handler whose every byte is known.
 
 use engine::pool::{Pool, SlabMut};
-use engine::task::{LocalTask, spawn_local};
+use engine::task::{LocalTask, sleep, spawn_local};
 use engine::{Executors, ExecutorsConfig, Local};
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -91,7 +91,7 @@ pub fn spawn_server(lock: ServerLock, slabs: usize, sent: Arc<AtomicU64>) -> (Ex
         let (server, address) = bind(lock, local.pool());
         sender.send(address).unwrap();
         let handler = Rc::new(Library::new(local.pool().clone(), sent));
-        server.serve(handler, std::future::pending()).await;
+        server.serve(handler, local.stopping()).await;
     }));
     (executors, address.recv().unwrap())
 }
@@ -141,13 +141,22 @@ pub struct Library {
     pool: Pool,
     /// Payload bytes handed over for sending.
     sent: Arc<AtomicU64>,
+    /// Requests that reached the handler.
+    pub started: Cell<u32>,
     /// Requests whose handling was dropped before its end.
     pub dropped: Rc<Cell<u32>>,
 }
 
 impl Library {
     pub fn new(pool: Pool, sent: Arc<AtomicU64>) -> Self {
-        Self { pool, sent, dropped: Rc::default() }
+        Self { pool, sent, started: Cell::new(0), dropped: Rc::default() }
+    }
+
+    /// Waits until so many requests reached the handler.
+    pub async fn wait_for(&self, requests: u32) {
+        while self.started.get() < requests {
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn answer(&self, request: Request, payload: Option<Received>) -> Answer {
@@ -200,6 +209,7 @@ impl Handler for Library {
     ) -> LocalBoxFuture<'static, Answer> {
         assert_eq!(peer.hello.role, Role::PlotClient);
         assert!(deadline_in.is_some_and(|left| left <= PATIENCE));
+        self.started.set(self.started.get() + 1);
         Box::pin(async move { self.answer(request, payload).await })
     }
 }

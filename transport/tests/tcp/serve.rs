@@ -4,7 +4,9 @@ use crate::house::{House, Keys, PATIENCE, client, fill_piece, on_executor};
 use engine::pool::Pool;
 use engine::task::spawn_local;
 use futures::StreamExt;
+use futures::future::{Either, select};
 use futures::stream;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 use transport::message::{ItemKind, RefusalCode, Request, Response};
 use transport::payload::PayloadBuf;
@@ -104,9 +106,11 @@ fn dropped_requests_are_taken_back() {
     on_executor(8, |local| async move {
         let house = House::new(&local, &Keys::new(false));
         let client = &house.client;
-        let for_ever = || client.request(Request::GetSectorMetadata { staging: STAGING }, None, PATIENCE);
-        let limit = Duration::from_millis(100);
-        assert!(engine::task::timeout(limit, for_ever()).await.is_err());
+        let for_ever = client.request(Request::GetSectorMetadata { staging: STAGING }, None, PATIENCE);
+        // The request is dropped with the statement, when its handler is at work.
+        let is_waiting =
+            matches!(select(pin!(for_ever), pin!(house.library.wait_for(1))).await, Either::Right(_));
+        assert!(is_waiting);
         // The connection goes on, and behind this answer the cancel has arrived.
         get_piece(client, 1).await;
         assert_eq!(house.library.dropped.get(), 1);
@@ -119,13 +123,13 @@ fn requests_have_their_time() {
         let house = House::new(&local, &Keys::new(false));
         let client = &house.client;
         get_piece(client, 1).await;
-        let limit = Duration::from_millis(80);
+        let limit = Duration::from_millis(150);
         let started = Instant::now();
         let request = Request::GetSectorMetadata { staging: STAGING };
         let error = client.request(request, None, limit).await.unwrap_err();
         assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
         // The connection counts whole milliseconds.
-        assert!((79..500).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+        assert!((149..5000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
         get_piece(client, 1).await;
         assert_eq!(house.library.dropped.get(), 1);
     });
@@ -134,7 +138,7 @@ fn requests_have_their_time() {
 #[test]
 fn a_leaving_server_finishes_what_it_has_begun() {
     on_executor(16, |local| async move {
-        let House { client, serving, stop, .. } = House::new(&local, &Keys::new(false));
+        let House { client, serving, stop, library } = House::new(&local, &Keys::new(false));
         get_piece(&client, 0).await;
         let asking: Vec<_> = (0..8)
             .map(|index| {
@@ -143,7 +147,7 @@ fn a_leaving_server_finishes_what_it_has_begun() {
             })
             .collect();
         // The requests are on the wire before the server hears that it is to end.
-        engine::task::sleep(Duration::from_millis(20)).await;
+        library.wait_for(9).await;
         drop(stop);
         for asked in asking {
             asked.await;
