@@ -162,6 +162,15 @@ message! {
     }
 }
 
+impl SectorId {
+    /// The name under which its bytes are asked for on the transport (`staging` of its requests): the first 16 bytes of the
+    /// BLAKE3 of its SCALE encoding.
+    pub fn staging(&self) -> [u8; 16] {
+        let hash = blake3::hash(&self.encode());
+        *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+    }
+}
+
 impl std::fmt::Display for SectorId {
     /// `FARM.SECTOR.HISTORY`, three tokens of a subject and a directory name.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -197,11 +206,13 @@ impl Control for PlotJob {
 }
 
 message! {
-    /// How far a plot job is.
+    /// How far a plot job is: told by its plot-server, and, of what is staged, by its plot-client. Messages may be lost, so a
+    /// plot-server repeats [`PlotPhase::Staged`] until it is answered, and a plot-client answers any word of a plot-server
+    /// about a sector that it has already with [`PlotPhase::Stored`].
     struct PlotProgress {
         /// Which.
         pub sector: SectorId,
-        /// The plot-server that works on it.
+        /// The plot-server that works on it, also in a plot-client's words.
         pub server: InstanceId,
         /// How far.
         pub phase: PlotPhase,
@@ -212,7 +223,7 @@ impl Control for PlotProgress {
 
     fn check(&self) -> Result<(), MessageError> {
         match &self.phase {
-            PlotPhase::Failed { reason } => check_text(reason),
+            PlotPhase::Failed { reason } | PlotPhase::Refused { reason } => check_text(reason),
             _ => Ok(()),
         }
     }
@@ -240,6 +251,13 @@ message! {
         },
         /// This attempt failed; the job goes back to the queue.
         Failed {
+            /// Why.
+            reason: String,
+        },
+        /// From the plot-client: it has the sector on disk, nobody need keep or make it any more.
+        Stored,
+        /// From the plot-client: what that server has staged is no good and is to be made anew.
+        Refused {
             /// Why.
             reason: String,
         },

@@ -80,8 +80,14 @@ fn messages_survive_the_way() {
     assert_eq!(SlotInfo::from_bytes(&bytes).unwrap(), slot);
     let reason = "x".repeat(MAX_TEXT_BYTES);
     let (sector, server) = (plot_job().sector, InstanceId([1; 16]));
-    let progress = PlotProgress { sector, server, phase: PlotPhase::Failed { reason } };
-    assert_eq!(PlotProgress::from_bytes(&progress.to_bytes().unwrap()).unwrap(), progress);
+    for phase in
+        [PlotPhase::Failed { reason: reason.clone() }, PlotPhase::Stored, PlotPhase::Refused { reason }]
+    {
+        let progress = PlotProgress { sector, server, phase };
+        assert_eq!(PlotProgress::from_bytes(&progress.to_bytes().unwrap()).unwrap(), progress);
+    }
+    let next = SectorId { sector_index: sector.sector_index + 1, ..sector };
+    assert_ne!(sector.staging(), next.staging());
 }
 
 #[test]
