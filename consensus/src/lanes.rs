@@ -304,8 +304,8 @@ mod tests {
         for lane in 0..S::LANES {
             let input = &inputs[lane][..length];
             let expected = key.map_or_else(|| blake3::hash(input), |key| blake3::keyed_hash(&key, input));
-            for i in 0..4 {
-                assert_eq!(out[i][lane].to_le_bytes(), expected.as_bytes()[4 * i..4 * i + 4], "{length} B");
+            for (i, words) in out.iter().enumerate() {
+                assert_eq!(words[lane].to_le_bytes(), expected.as_bytes()[4 * i..4 * i + 4], "{length} B");
             }
         }
     }

@@ -1,19 +1,15 @@
-//! KZG commitments against the network's own results, and by themselves under the insecure setup.
+//! KZG commitments under the insecure setup, and openings of the network. Its vectors are run by `util conformance`.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod common;
 
-use common::{
-    assert_digest, hex_array, list, mainnet_parameters, number, scalars, serialised, text, vectors,
-};
+use common::scalars;
 use consensus::bls::Scalar;
 use consensus::fft::root_of_unity;
 use consensus::kzg::{
-    Kzg, KzgError, KzgVerifier, MAINNET_PARAMETERS_SHA256, Opening, PARAMETERS_SIZE, PointBytes, Polynomial,
-    hash_to_scalar, insecure,
+    Kzg, KzgError, KzgVerifier, Opening, PARAMETERS_SIZE, PointBytes, Polynomial, insecure,
 };
 use proptest::prelude::*;
-use serde_json::Value;
 use std::sync::LazyLock;
 
 const INFINITY: PointBytes = {
@@ -24,97 +20,9 @@ const INFINITY: PointBytes = {
 
 static INSECURE_PARAMETERS: LazyLock<Vec<u8>> = LazyLock::new(insecure::parameters);
 static INSECURE: LazyLock<Kzg> = LazyLock::new(|| Kzg::from_parameters(&INSECURE_PARAMETERS).unwrap());
-static MAINNET: LazyLock<Option<Kzg>> =
-    LazyLock::new(|| mainnet_parameters().map(|parameters| Kzg::from_parameters(&parameters).unwrap()));
 
 fn polynomial(seed: &str, count: usize) -> Polynomial {
     Polynomial::from_values(&scalars("scalars254", seed, count)).unwrap()
-}
-
-#[test]
-fn mainnet_parameters_facts() {
-    let (Some(vectors), Some(kzg)) = (vectors("kzg.json"), MAINNET.as_ref()) else { return };
-    let facts = &vectors["params"];
-    assert_eq!(number(&facts["len"]), PARAMETERS_SIZE);
-    assert_eq!(MAINNET_PARAMETERS_SHA256, hex_array(&facts["sha256"]));
-    assert_eq!(*kzg.id(), MAINNET_PARAMETERS_SHA256);
-    assert_eq!(*kzg.verifier(), KzgVerifier::mainnet());
-    // X^i commits to point i.
-    for (degree, name) in [(0, "g1_0"), (1, "g1_1"), (32_767, "g1_last")] {
-        let mut coefficients = vec![Scalar::ZERO; degree + 1];
-        coefficients[degree] = Scalar::ONE;
-        let commitment = kzg.commit(&Polynomial::from_coefficients(coefficients)).unwrap();
-        assert_eq!(commitment, hex_array(&facts[name]), "{name}");
-    }
-}
-
-#[test]
-fn commitments_and_witnesses() {
-    let (Some(vectors), Some(kzg)) = (vectors("kzg.json"), MAINNET.as_ref()) else { return };
-    for case in list(&vectors["vectors"]) {
-        let name = text(&case["name"]);
-        let values = scalars(text(&case["scalars"]), text(&case["label"]), number(&case["n"]));
-        let polynomial = Polynomial::from_values(&values).unwrap();
-        assert_digest(&serialised(polynomial.coefficients()), &case["poly_coeffs"], name);
-        let commitment = kzg.commit(&polynomial).unwrap();
-        assert_eq!(commitment, hex_array(&case["commitment"]), "{name}");
-        for witness in list(&case["witnesses"]) {
-            check_witness(kzg, &polynomial, &commitment, witness);
-        }
-        check_batch(&commitment, list(&case["witnesses"]));
-    }
-}
-
-fn check_witness(kzg: &Kzg, polynomial: &Polynomial, commitment: &PointBytes, case: &Value) {
-    let (num_values, index) = (number(&case["num_values"]), number(&case["index"]));
-    let value_at = |index: usize| polynomial.evaluate(root_of_unity(num_values.ilog2()).pow(index as u64));
-    let value = value_at(index);
-    assert_eq!(value.to_bytes(), hex_array(&case["value"]));
-    let witness = kzg.witness(polynomial, num_values, index).unwrap();
-    assert_eq!(witness, hex_array(&case["witness"]), "{index} of {num_values}");
-
-    let verifier = KzgVerifier::mainnet();
-    let verify = |index, value| verifier.verify(commitment, num_values, index, &value, &witness).unwrap();
-    assert_eq!(case["verify"], verify(index, value));
-    let other_value = value_at((index + 1) % num_values);
-    assert_eq!(case["verify_wrong_value(value of index+1 mod width)"], verify(index, other_value));
-    assert_eq!(case["verify_wrong_index(index xor 1)"], verify(index ^ 1, value));
-}
-
-fn check_batch(commitment: &PointBytes, cases: &[Value]) {
-    let witnesses: Vec<_> = cases.iter().map(|case| hex_array(&case["witness"])).collect();
-    let openings = cases.iter().zip(&witnesses).map(|(case, witness)| Opening {
-        commitment,
-        num_values: number(&case["num_values"]),
-        index: number(&case["index"]),
-        value: Scalar::from_bytes(&hex_array(&case["value"])).unwrap(),
-        witness,
-    });
-    assert_eq!(KzgVerifier::mainnet().verify_batch(&openings.collect::<Vec<_>>()), Ok(true));
-}
-
-#[test]
-fn edge_cases() {
-    let (Some(vectors), Some(kzg)) = (vectors("kzg.json"), MAINNET.as_ref()) else { return };
-    let facts = &vectors["edge_cases"];
-    let zero = Polynomial::from_values(&[Scalar::ZERO; 4]).unwrap();
-    assert_eq!(kzg.commit(&zero).unwrap(), hex_array(&facts["zero_poly_commitment"]));
-    let ones = Polynomial::from_values(&[Scalar::ONE; 4]).unwrap();
-    let (commitment, witness) = (kzg.commit(&ones).unwrap(), kzg.witness(&ones, 4, 1).unwrap());
-    assert_eq!(commitment, hex_array(&facts["all_ones_commitment(=G1 generator)"]));
-    assert_eq!(witness, hex_array(&facts["all_ones_witness"]));
-    assert_eq!(facts["all_ones_verify"], true);
-    assert_eq!(kzg.verifier().verify(&commitment, 4, 1, &Scalar::ONE, &witness), Ok(true));
-    assert_eq!(kzg.verifier().verify(&commitment, 4, 1, &Scalar::ZERO, &witness), Ok(false));
-}
-
-#[test]
-fn hashes_to_scalars() {
-    let Some(vectors) = vectors("kzg.json") else { return };
-    for case in list(&vectors["hash_to_scalar"]) {
-        let scalar = hash_to_scalar(&hex_array(&case["input48"]));
-        assert_eq!(scalar.to_bytes(), hex_array(&case["scalar"]));
-    }
 }
 
 /// Figures of the network for a clone without the vectors: openings need three points only.

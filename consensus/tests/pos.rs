@@ -1,4 +1,5 @@
 //! Tables against figures of the network's own software, at every CPU level of this machine.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use consensus::CpuLevel;
 use consensus::pos::{Tables, is_valid};

@@ -1,4 +1,5 @@
 //! A sector from pieces to verified solution, without history: encode, read back, audit, prove.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use consensus::challenge::SectorSlotChallenge;
 use consensus::constants::{RECORD_CHUNKS, contents_map_size, sector_size};

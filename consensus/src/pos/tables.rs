@@ -137,15 +137,14 @@ impl<const T: u8, const N: usize> Batch<T, N> {
     #[inline(always)]
     fn flush<S: Simd, O: Observer>(&mut self, sink: &mut Sink<'_, O>) {
         // SAFETY: our caller is compiled for the level of `S` and runs only where the processor has it.
-        let hashes = unsafe { S::compress::<N>(&Parameters::plain(input_bytes(T)), &self.words) };
-        for lane in 0..std::mem::take(&mut self.count) {
-            let head =
-                u64::from(hashes[0][lane].swap_bytes()) << 32 | u64::from(hashes[1][lane].swap_bytes());
-            let tail =
-                u64::from(hashes[2][lane].swap_bytes()) << 32 | u64::from(hashes[3][lane].swap_bytes());
+        let [a, b, c, d] = unsafe { S::compress::<N>(&Parameters::plain(input_bytes(T)), &self.words) };
+        let pointers = self.pointers.iter().take(std::mem::take(&mut self.count));
+        for (lane, pointer) in pointers.enumerate() {
+            let head = u64::from(a[lane].swap_bytes()) << 32 | u64::from(b[lane].swap_bytes());
+            let tail = u64::from(c[lane].swap_bytes()) << 32 | u64::from(d[lane].swap_bytes());
             let hash_bits = u128::from(head) << 64 | u128::from(tail);
             let (y, metadata) = output::<T>(hash_bits, self.left_metadata[lane], self.right_metadata[lane]);
-            sink.take::<T>(y, metadata, self.pointers[lane]);
+            sink.take::<T>(y, metadata, *pointer);
         }
     }
 }
@@ -247,7 +246,7 @@ impl Tables {
     #[inline(always)]
     fn grow<const T: u8, const N: usize, S: Simd, O: Observer>(&mut self, observer: &mut O) {
         let Self { slots: [even, odd], origins, first, left, right, matches, .. } = self;
-        let (input, slots) = if T % 2 == 0 { (even, odd) } else { (odd, even) };
+        let (input, slots) = if T.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let origins = &mut origins[usize::from(T) - 2];
         slots.counts.fill(0);
         let mut sink = Sink { slots, first, observer };

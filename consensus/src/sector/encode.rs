@@ -30,7 +30,7 @@ impl RecordEncoder {
         let (tables, parity) = (&self.tables, &self.parity);
         let extended = |s_bucket: u16| {
             let chunk = usize::from(s_bucket / 2);
-            if s_bucket % 2 == 0 { record[chunk] } else { parity[chunk] }
+            if s_bucket.is_multiple_of(2) { record[chunk] } else { parity[chunk] }
         };
         let proof_hash = |s_bucket| tables.proof(s_bucket).map(|proof| blake3::hash(&proof).into());
         let bitfield = place(extended, proof_hash, &mut self.encoded);
@@ -230,7 +230,7 @@ mod tests {
         let (mut records, mut bitfields) = (Vec::new(), Vec::new());
         for (record, step) in step.into_iter().enumerate() {
             let mut stored = Vec::new();
-            let has_proof = |s_bucket: u16| (s_bucket % step == 0).then_some([0; 32]);
+            let has_proof = |s_bucket: u16| s_bucket.is_multiple_of(step).then_some([0; 32]);
             bitfields.push(place(|s_bucket| chunk(record as u8 + 1, s_bucket), has_proof, &mut stored));
             records.push(stored);
         }

@@ -194,7 +194,7 @@ fn check_blocks(
     let recorded = reconstruct_segment(&context.workers, &input).map_err(|error| error.to_string())?;
     let mut found = Vec::new();
     let emit = |number: u32, block: Vec<u8>| {
-        found.push((u64::from(number), block.len(), blake3::hash(&block).to_string()))
+        found.push((u64::from(number), block.len(), blake3::hash(&block).to_string()));
     };
     blocks.add_segment(&recorded, emit).map_err(|error| error.to_string())?;
     let mut expected = Vec::new();

@@ -77,6 +77,7 @@ pub fn ratio(value: &Value, key: &str) -> Check<(u64, u64)> {
 }
 
 /// Fails unless both are equal.
+#[allow(clippy::needless_pass_by_value, reason = "most callers compare values that they have just made")]
 pub fn equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> Check {
     if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}")) }
 }

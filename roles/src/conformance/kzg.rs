@@ -91,7 +91,7 @@ fn check_edge_cases(case: &Value, kzg: &Kzg) -> Check {
         ("commitment_from_48_ff_bytes", [0xff; 48]),
         ("commitment_from_c0_then_zeros", infinity),
     ] {
-        let found = G1Affine::from_bytes(&bytes).map(|point| point.to_bytes());
+        let found = G1Affine::from_bytes(&bytes).map(G1Affine::to_bytes);
         equal(key, debug_result(found, "Failed to uncompress").as_str(), text(case, key)?)?;
     }
     let mut modulus = (-Scalar::ONE).to_bytes();

@@ -1,0 +1,41 @@
+# Everything here sets up what it needs: apt packages by name (sudo only when not root), nats-server into .tools.
+# A machine with Rust, Python and apt is enough.
+
+CARGO ?= cargo
+SHARED ?= ../shared
+FARMER = target/debug/autonomys-farmer
+
+.PHONY: build test unit lint loom conformance setup clean
+
+build: setup
+	$(CARGO) build --release --locked
+
+## All tests: style, unit and integration tests with a real nats-server, model checking, golden vectors.
+test: setup lint unit loom conformance
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+unit:
+	NATS_SERVER=$$(scripts/nats-server.sh) $(CARGO) test --locked --workspace
+
+## The lock-free parts under every interleaving that loom finds.
+loom:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p engine --lib --release --target-dir target/loom
+
+## The network's golden vectors; they are not part of a clone.
+conformance:
+	@if [ -d "$(SHARED)/vectors" ]; then \
+		$(CARGO) build --locked -p roles && \
+		$(FARMER) util conformance "$(SHARED)/vectors" --kzg-parameters "$(SHARED)/kzg/eth-public-parameters.bin"; \
+	else \
+		echo "skipped: no golden vectors at $(SHARED)/vectors"; \
+	fi
+
+setup:
+	@scripts/setup.sh
+
+clean:
+	$(CARGO) clean
+	rm -rf .tools
