@@ -141,6 +141,18 @@ message! {
     }
 }
 
+impl From<&ProtocolInfo> for consensus::sector::ProtocolInfo {
+    fn from(info: &ProtocolInfo) -> Self {
+        Self {
+            history_size: info.history_size,
+            max_pieces_in_sector: info.max_pieces_in_sector,
+            recent_segments: info.recent_segments,
+            recent_history_fraction: info.recent_history_fraction,
+            min_sector_lifetime: info.min_sector_lifetime,
+        }
+    }
+}
+
 impl ProtocolInfo {
     fn check(&self) -> Result<(), MessageError> {
         let (part, whole) = self.recent_history_fraction;
@@ -273,6 +285,10 @@ message! {
         pub genesis_hash: [u8; 32],
         /// The network's settings, as last seen.
         pub protocol_info: ProtocolInfo,
+        /// Whether this is a development chain, whose setup is `insecure-v1`.
+        pub is_dev: bool,
+        /// How long after its slot begins a solution is of use, milliseconds.
+        pub farming_timeout_ms: u32,
     }
 }
 impl Control for ClusterInfo {
@@ -467,6 +483,18 @@ message! {
 }
 impl Control for Invalidation {
     const KIND: u8 = 13;
+}
+
+message! {
+    /// What a segment commits to, key `segment.<index>` of the cluster's bucket: decides when sectors expire (PROTOCOL 5.1).
+    #[derive(Copy)]
+    struct SegmentCommitment {
+        /// Compressed point.
+        pub commitment: [u8; 48],
+    }
+}
+impl Control for SegmentCommitment {
+    const KIND: u8 = 14;
 }
 
 fn check_text(text: &str) -> Result<(), MessageError> {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Owns: the [`Bus`] trait, its two backends ([`nats`] for a cluster, [`local`] for one process) and the protocols
-//! that stand on it: [`members`], [`claims`], [`jobs`], [`rendezvous`], with every message in [`messages`].
+//! that stand on it: [`members`], [`claims`], [`cluster`], [`jobs`], [`rendezvous`], with every message in [`messages`].
 //! Never: a piece or a sector (every payload is below [`MAX_MESSAGE_BYTES`]), or a decision taken from a key's
 //! expiry: buckets expire silently, so liveness is timed by who watches.
 //!
@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub mod claims;
+pub mod cluster;
 mod error;
 pub mod ids;
 pub mod jobs;

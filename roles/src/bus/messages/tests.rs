@@ -62,6 +62,7 @@ fn all_survive(bytes: &[u8]) {
     survives::<Claim>(bytes);
     survives::<ReinitializeCaches>(bytes);
     survives::<Invalidation>(bytes);
+    survives::<SegmentCommitment>(bytes);
 }
 
 #[test]
