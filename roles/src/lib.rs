@@ -14,6 +14,7 @@ pub mod bus;
 pub mod conformance;
 pub mod dev_node;
 pub mod files;
+pub mod host;
 pub mod kzg_setup;
 pub mod node_rpc;
 pub mod shutdown;

@@ -1,0 +1,6 @@
+//! Members of one cluster in one process, on the in-process bus, over real sockets.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod house;
+mod members;
