@@ -1,10 +1,12 @@
 //! Encoding sectors: what roles ask for and every backend gives.
 
-use crate::{BufferError, EncoderStats, FinishedSector, RecordBuffer};
+use crate::{EncoderStats, FinishedSector};
 use async_trait::async_trait;
-use consensus::constants::{MAX_PIECES_IN_SECTOR, RECORD_CHUNKS};
+use consensus::constants::{MAX_PIECES_IN_SECTOR, RECORD_CHUNKS, RECORD_SIZE};
 use consensus::kzg::PointBytes;
 use consensus::sector::{SectorId, public_key_hash};
+use engine::pool::{AcquireError, Slab};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Which sector is to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,13 +36,20 @@ impl SectorPlan {
     }
 }
 
+/// Leave to hold the slab of one piece on its way into a sector; to be had before the slab is filled.
+#[derive(Debug)]
+pub struct Credit(#[allow(dead_code, reason = "held, not used")] pub(crate) OwnedSemaphorePermit);
+
 /// A piece on its way into a sector.
 #[derive(Debug)]
 pub struct PieceToEncode {
     /// Its place in the sector.
     pub piece_offset: u16,
-    /// Its record, in a buffer of the same session.
-    pub record: RecordBuffer,
+    /// Its record: 1 MiB on a 4096 boundary, in the pool that the encoder was made with. Let go as soon as it was copied, to the
+    /// session's own memory or to a device.
+    pub record: Slab,
+    /// Leave to hold that slab, given back together with it.
+    pub credit: Credit,
     /// Its record commitment.
     pub commitment: PointBytes,
     /// Its record witness.
@@ -64,12 +73,12 @@ pub trait SectorEncoder: Send + Sync {
 /// [`Self::cancel`] without the wait.
 #[async_trait]
 pub trait EncodingSession: Send + Sync {
-    /// Waits for a credit: memory for one more record. There are credits for all pieces of a sector, or fewer where records leave
-    /// for a device; a record that is refused gives its credit back.
-    async fn buffer(&self) -> Result<RecordBuffer, BufferError>;
+    /// Waits for leave to bring one more piece. There are as many credits as keep the backend busy; this is what holds back
+    /// whoever fetches pieces.
+    async fn credit(&self) -> Credit;
 
     /// Hands a piece over, in any order, and waits until it is part of the sector. After an error the place is free and the piece can
-    /// be submitted again. Once polled the piece is on its way, whether or not the future is kept.
+    /// be submitted again. Dropping the future does not take back a piece that waits for a worker already.
     async fn submit(&self, piece: PieceToEncode) -> Result<(), PieceError>;
 
     /// Waits for the pieces under way and begins to put the sector together. All pieces must have been submitted.
@@ -123,11 +132,19 @@ pub enum PieceError {
         /// Place of the piece.
         piece_offset: u16,
     },
-    /// The buffer belongs to another session, whose memory it is.
-    #[error("piece {piece_offset} lies in a buffer of another sector")]
-    ForeignBuffer {
+    /// The record does not lie as all backends need it.
+    #[error("the record of piece {piece_offset} is not {RECORD_SIZE} bytes on a 4096 boundary of memory")]
+    Record {
         /// Place of the piece.
         piece_offset: u16,
+    },
+    /// No memory to keep the record.
+    #[error("no buffer for piece {piece_offset} of the sector: {source}")]
+    Pool {
+        /// Place of the piece.
+        piece_offset: u16,
+        /// What the pool says.
+        source: AcquireError,
     },
     /// The bytes are not those of the piece.
     #[error("piece {piece_offset} of the sector is damaged (BLAKE3 mismatch): fetch it again")]

@@ -42,7 +42,7 @@ fn plotted(queue_limit: usize) -> Plotted {
     let (encoder, pool) = encoder(1, 1, 1);
     let (sector, metadata) = block_on(async {
         let session = encoder.begin(plan(1)).await.unwrap();
-        common::submit(&*session, 0, &piece).await.unwrap();
+        common::submit((&*session, &pool), 0, &piece).await.unwrap();
         let mut sector = session.finish().await.unwrap();
         (bytes(&mut sector).await, sector.metadata().clone())
     });

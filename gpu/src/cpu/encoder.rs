@@ -1,15 +1,14 @@
 //! Sectors made by threads.
 
 use super::StartError;
-use super::queue::Queue;
-use super::session::{EncodeJob, Session};
+use super::buffers::{Buffers, RECORDS_IN_SLAB};
+use super::session::{EncodeJob, Progress, Session};
 use super::workers::WorkerSet;
-use crate::buffers::{Buffers, RECORDS_IN_SLAB};
 use crate::finished::WAITING_SLABS;
 use crate::{BeginError, EncoderStats, EncodingSession, SectorEncoder, SectorPlan};
 use async_trait::async_trait;
-use consensus::CpuLevel;
 use consensus::sector::RecordEncoder;
+use consensus::{CpuLevel, Workers};
 use engine::pool::Pool;
 use engine::threads::ThreadWorkers;
 use std::sync::Arc;
@@ -19,10 +18,18 @@ use tokio::sync::Semaphore;
 /// Slabs of finished bytes beside those that wait: one being filled, one at the consumer.
 const OUTPUT_SLABS: usize = WAITING_SLABS + 2;
 
-/// Slabs that the session of one sector takes, at most: its records, which stay where they came in until the sector is out, and its
-/// output. 504 (1008 MiB) for 1000 pieces.
-pub const fn session_slabs(pieces_in_sector: u16) -> usize {
-    (pieces_in_sector as usize).div_ceil(RECORDS_IN_SLAB) + OUTPUT_SLABS
+/// Credits of a session for each thread: one piece being encoded, one that has arrived, or is under way.
+const CREDITS_PER_THREAD: usize = 2;
+
+/// Slabs that the session of one sector takes, at most: its records, pieces that arrive (one a credit), and its output.
+/// With 2 threads 508 (1016 MiB) for 1000 pieces.
+pub fn session_slabs(pieces_in_sector: u16, threads: usize) -> usize {
+    let pieces = usize::from(pieces_in_sector);
+    pieces.div_ceil(RECORDS_IN_SLAB) + credits(threads) + OUTPUT_SLABS
+}
+
+fn credits(threads: usize) -> usize {
+    CREDITS_PER_THREAD * threads
 }
 
 /// What an encoder is made of.
@@ -66,8 +73,8 @@ impl CpuEncoder {
             return Err(StartError::Memory { wanted: memory_slabs, available });
         }
         let counters = Arc::<Counters>::default();
-        // Every waiting job holds a buffer, so there are never more: this limit is not met.
-        let queue_limit = memory_slabs * RECORDS_IN_SLAB;
+        // Every waiting job holds a credit, for which memory was promised, so there are never more: this limit is not met.
+        let queue_limit = memory_slabs;
         let run = {
             let counters = counters.clone();
             move |encoder: &mut RecordEncoder, job: EncodeJob| job.run(encoder, &counters)
@@ -83,17 +90,24 @@ impl SectorEncoder for CpuEncoder {
     async fn begin(&self, plan: SectorPlan) -> Result<Box<dyn EncodingSession>, BeginError> {
         plan.check()?;
         let pieces_in_sector = plan.pieces_in_sector;
-        let (needed, limit) = (session_slabs(pieces_in_sector), self.memory_slabs);
+        let (needed, limit) = (session_slabs(pieces_in_sector, self.threads.count()), self.memory_slabs);
         if needed > limit {
             return Err(BeginError::Memory { pieces_in_sector, needed, limit });
         }
         let permits = u32::try_from(needed).expect("a sector takes hundreds of slabs");
         let promised =
             self.memory.clone().acquire_many_owned(permits).await.map_err(|_| BeginError::Stopped)?;
-        let buffers = Buffers::new(self.pool.clone(), usize::from(pieces_in_sector), promised);
         let number = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let queue: Arc<Queue<_, _>> = self.workers.queue.clone();
-        Ok(Box::new(Session::new(plan, number, queue, buffers, self.threads.clone(), self.pool.clone())))
+        let session = Session {
+            progress: Progress::new(plan),
+            number,
+            queue: self.workers.queue.clone(),
+            buffers: Buffers::new(self.pool.clone(), promised),
+            credits: Arc::new(Semaphore::new(credits(self.threads.count()))),
+            threads: self.threads.clone(),
+            pool: self.pool.clone(),
+        };
+        Ok(Box::new(session))
     }
 
     fn stats(&self) -> EncoderStats {

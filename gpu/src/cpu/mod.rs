@@ -1,6 +1,7 @@
 //! The CPU as a backend: threads that encode and threads that prove, each with its own tables.
 
 mod assembly;
+mod buffers;
 mod encoder;
 mod prover;
 mod queue;

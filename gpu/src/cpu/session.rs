@@ -1,15 +1,13 @@
 //! One sector in the making: which pieces are in, which are under way.
 
 use super::assembly;
+use super::buffers::{Buffers, RecordBuffer};
 use super::encoder::Counters;
 use super::queue::Queue;
-use crate::buffers::Buffers;
-use crate::{
-    BufferError, EncodingSession, FinishError, FinishedSector, PieceError, PieceToEncode, RecordBuffer,
-    SectorPlan,
-};
+use crate::{Credit, EncodingSession, FinishError, FinishedSector, PieceError, PieceToEncode, SectorPlan};
 use async_trait::async_trait;
 use consensus::bls::InvalidScalarAt;
+use consensus::constants::RECORD_SIZE;
 use consensus::erasure::ErasureError;
 use consensus::piece::PieceRef;
 use consensus::sector::{Bitfield, RecordEncoder, RecordMetadata, SectorId};
@@ -17,7 +15,7 @@ use engine::pool::Pool;
 use engine::threads::ThreadWorkers;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// A record as it will lie in the sector.
 pub(super) struct EncodedRecord {
@@ -28,16 +26,20 @@ pub(super) struct EncodedRecord {
 
 /// The caller's side of a sector; workers hold its [`Progress`].
 pub(super) struct Session {
-    progress: Arc<Progress>,
-    number: u64,
-    queue: Arc<Queue<u64, EncodeJob>>,
-    buffers: Arc<Buffers>,
-    threads: ThreadWorkers,
-    pool: Pool,
+    pub progress: Arc<Progress>,
+    /// Older sessions have smaller ones.
+    pub number: u64,
+    pub queue: Arc<Queue<u64, EncodeJob>>,
+    pub buffers: Arc<Buffers>,
+    pub credits: Arc<Semaphore>,
+    /// For putting the sector together.
+    pub threads: ThreadWorkers,
+    /// For the finished bytes.
+    pub pool: Pool,
 }
 
 /// What the caller and the workers share.
-struct Progress {
+pub(super) struct Progress {
     plan: SectorPlan,
     sector_id: SectorId,
     state: Mutex<State>,
@@ -57,36 +59,21 @@ enum Place {
     Encoded(Box<EncodedRecord>),
 }
 
-impl Session {
-    pub fn new(
-        plan: SectorPlan,
-        number: u64,
-        queue: Arc<Queue<u64, EncodeJob>>,
-        buffers: Arc<Buffers>,
-        threads: ThreadWorkers,
-        pool: Pool,
-    ) -> Self {
-        let places = (0..plan.pieces_in_sector).map(|_| Place::Empty).collect();
-        let state = Mutex::new(State { places, under_way: 0 });
-        let progress = Progress { plan, sector_id: plan.sector_id(), state, settled: Notify::new() };
-        Self { progress: Arc::new(progress), number, queue, buffers, threads, pool }
-    }
-}
-
 #[async_trait]
 impl EncodingSession for Session {
-    async fn buffer(&self) -> Result<RecordBuffer, BufferError> {
-        self.buffers.take().await
+    async fn credit(&self) -> Credit {
+        Credit(self.credits.clone().acquire_owned().await.expect("credits are never closed"))
     }
 
     async fn submit(&self, piece: PieceToEncode) -> Result<(), PieceError> {
         let piece_offset = piece.piece_offset;
-        if !piece.record.is_of(&self.buffers) {
-            return Err(PieceError::ForeignBuffer { piece_offset });
+        if piece.record.len() != RECORD_SIZE || piece.record.phase() != 0 {
+            return Err(PieceError::Record { piece_offset });
         }
         let claim = Progress::claim(&self.progress, piece_offset)?;
+        let buffer = self.buffers.take().await.map_err(|source| PieceError::Pool { piece_offset, source })?;
         let (done, verdict) = oneshot::channel();
-        let job = EncodeJob { piece, claim, done };
+        let job = EncodeJob { piece, buffer, claim, done };
         self.queue.push(self.number, job).map_err(|_| PieceError::Dropped { piece_offset })?;
         verdict.await.unwrap_or(Err(PieceError::Dropped { piece_offset }))
     }
@@ -114,6 +101,12 @@ impl Drop for Session {
 }
 
 impl Progress {
+    pub fn new(plan: SectorPlan) -> Arc<Self> {
+        let places = (0..plan.pieces_in_sector).map(|_| Place::Empty).collect();
+        let state = Mutex::new(State { places, under_way: 0 });
+        Arc::new(Self { plan, sector_id: plan.sector_id(), state, settled: Notify::new() })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds a session's lock")
     }
@@ -185,17 +178,18 @@ impl Drop for Claim {
     }
 }
 
-/// A piece that waits for a worker. Wherever it is dropped, its buffer goes home, its place is free and its caller is told, in this order.
+/// A piece that waits for a worker. Wherever it is dropped, its memory goes home, its place is free and its caller is told, in this order.
 pub(super) struct EncodeJob {
     piece: PieceToEncode,
+    buffer: RecordBuffer,
     claim: Claim,
     done: oneshot::Sender<Result<(), PieceError>>,
 }
 
 impl EncodeJob {
     pub fn run(self, encoder: &mut RecordEncoder, counters: &Counters) {
-        let Self { piece, mut claim, done } = self;
-        let verdict = encode(encoder, &claim.progress.sector_id, piece);
+        let Self { piece, buffer, mut claim, done } = self;
+        let verdict = encode(encoder, &claim.progress.sector_id, piece, buffer);
         let counter = if verdict.is_ok() { &counters.encoded } else { &counters.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         let verdict = verdict.map(|encoded| claim.encoded = Some(Box::new(encoded)));
@@ -209,8 +203,13 @@ fn encode(
     encoder: &mut RecordEncoder,
     sector_id: &SectorId,
     piece: PieceToEncode,
+    mut record: RecordBuffer,
 ) -> Result<EncodedRecord, PieceError> {
-    let PieceToEncode { piece_offset, mut record, commitment, witness, hash } = piece;
+    let PieceToEncode { piece_offset, record: arrived, credit, commitment, witness, hash } = piece;
+    record.chunks_mut().copy_from_slice(arrived.as_chunks().0);
+    drop(arrived);
+    drop(credit);
+    // Of the copy: what is encoded is what was hashed.
     let view = PieceRef { record: record.chunks(), commitment: &commitment, witness: &witness };
     if view.hash() != hash {
         return Err(PieceError::Hash { piece_offset });

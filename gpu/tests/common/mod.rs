@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use consensus::CpuLevel;
+use consensus::constants::RECORD_SIZE;
 use consensus::piece::Piece;
 use consensus::sector::{RecordEncoder, RecordMetadata, SectorAssembler, SectorMetadata};
 use engine::pool::Pool;
@@ -42,25 +43,34 @@ pub fn expected(plan: &SectorPlan, pieces: &[Piece]) -> (Vec<u8>, SectorMetadata
 
 /// An encoder that has memory for `sessions` sectors of `pieces`, and its pool, which has no more.
 pub fn encoder(threads: usize, pieces: u16, sessions: usize) -> (CpuEncoder, Pool) {
-    let memory_slabs = sessions * session_slabs(pieces);
+    let memory_slabs = sessions * session_slabs(pieces, threads);
     let pool = Pool::new(memory_slabs, 64).unwrap();
     let threads = ThreadWorkers::unbound(threads);
     let options = CpuEncoderOptions { threads, level: CpuLevel::detect(), pool: pool.clone(), memory_slabs };
     (CpuEncoder::new(options).unwrap(), pool)
 }
 
-/// The piece in a buffer of the session.
-pub async fn buffered(session: &dyn EncodingSession, piece_offset: u16, piece: &Piece) -> PieceToEncode {
-    let mut record = session.buffer().await.unwrap();
+/// The piece as it arrives: its record on the second block of a slab.
+pub async fn arrived(
+    (session, pool): (&dyn EncodingSession, &Pool),
+    piece_offset: u16,
+    piece: &Piece,
+) -> PieceToEncode {
+    let credit = session.credit().await;
+    let mut record = pool.acquire().await.unwrap().narrow(4096..4096 + RECORD_SIZE);
     let view = piece.view();
     record.copy_from_slice(view.record.as_flattened());
     let (commitment, witness, hash) = (*view.commitment, *view.witness, view.hash());
-    PieceToEncode { piece_offset, record, commitment, witness, hash }
+    PieceToEncode { piece_offset, record: record.freeze(), credit, commitment, witness, hash }
 }
 
 /// Submits a piece and waits for it.
-pub async fn submit(session: &dyn EncodingSession, offset: u16, piece: &Piece) -> Result<(), PieceError> {
-    session.submit(buffered(session, offset, piece).await).await
+pub async fn submit(
+    (session, pool): (&dyn EncodingSession, &Pool),
+    offset: u16,
+    piece: &Piece,
+) -> Result<(), PieceError> {
+    session.submit(arrived((session, pool), offset, piece).await).await
 }
 
 /// All bytes of a finished sector.
