@@ -23,6 +23,7 @@ use std::time::Duration;
 
 pub mod claims;
 pub mod cluster;
+pub mod epochs;
 mod error;
 pub mod ids;
 pub mod jobs;

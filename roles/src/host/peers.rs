@@ -66,11 +66,8 @@ impl Peers {
     /// Makes the requests that come until the executor ends or nobody is left to ask.
     pub async fn run(self, mut asks: mpsc::Receiver<Ask>, local: Local) {
         let peers = Rc::new(self);
-        loop {
-            match select(pin!(asks.recv()), pin!(local.stopping())).await {
-                Either::Left((Some(ask), _)) => spawn_local(peers.clone().answer(ask)).detach(),
-                Either::Left((None, _)) | Either::Right(_) => break,
-            }
+        while let Either::Left((Some(ask), _)) = select(pin!(asks.recv()), pin!(local.stopping())).await {
+            spawn_local(peers.clone().answer(ask)).detach();
         }
         peers.clients.take();
     }
