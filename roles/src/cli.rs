@@ -1,6 +1,7 @@
 //! The command line. Each command turns its flags into the configuration of a part of the library and runs it.
 
 mod benchmark;
+mod dev_node;
 
 use std::error::Error;
 
@@ -23,6 +24,8 @@ enum Command {
     /// Measure what this machine takes for the work of farming
     #[command(subcommand)]
     Benchmark(benchmark::Benchmark),
+    /// Run a node of a development chain that farmers can connect to
+    DevNode(dev_node::DevNodeArgs),
     /// Tools
     #[command(subcommand)]
     Util(Util),
@@ -39,6 +42,7 @@ impl Cli {
     pub fn run(self) -> CommandResult {
         match self.command {
             Command::Benchmark(benchmark) => benchmark.run(),
+            Command::DevNode(args) => args.run(),
             Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
         }
     }
