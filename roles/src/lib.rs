@@ -17,4 +17,5 @@ pub mod files;
 pub mod host;
 pub mod kzg_setup;
 pub mod node_rpc;
+pub mod role;
 pub mod shutdown;

@@ -1,8 +1,42 @@
-//! The wish of the operator or the supervisor that the process should end.
+//! The wish that a role should end, from the operator, the supervisor, or whoever runs several roles in one process.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Tells whoever holds a clone that it should end.
+#[derive(Debug, Clone)]
+pub struct Shutdown(watch::Receiver<()>);
+
+/// Keeps what it was made with running; dropped, all clones of its [`Shutdown`] are told to end.
+#[derive(Debug)]
+pub struct KeepRunning(#[expect(dead_code, reason = "its drop is the message")] watch::Sender<()>);
+
+impl Shutdown {
+    /// One that is told when the other half is dropped.
+    pub fn new() -> (KeepRunning, Self) {
+        let (sender, receiver) = watch::channel(());
+        (KeepRunning(sender), Self(receiver))
+    }
+
+    /// One that is told by the first SIGINT (Ctrl-C) or SIGTERM. Must be called inside a tokio runtime with its I/O driver.
+    pub fn on_signals() -> io::Result<Self> {
+        let requested = requested()?;
+        let (keep_running, shutdown) = Self::new();
+        tokio::spawn(async move {
+            requested.await;
+            drop(keep_running);
+        });
+        Ok(shutdown)
+    }
+
+    /// Ready when it is time to end, also when asked again.
+    pub async fn requested(&self) {
+        // Nothing is ever sent: the sender's end is the message.
+        while self.0.clone().changed().await.is_ok() {}
+    }
+}
 
 /// Ends at the first SIGINT (Ctrl-C) or SIGTERM. From the call on, neither kills the process any more.
 ///
@@ -17,4 +51,21 @@ pub fn requested() -> io::Result<impl Future<Output = ()>> {
         }
         tracing::info!("shutting down");
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    #[tokio::test]
+    async fn all_clones_are_told_and_stay_told() {
+        let (keep_running, shutdown) = Shutdown::new();
+        let clone = shutdown.clone();
+        assert!(shutdown.requested().now_or_never().is_none());
+        drop(keep_running);
+        for told in [&shutdown, &clone, &clone] {
+            told.requested().await;
+        }
+    }
 }
