@@ -11,6 +11,7 @@
 //! Owns: names of methods, shapes of their JSON, codes of their errors. The network's node fixed all of them.
 //! Never: what a node or a farmer does with them.
 
+pub mod client;
 mod types;
 
 use jsonrpsee::core::{RpcResult, SubscriptionResult};
