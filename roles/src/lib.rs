@@ -17,5 +17,7 @@ pub mod files;
 pub mod host;
 pub mod kzg_setup;
 pub mod node_rpc;
+pub mod pieces;
+pub mod proof_server;
 pub mod role;
 pub mod shutdown;

@@ -59,7 +59,7 @@ impl Handler for Shelf {
 }
 
 /// Fast heartbeats; nobody is taken for dead by a slow machine.
-fn liveness() -> Liveness {
+pub fn liveness() -> Liveness {
     let interval = Duration::from_millis(50);
     Liveness { interval, suspect_after: PATIENCE, gone_after: 2 * PATIENCE, ..Liveness::default() }
 }

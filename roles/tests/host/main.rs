@@ -4,3 +4,5 @@
 
 mod house;
 mod members;
+mod pieces;
+mod proof_server;
