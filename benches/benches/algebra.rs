@@ -1,17 +1,14 @@
-//! What erasure coding and commitments cost on one core. Run with `cargo bench -p consensus --bench algebra`.
+//! What erasure coding and commitments cost on one core. Run with `cargo bench -p benches --bench algebra`.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-use consensus::bls::{G1, Scalar};
+use benches::numbers;
+use consensus::bls::G1;
 use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SEGMENT_PIECES, SEGMENT_RAW_RECORDS};
 use consensus::erasure::{Recovery, extend, extend_commitments, extend_record};
 use consensus::fft::{fft, root_of_unity};
 use consensus::kzg::{Kzg, Opening, Polynomial, insecure};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
-
-fn numbers(count: usize) -> Vec<Scalar> {
-    (0..count as u64).map(|i| Scalar::from_u64(i + 2).pow(1 << 20)).collect()
-}
 
 fn erasure(c: &mut Criterion) {
     let source = numbers(RECORD_CHUNKS);
