@@ -1,6 +1,7 @@
 //! The command line. Each command turns its flags into the configuration of a part of the library and runs it.
 
 mod benchmark;
+mod cluster;
 mod dev_node;
 
 use std::error::Error;
@@ -24,6 +25,8 @@ enum Command {
     /// Measure what this machine takes for the work of farming
     #[command(subcommand)]
     Benchmark(benchmark::Benchmark),
+    /// Run one role of a farming cluster
+    Cluster(cluster::ClusterArgs),
     /// Run a node of a development chain that farmers can connect to
     DevNode(dev_node::DevNodeArgs),
     /// Tools
@@ -42,6 +45,7 @@ impl Cli {
     pub fn run(self) -> CommandResult {
         match self.command {
             Command::Benchmark(benchmark) => benchmark.run(),
+            Command::Cluster(args) => args.run(),
             Command::DevNode(args) => args.run(),
             Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
         }

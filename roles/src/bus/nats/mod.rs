@@ -5,11 +5,13 @@
 mod bucket;
 mod checks;
 mod queue;
+mod route;
 mod streams;
 
 use self::bucket::NatsBucket;
 pub use self::checks::{MIN_PAYLOAD_LIMIT_BYTES, check_server};
 use self::queue::NatsQueue;
+pub use self::route::local_address;
 use self::streams::Streams;
 use super::names::{check_filter, check_name, check_size, check_token};
 use super::{Bucket, BucketConfig, Bus, BusError, Message, Queue, QueueConfig, Subscription};

@@ -1,0 +1,9 @@
+//! Roles as processes of their own, on a real NATS server, started by the lines operators have.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[allow(dead_code, reason = "shared with the tests of the bus")]
+#[path = "../bus/nats_server.rs"]
+mod nats_server;
+mod process;
+mod proof_server;
