@@ -1,7 +1,7 @@
 //! What erasure coding and commitments cost on one core. Run with `cargo bench -p benches --bench algebra`.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-use benches::numbers;
+use benches::{numbers, unit};
 use consensus::bls::G1;
 use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SEGMENT_PIECES, SEGMENT_RAW_RECORDS};
 use consensus::erasure::{Recovery, extend, extend_commitments, extend_record};
@@ -74,8 +74,8 @@ fn kzg(c: &mut Criterion) {
 }
 
 criterion_group! {
-    name = benches;
+    name = suite;
     config = Criterion::default().sample_size(10);
-    targets = erasure, kzg
+    targets = unit, erasure, kzg
 }
-criterion_main!(benches);
+criterion_main!(suite);

@@ -2,7 +2,7 @@
 //! Run with `cargo bench -p benches --bench farming`.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-use benches::piece;
+use benches::{piece, unit};
 use consensus::challenge::SectorSlotChallenge;
 use consensus::constants::sector_size;
 use consensus::kzg::{Kzg, insecure};
@@ -17,13 +17,6 @@ const SEED: Seed = [7; 32];
 const AUDITED_CHUNKS: usize = 512;
 /// Pieces of the sector that is put together.
 const SECTOR_PIECES: u16 = 8;
-
-fn unit(c: &mut Criterion) {
-    // B, as `autonomys-farmer benchmark` has it, is 6.22 million of these.
-    c.bench_function("one-at-a-time BLAKE3 of 24 bytes", |b| {
-        b.iter(|| blake3::hash(black_box(&[5; 24])));
-    });
-}
 
 fn table(c: &mut Criterion) {
     for level in CpuLevel::available() {
@@ -105,8 +98,8 @@ fn audit_and_prove(c: &mut Criterion) {
 }
 
 criterion_group! {
-    name = benches;
+    name = suite;
     config = Criterion::default().sample_size(10);
     targets = unit, table, encode, assemble, audit_and_prove
 }
-criterion_main!(benches);
+criterion_main!(suite);

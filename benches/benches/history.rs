@@ -4,7 +4,7 @@
 //! Run with `cargo bench -p benches --bench history`.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-use benches::{numbers, piece};
+use benches::{numbers, piece, unit};
 use consensus::Serial;
 use consensus::bls::{Scalar, scalars_from_bytes};
 use consensus::constants::{RECORD_CHUNKS, SEGMENT_PIECES, SEGMENT_RAW_RECORDS};
@@ -71,8 +71,8 @@ fn verify(c: &mut Criterion) {
 }
 
 criterion_group! {
-    name = benches;
+    name = suite;
     config = Criterion::default().sample_size(10);
-    targets = archive, verify
+    targets = unit, archive, verify
 }
-criterion_main!(benches);
+criterion_main!(suite);

@@ -9,7 +9,7 @@ use transport::frame::{self, HeaderBuf, Kind, PREFIX_BYTES, Prefix};
 use transport::message::{Header, Request, RequestHeader};
 
 fn frames(c: &mut Criterion) {
-    let request = Request::GetSectorRange { staging: [7; 16], phase: 64, offset: 9 << 20, length: 2 << 20 };
+    let request = Request::GetSectorRange { staging: [7; 16], phase: 64, offset: 9 << 20, length: 1 << 20 };
     let header = RequestHeader { timeout_ms: 500, request };
     let encode = || frame::encode(Kind::Request, 77, 0, |frame| black_box(&header).append(frame));
     c.bench_function("write a request's frame", |b| b.iter(encode));
@@ -42,5 +42,5 @@ fn pool(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, frames, pool);
-criterion_main!(benches);
+criterion_group!(suite, frames, pool);
+criterion_main!(suite);

@@ -3,6 +3,8 @@
 
 use consensus::bls::Scalar;
 use consensus::piece::Piece;
+use criterion::Criterion;
+use std::hint::black_box;
 
 /// Scalars of full width, the same ones each time.
 pub fn numbers(count: usize) -> Vec<Scalar> {
@@ -15,4 +17,10 @@ pub fn piece(number: u64) -> Piece {
     let mut random = blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof();
     piece.record_mut().iter_mut().for_each(|chunk| random.fill(&mut chunk[1..]));
     piece
+}
+
+/// The hash of which 6.22 million make one B (see `autonomys-farmer benchmark`). Every suite of long operations measures it first, so that
+/// its figures can be held against B of the same minutes.
+pub fn unit(c: &mut Criterion) {
+    c.bench_function("one-at-a-time BLAKE3 of 24 bytes", |b| b.iter(|| blake3::hash(black_box(&[5; 24]))));
 }
