@@ -26,9 +26,15 @@ mod error;
 #[cfg(not(loom))]
 pub mod executor;
 #[cfg(not(loom))]
+pub mod farm;
+#[cfg(not(loom))]
 mod file;
 #[cfg(not(loom))]
 pub mod net;
+#[cfg(not(loom))]
+mod parts;
+#[cfg(not(loom))]
+pub mod piece_store;
 pub mod pool;
 #[cfg(not(loom))]
 mod ring;

@@ -1,0 +1,245 @@
+//! What can go wrong with a farm, said so that the operator knows what to do.
+
+use super::layout::MAX_SECTORS;
+use crate::error::IoError;
+use crate::pool::AcquireError;
+use consensus::constants::MAX_PIECES_IN_SECTOR;
+use consensus::identity::IdentityError;
+use consensus::sector::{ContentsMapError, SectorMetadataError};
+use std::path::PathBuf;
+
+/// Why a farm cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum FarmError {
+    /// A file could not be opened, locked, read or written.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// Reading or writing metadata failed.
+    #[error(transparent)]
+    Sector(#[from] SectorError),
+    /// The system has no random numbers.
+    #[error("cannot make a new identity: the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+    /// A file that must be there is not, while others of the farm are.
+    #[error("{}: missing or empty although {other} is there: {advice}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Another file of the farm.
+        other: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// There is no farm in the directory.
+    #[error("{}: not found: there is no farm in this directory", path.display())]
+    NoFarm {
+        /// Its `single_disk_farm.json`.
+        path: PathBuf,
+    },
+    /// `single_disk_farm.json` is not what it should be.
+    #[error("{}: damaged: {reason}; restore it from a backup (the farm's sectors are still there)", path.display())]
+    Info {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// `identity.bin` is not what it should be.
+    #[error("{}: {source}", path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: IdentityError,
+    },
+    /// The identity is of another farm, or damaged.
+    #[error(
+        "{}: its public key is {identity}, but single_disk_farm.json names {info}: one of the two files is damaged or of \
+         another farm; restore it from a backup", path.display()
+    )]
+    OtherIdentity {
+        /// The identity file.
+        path: PathBuf,
+        /// Public key of the identity, hex.
+        identity: String,
+        /// Public key in the JSON file, hex.
+        info: String,
+    },
+    /// The farm was plotted for another network.
+    #[error(
+        "{}: this farm belongs to the network with genesis {farm}, but the node is of genesis {chain}: connect to the right \
+         node, or use another directory", path.display()
+    )]
+    OtherGenesis {
+        /// The JSON file.
+        path: PathBuf,
+        /// Genesis hash of the farm, hex.
+        farm: String,
+        /// Genesis hash of the chain, hex.
+        chain: String,
+    },
+    /// The farm's sectors are larger than the chain allows.
+    #[error(
+        "{}: this farm has {farm} pieces in a sector, but the chain allows at most {chain}: use another directory to plot anew",
+        path.display()
+    )]
+    MorePieces {
+        /// The JSON file.
+        path: PathBuf,
+        /// Pieces in each of the farm's sectors.
+        farm: u16,
+        /// The chain's maximum.
+        chain: u16,
+    },
+    /// No such sectors.
+    #[error(
+        "{pieces_in_sector} pieces in a sector are not possible: between 1 and {MAX_PIECES_IN_SECTOR} are"
+    )]
+    PiecesInSector {
+        /// As asked.
+        pieces_in_sector: u16,
+    },
+    /// Too small or too large.
+    #[error(
+        "{allocated_bytes} bytes give a farm {sectors} sectors, between 1 and {MAX_SECTORS} are possible: give at least \
+         size={least_bytes}, or split a very large disk into several farms"
+    )]
+    Size {
+        /// Space asked for.
+        allocated_bytes: u64,
+        /// Sectors that would fit.
+        sectors: u64,
+        /// Space that holds one.
+        least_bytes: u64,
+    },
+    /// `metadata.bin` is of a format this version does not know.
+    #[error(
+        "{}: version {version}, but only version 0 is known: the file is damaged, or of a newer release; restore it from a \
+         backup, or use that release", path.display()
+    )]
+    MetadataVersion {
+        /// The file.
+        path: PathBuf,
+        /// As found.
+        version: u8,
+    },
+}
+
+/// Why a sector cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum SectorError {
+    /// The disk refused.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// No memory to read into.
+    #[error("{0}; give more buffer memory")]
+    Buffers(#[from] AcquireError),
+    /// The farm has no such sector.
+    #[error("the farm has {sectors} sectors, there is no sector {sector}")]
+    NoSuchSector {
+        /// As asked.
+        sector: u16,
+        /// Sectors of the farm.
+        sectors: u16,
+    },
+    /// Nothing is stored there, or what is there waits for replotting.
+    #[error("sector {sector} is not plotted")]
+    NotPlotted {
+        /// The sector.
+        sector: u16,
+    },
+    /// The sector is being replaced, or was while it was read.
+    #[error("sector {sector} is being written")]
+    BeingWritten {
+        /// The sector.
+        sector: u16,
+    },
+    /// Sectors have fewer records.
+    #[error("sectors of this farm have {pieces_in_sector} records, there is no record {piece_offset}")]
+    NoSuchRecord {
+        /// As asked.
+        piece_offset: u16,
+        /// Records of a sector.
+        pieces_in_sector: u16,
+    },
+    /// A range does not lie in the sector.
+    #[error("{bytes} bytes at {offset} do not lie in a sector of {sector_bytes} bytes")]
+    Range {
+        /// Offset in the sector.
+        offset: u64,
+        /// Bytes.
+        bytes: u64,
+        /// Bytes of a sector.
+        sector_bytes: u64,
+    },
+    /// The contents map is damaged.
+    #[error("sector {sector}: {source}")]
+    ContentsMap {
+        /// The sector.
+        sector: u16,
+        /// What is wrong.
+        source: ContentsMapError,
+    },
+    /// What was written is not what should have been.
+    #[error(
+        "sector {sector}: what the disk holds after writing has another checksum; it must be fetched again"
+    )]
+    Checksum {
+        /// The sector.
+        sector: u16,
+    },
+    /// Contents map and metadata, or metadata and farm, do not belong together.
+    #[error("sector {sector}: {source}")]
+    Metadata {
+        /// The sector.
+        sector: u16,
+        /// What is wrong.
+        source: RecordFault,
+    },
+}
+
+/// What is wrong with the metadata record of a sector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordFault {
+    /// It does not decode.
+    #[error(transparent)]
+    Undecodable(#[from] SectorMetadataError),
+    /// It is of another sector.
+    #[error("its metadata is that of sector {0}")]
+    OtherSector(u16),
+    /// It is of another kind of sector.
+    #[error("its metadata is of a sector of {0} pieces")]
+    OtherPieces(u16),
+    /// Its s-buckets do not hold as many chunks as the sector.
+    #[error("its metadata counts {0} chunks")]
+    Chunks(u32),
+    /// They differ from the contents map.
+    #[error("its metadata and contents map differ at s-bucket {0}")]
+    SBucketSize(u16),
+}
+
+/// What is wrong with a sector, found at opening or by a scrub: it must be plotted again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SectorFault {
+    /// The disk does not give its metadata record.
+    #[error("metadata record unreadable: {0}")]
+    UnreadableRecord(String),
+    /// The metadata record is damaged or of another sector.
+    #[error("{0}")]
+    Record(#[from] RecordFault),
+    /// `plot.bin` was cut off.
+    #[error("plot.bin has only {file_bytes} bytes and ends before the sector does")]
+    CutOff {
+        /// Bytes of the file.
+        file_bytes: u64,
+    },
+    /// The disk does not give all of its bytes.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
+    /// Its bytes are damaged.
+    #[error("checksum mismatch")]
+    Checksum,
+    /// Its contents map is damaged.
+    #[error("{0}")]
+    ContentsMap(#[from] ContentsMapError),
+}

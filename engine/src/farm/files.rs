@@ -1,0 +1,158 @@
+//! The two large files of a farm, and the formats of header and records in `metadata.bin`.
+
+use super::blocks::Source;
+use super::{Layout, METADATA_FILE, PLOT_FILE, RecordFault, SectorError, State};
+use crate::BLOCK_BYTES;
+use crate::disk::{Class, Disk, FileWriter, SCRATCH_BYTES};
+use crate::error::IoError;
+use crate::file::{Access, DirectFile};
+use crate::parts::Parts;
+use crate::pool::{Pool, SlabMut};
+use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SECTOR_METADATA_SIZE};
+use consensus::sector::SectorMetadata;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Memory that an open farm keeps for merging edge blocks: one block a file.
+pub const FARM_SCRATCH_BYTES: usize = 2 * SCRATCH_BYTES;
+/// Bytes of the header: version u8, count u16 LE.
+pub(super) const HEADER_BYTES: usize = 3;
+/// The only version of `metadata.bin`.
+pub(super) const METADATA_VERSION: u8 = 0;
+/// Blocks that a record lies in at most, as bytes.
+pub(super) const RECORD_PART_BYTES: usize =
+    (SECTOR_METADATA_SIZE + BLOCK_BYTES - 1).next_multiple_of(BLOCK_BYTES);
+
+/// History size of the record that marks a sector for replotting: so old that it is expired.
+const EXPIRED_HISTORY_SIZE: u64 = 1;
+
+/// The open files and where things lie in them.
+pub(super) struct Files {
+    pub disk: Disk,
+    pub pool: Pool,
+    pub layout: Layout,
+    pub plot: FileWriter,
+    pub metadata: FileWriter,
+}
+
+impl Files {
+    /// Opens both; `scratch` is [`FARM_SCRATCH_BYTES`] of memory that starts at a block.
+    pub fn open(
+        disk: Disk,
+        mut scratch: SlabMut,
+        dir: &Path,
+        layout: Layout,
+        access: Access,
+    ) -> Result<Self, IoError> {
+        let pool = scratch.pool().clone();
+        let second = scratch.split_off(SCRATCH_BYTES);
+        let writer = |name, scratch| {
+            let file = DirectFile::open(&dir.join(name), access)?;
+            Ok::<_, IoError>(FileWriter::new(disk.clone(), file, scratch))
+        };
+        let (plot, metadata) = (writer(PLOT_FILE, scratch)?, writer(METADATA_FILE, second)?);
+        Ok(Self { disk, pool, layout, plot, metadata })
+    }
+
+    /// `plot.bin` to read.
+    pub fn plot(&self, class: Class) -> Source<'_> {
+        Source { disk: &self.disk, class, file: self.plot.file() }
+    }
+
+    /// `metadata.bin` to read.
+    pub fn metadata(&self, class: Class) -> Source<'_> {
+        Source { disk: &self.disk, class, file: self.metadata.file() }
+    }
+
+    /// Version and count.
+    pub async fn read_header(&self, class: Class, parts: &Parts) -> Result<(u8, u16), SectorError> {
+        let header = self.metadata(class).read_to_vec(0, HEADER_BYTES as u64, parts).await?;
+        Ok((header[0], u16::from_le_bytes([header[1], header[2]])))
+    }
+
+    /// Writes the count; not durable before [`Files::sync_metadata`].
+    pub async fn write_count(&self, class: Class, count: u16) -> Result<(), SectorError> {
+        let [low, high] = count.to_le_bytes();
+        self.write_metadata(class, 0, &[METADATA_VERSION, low, high]).await
+    }
+
+    /// Writes the record of a sector; not durable before [`Files::sync_metadata`].
+    pub async fn write_record(&self, class: Class, metadata: &SectorMetadata) -> Result<(), SectorError> {
+        let offset = self.layout.record_offset(metadata.sector_index);
+        self.write_metadata(class, offset, &metadata.encode()).await
+    }
+
+    /// Writes the record that marks a sector for replotting.
+    pub async fn write_mark(&self, class: Class, sector: u16) -> Result<(), SectorError> {
+        self.write_record(class, &expired(sector, self.layout.pieces_in_sector())).await
+    }
+
+    /// Makes header and records durable.
+    pub async fn sync_metadata(&self, class: Class) -> Result<(), SectorError> {
+        Ok(self.metadata.sync(class).await?)
+    }
+
+    async fn write_metadata(&self, class: Class, offset: u64, bytes: &[u8]) -> Result<(), SectorError> {
+        let phase = (offset % BLOCK_BYTES as u64) as usize;
+        let mut buf = self.pool.acquire().await?.narrow(phase..phase + bytes.len());
+        buf.copy_from_slice(bytes);
+        Ok(self.metadata.write(class, offset, &buf.freeze()).await?)
+    }
+
+    /// Reads and checks the record of a sector.
+    pub async fn read_record(
+        &self,
+        class: Class,
+        sector: u16,
+        parts: &Parts,
+    ) -> Result<Result<SectorMetadata, RecordFault>, SectorError> {
+        let offset = self.layout.record_offset(sector);
+        let bytes = self.metadata(class).read_to_vec(offset, SECTOR_METADATA_SIZE as u64, parts).await?;
+        Ok(SectorMetadata::decode(&bytes)
+            .map_err(RecordFault::from)
+            .and_then(|metadata| check_record(&self.layout, sector, &metadata).map(|()| metadata)))
+    }
+
+    /// A file's size.
+    pub fn plot_file(&self) -> &Arc<DirectFile> {
+        self.plot.file()
+    }
+}
+
+/// The record of a sector that must be plotted again.
+pub(super) fn expired(sector_index: u16, pieces_in_sector: u16) -> SectorMetadata {
+    let s_bucket_sizes = vec![0; S_BUCKETS];
+    SectorMetadata { sector_index, pieces_in_sector, s_bucket_sizes, history_size: EXPIRED_HISTORY_SIZE }
+}
+
+fn is_expired(metadata: &SectorMetadata) -> bool {
+    metadata.history_size == EXPIRED_HISTORY_SIZE && metadata.s_bucket_sizes.iter().all(|&size| size == 0)
+}
+
+/// Whether the record is one that this sector of this farm can have.
+pub(super) fn check_record(
+    layout: &Layout,
+    sector: u16,
+    metadata: &SectorMetadata,
+) -> Result<(), RecordFault> {
+    let pieces = layout.pieces_in_sector();
+    if metadata.sector_index != sector {
+        return Err(RecordFault::OtherSector(metadata.sector_index));
+    }
+    if metadata.pieces_in_sector != pieces {
+        return Err(RecordFault::OtherPieces(metadata.pieces_in_sector));
+    }
+    let chunks: u32 = metadata.s_bucket_sizes.iter().map(|&size| u32::from(size)).sum();
+    let expected = u32::from(pieces) * RECORD_CHUNKS as u32;
+    if chunks == expected || is_expired(metadata) { Ok(()) } else { Err(RecordFault::Chunks(chunks)) }
+}
+
+/// What a checked record means.
+pub(super) fn state_of(metadata: &SectorMetadata) -> State {
+    if is_expired(metadata) {
+        return State::Expired;
+    }
+    let sizes = Rc::new(super::SBucketSizes::new(&metadata.s_bucket_sizes));
+    State::Plotted { history_size: metadata.history_size, sizes }
+}

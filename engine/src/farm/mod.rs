@@ -1,0 +1,201 @@
+//! A farm: the directory on one disk that holds plotted sectors, byte-compatible with the network's own farmer (PROTOCOL 7).
+//!
+//! ```text
+//!   single_disk_farm.json   who it is, how much space it has; locked while in use
+//!   identity.bin            entropy of its key: made once, never overwritten
+//!   metadata.bin            version u8, count u16 LE │ to 1 MiB │ record of sector 0, 131 116 B │ record of sector 1 │ ...
+//!   plot.bin                sector 0 │ sector 1 │ ...            each n x 1 056 896 + 64 B, aligned to nothing
+//!   writing-N.bin           only ours, while sector N is written: which ranges are there already
+//! ```
+//!
+//! A sector is replaced in this order, each step durable before the next: its old record is marked for replotting; its bytes;
+//! they are read back and their checksum compared; its new record; the count, if it is new. So a crash at any point leaves
+//! the old sector, a marked one, or the new sector, and never bytes of two sectors under one valid record.
+//!
+//! A sector marked for replotting has a record of zero s-bucket sizes and history size 1, which the network's farmer too
+//! takes for expired.
+//!
+//! Owns: the files, and one byte of memory an s-bucket of every sector. Never: what to plot when, or when a sector expires.
+
+mod blocks;
+mod error;
+mod files;
+mod info;
+mod inspect;
+mod layout;
+mod open;
+mod read;
+mod scrub;
+mod sizes;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::error::{FarmError, RecordFault, SectorError, SectorFault};
+pub use self::files::FARM_SCRATCH_BYTES;
+pub use self::info::FarmInfo;
+pub use self::layout::{FIXED_BYTES, FarmSize, Layout, MAX_SECTORS, METADATA_RESERVED_BYTES};
+pub use self::open::OpenReport;
+pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
+pub use self::scrub::{ScrubProgress, ScrubReport, scrub};
+pub use self::sizes::SBucketSizes;
+pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
+
+use consensus::identity::Identity;
+use consensus::sector::SectorId;
+use futures::lock::Mutex;
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// Who the farm is.
+pub const INFO_FILE: &str = "single_disk_farm.json";
+/// Its key.
+pub const IDENTITY_FILE: &str = "identity.bin";
+/// What is known of each sector.
+pub const METADATA_FILE: &str = "metadata.bin";
+/// The sectors.
+pub const PLOT_FILE: &str = "plot.bin";
+
+/// What a farm is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FarmConfig {
+    /// Of the chain.
+    pub genesis_hash: [u8; 32],
+    /// The chain's maximum: an existing farm may have fewer, not more.
+    pub max_pieces_in_sector: u16,
+    /// Pieces in a sector, should the farm be made now.
+    pub pieces_in_sector: u16,
+    /// Space; may differ from what the farm had. A farm made smaller loses the sectors that do not fit any more.
+    pub size: FarmSize,
+}
+
+/// What a farm has at a place for a sector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SectorStatus {
+    /// Never plotted.
+    NotPlotted,
+    /// Marked for replotting.
+    Expired,
+    /// Being written: neither the old nor the new one can be read.
+    BeingWritten,
+    /// There.
+    Plotted {
+        /// Segments of history when it was plotted.
+        history_size: u64,
+    },
+}
+
+/// An open farm on its disk's executor; clones are handles to the same one.
+#[derive(Clone)]
+pub struct Farm(Rc<Inner>);
+
+struct Inner {
+    dir: PathBuf,
+    info: FarmInfo,
+    identity: Identity,
+    key_hash: [u8; 32],
+    files: files::Files,
+    sectors: RefCell<Vec<Sector>>,
+    /// Sectors that the header of `metadata.bin` counts.
+    count: Cell<u16>,
+    /// Held while records and header change.
+    commit: Mutex<()>,
+    lock: info::Lock,
+}
+
+/// What is in memory of a sector.
+#[derive(Clone, Default)]
+struct Sector {
+    state: State,
+    being_written: bool,
+    /// The record on disk is surely a mark, so that the bytes may change.
+    is_marked: bool,
+    /// Grows whenever the bytes on disk may change, so that a read notices.
+    generation: u32,
+}
+
+#[derive(Clone, Default)]
+enum State {
+    #[default]
+    NotPlotted,
+    Expired,
+    Plotted {
+        history_size: u64,
+        sizes: Rc<SBucketSizes>,
+    },
+}
+
+impl Farm {
+    /// Its name in the cluster, its network, its size.
+    pub fn info(&self) -> &FarmInfo {
+        &self.0.info
+    }
+
+    /// Its key.
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// Where its sectors lie.
+    pub fn layout(&self) -> &Layout {
+        &self.0.files.layout
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// The file whose lock keeps others out.
+    pub fn lock_path(&self) -> &Path {
+        self.0.lock.path()
+    }
+
+    /// Sectors that the farm counts as plotted or expired: the first so many.
+    pub fn count(&self) -> u16 {
+        self.0.count.get()
+    }
+
+    /// What there is of a sector; `NotPlotted` too where the farm has no such sector.
+    pub fn status(&self, sector: u16) -> SectorStatus {
+        match self.0.sectors.borrow().get(usize::from(sector)) {
+            Some(Sector { being_written: true, .. }) => SectorStatus::BeingWritten,
+            Some(Sector { state: State::Plotted { history_size, .. }, .. }) => {
+                SectorStatus::Plotted { history_size: *history_size }
+            }
+            Some(Sector { state: State::Expired, .. }) => SectorStatus::Expired,
+            Some(Sector { state: State::NotPlotted, .. }) | None => SectorStatus::NotPlotted,
+        }
+    }
+
+    /// Status of every sector, in order.
+    pub fn statuses(&self) -> Vec<SectorStatus> {
+        (0..self.layout().sectors()).map(|sector| self.status(sector)).collect()
+    }
+
+    /// What identifies a sector of this farm when plotted at a history size.
+    pub fn sector_id(&self, sector: u16, history_size: u64) -> SectorId {
+        SectorId::new(&self.0.key_hash, sector, history_size)
+    }
+
+    /// Sizes and generation of a sector that can be read.
+    fn plotted(&self, sector: u16) -> Result<(Rc<SBucketSizes>, u32), SectorError> {
+        let sectors = self.0.sectors.borrow();
+        let slot = sectors.get(usize::from(sector)).ok_or(SectorError::NotPlotted { sector })?;
+        match &slot.state {
+            _ if slot.being_written => Err(SectorError::BeingWritten { sector }),
+            State::Plotted { sizes, .. } => Ok((sizes.clone(), slot.generation)),
+            _ => Err(SectorError::NotPlotted { sector }),
+        }
+    }
+
+    /// Errs if the sector has changed since [`Farm::plotted`] told its generation: what was read may be of two sectors.
+    fn check_unchanged(&self, sector: u16, generation: u32) -> Result<(), SectorError> {
+        match self.plotted(sector) {
+            Ok((_, now)) if now == generation => Ok(()),
+            _ => Err(SectorError::BeingWritten { sector }),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Reading sectors: an s-bucket for an audit, a record for a proof or a piece.
+
+use super::blocks::Source;
+use super::{Farm, RecordFault, SBucketSizes, SectorError};
+use crate::BLOCK_BYTES;
+use crate::disk::{Class, touched_blocks};
+use crate::parts::Parts;
+use crate::pool::SlabMut;
+use consensus::constants::{RECORD_METADATA_SIZE, RECORD_SIZE, SCALAR_BYTES, contents_map_size};
+use consensus::sector::{Bitfield, ContentsMap, RecordMetadata};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::cell::RefCell;
+use std::ops::Range;
+
+/// Part of a slab for one read of a contents map.
+const MAP_PART_BYTES: usize = 512 * 1024;
+/// Longest single read of a record's chunks.
+const RUN_BYTES: usize = 32 * 1024;
+/// Reads of a record's chunks at a time.
+const RUNS_AT_ONCE: usize = 32;
+/// Bytes between two chunks up to which reading on is cheaper than reading anew.
+const MAX_GAP_BYTES: u64 = 16 * 1024;
+
+/// Memory that [`Farm::read_s_bucket`] needs for sectors of so many pieces: whole blocks.
+pub const fn s_bucket_buf_bytes(pieces_in_sector: u16) -> usize {
+    (SCALAR_BYTES * pieces_in_sector as usize + BLOCK_BYTES - 1).next_multiple_of(BLOCK_BYTES)
+}
+
+/// An s-bucket as stored.
+#[derive(Debug)]
+pub struct SBucket {
+    buf: SlabMut,
+    from: usize,
+    chunks: usize,
+}
+
+impl SBucket {
+    /// Its chunks, in order of piece offset.
+    pub fn chunks(&self) -> &[[u8; SCALAR_BYTES]] {
+        self.buf[self.from..][..self.chunks * SCALAR_BYTES].as_chunks().0
+    }
+
+    /// The memory that was given, whole, for the next read.
+    pub fn into_buf(self) -> SlabMut {
+        self.buf
+    }
+}
+
+/// A record as stored: what a proof, or reading its piece back, starts from.
+#[derive(Debug)]
+pub struct StoredRecord {
+    /// 1 MiB at a block's start: the encoded chunks in s-bucket order, then the unencoded ones in s-bucket order.
+    pub chunks: SlabMut,
+    /// Which s-buckets the encoded ones are of.
+    pub bitfield: Bitfield,
+}
+
+impl Farm {
+    /// One small read: the chunks of an s-bucket. `buf` holds at least [`s_bucket_buf_bytes`] and starts at a block.
+    pub async fn read_s_bucket(
+        &self,
+        sector: u16,
+        s_bucket: u16,
+        buf: SlabMut,
+    ) -> Result<SBucket, SectorError> {
+        let (sizes, generation) = self.plotted(sector)?;
+        let chunks = sizes.chunks(s_bucket);
+        let (offset, bytes) = (self.chunk_offset(sector, chunks.start), SCALAR_BYTES * chunks.len());
+        let blocks = touched_blocks(offset, bytes);
+        let from = (offset - blocks.start) as usize;
+        if chunks.is_empty() {
+            return Ok(SBucket { buf, from: 0, chunks: 0 });
+        }
+        let (files, wide) = (&self.0.files, (blocks.end - blocks.start) as usize);
+        let buf = files.disk.read(Class::AuditRead, files.plot_file(), blocks.start, buf, 0..wide).await?;
+        self.check_unchanged(sector, generation)?;
+        Ok(SBucket { buf, from, chunks: chunks.len() })
+    }
+
+    /// Which s-buckets each record of a sector uses.
+    pub async fn read_contents_map(&self, class: Class, sector: u16) -> Result<ContentsMap, SectorError> {
+        let (_, generation) = self.plotted(sector)?;
+        let map = self.contents_map(class, sector, &Parts::new(&self.0.files.pool, MAP_PART_BYTES)).await?;
+        self.check_unchanged(sector, generation)?;
+        Ok(map)
+    }
+
+    /// Commitment, witness and hash of a record's piece.
+    pub async fn read_record_metadata(
+        &self,
+        class: Class,
+        sector: u16,
+        piece_offset: u16,
+    ) -> Result<RecordMetadata, SectorError> {
+        let (_, generation) = self.plotted(sector)?;
+        self.check_record_exists(piece_offset)?;
+        let pieces = self.layout().pieces_in_sector();
+        let before = contents_map_size(pieces)
+            + usize::from(pieces) * RECORD_SIZE
+            + usize::from(piece_offset) * RECORD_METADATA_SIZE;
+        let offset = self.layout().sector_offset(sector) + before as u64;
+        let parts = Parts::new(&self.0.files.pool, 2 * BLOCK_BYTES);
+        let plot = self.0.files.plot(class);
+        let bytes = plot.read_to_vec(offset, RECORD_METADATA_SIZE as u64, &parts).await?;
+        self.check_unchanged(sector, generation)?;
+        let bytes = bytes.as_array().expect("as many bytes as asked for");
+        Ok(RecordMetadata::from_bytes(bytes))
+    }
+
+    /// A record's stored chunks. They are scattered over the whole sector: in a small sector all of it is read, in a large
+    /// one only the blocks that hold them.
+    pub async fn read_record(
+        &self,
+        class: Class,
+        sector: u16,
+        piece_offset: u16,
+    ) -> Result<StoredRecord, SectorError> {
+        let (sizes, generation) = self.plotted(sector)?;
+        self.check_record_exists(piece_offset)?;
+        // Memory after memory: a task that holds some must not wait for more.
+        let map = self.contents_map(class, sector, &Parts::new(&self.0.files.pool, MAP_PART_BYTES)).await?;
+        let wanted = self.locate(sector, piece_offset, &map, &sizes)?;
+        let mut chunks = self.0.files.pool.acquire().await?;
+        let parts = Parts::of(chunks.split_off(RECORD_SIZE), RUN_BYTES);
+        let chunks = gather(&self.0.files.plot(class), &wanted, &parts, chunks).await?;
+        self.check_unchanged(sector, generation)?;
+        Ok(StoredRecord { chunks, bitfield: map.records()[usize::from(piece_offset)].clone() })
+    }
+
+    /// The map of a sector, checked, whatever is known of the sector otherwise.
+    pub(super) async fn contents_map(
+        &self,
+        class: Class,
+        sector: u16,
+        parts: &Parts,
+    ) -> Result<ContentsMap, SectorError> {
+        let pieces = self.layout().pieces_in_sector();
+        let (offset, bytes) = (self.layout().sector_offset(sector), contents_map_size(pieces) as u64);
+        let bytes = self.0.files.plot(class).read_to_vec(offset, bytes, parts).await?;
+        ContentsMap::decode(&bytes, pieces).map_err(|source| SectorError::ContentsMap { sector, source })
+    }
+
+    /// Where the chunks of a record are: offsets in the file with their places in the record, ascending.
+    fn locate(
+        &self,
+        sector: u16,
+        piece_offset: u16,
+        map: &ContentsMap,
+        sizes: &SBucketSizes,
+    ) -> Result<Vec<(u64, usize)>, SectorError> {
+        let locations = map.chunk_locations(piece_offset, &sizes.to_vec());
+        let locations = locations.expect("the record was checked to exist");
+        if locations.iter().any(|&location| location >= sizes.total()) {
+            let s_bucket = sizes.first_difference(&map.s_bucket_sizes()).unwrap_or_default();
+            return Err(SectorError::Metadata { sector, source: RecordFault::SBucketSize(s_bucket) });
+        }
+        let place = |(place, location)| (self.chunk_offset(sector, location), place);
+        let mut wanted: Vec<_> = (0..).zip(locations).map(place).collect();
+        wanted.sort_unstable();
+        Ok(wanted)
+    }
+
+    /// Where a chunk lies in `plot.bin`.
+    fn chunk_offset(&self, sector: u16, chunk: u32) -> u64 {
+        let layout = self.layout();
+        let before = contents_map_size(layout.pieces_in_sector()) as u64;
+        layout.sector_offset(sector) + before + u64::from(chunk) * SCALAR_BYTES as u64
+    }
+
+    fn check_record_exists(&self, piece_offset: u16) -> Result<(), SectorError> {
+        let pieces_in_sector = self.layout().pieces_in_sector();
+        if piece_offset < pieces_in_sector {
+            return Ok(());
+        }
+        Err(SectorError::NoSuchRecord { piece_offset, pieces_in_sector })
+    }
+}
+
+/// One read, and which of the wanted chunks it brings.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    blocks: Range<u64>,
+    wanted: Range<usize>,
+}
+
+/// Few reads that bring all the wanted chunks, whose offsets ascend.
+fn plan(wanted: &[(u64, usize)]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (n, &(offset, _)) in wanted.iter().enumerate() {
+        let blocks = touched_blocks(offset, SCALAR_BYTES);
+        match runs.last_mut() {
+            Some(run)
+                if blocks.start <= run.blocks.end + MAX_GAP_BYTES
+                    && blocks.end <= run.blocks.start + RUN_BYTES as u64 =>
+            {
+                run.blocks.end = blocks.end;
+                run.wanted.end = n + 1;
+            }
+            _ => runs.push(Run { blocks, wanted: n..n + 1 }),
+        }
+    }
+    runs
+}
+
+/// Copies the wanted chunks to their places in `chunks`.
+async fn gather(
+    plot: &Source<'_>,
+    wanted: &[(u64, usize)],
+    parts: &Parts,
+    chunks: SlabMut,
+) -> Result<SlabMut, SectorError> {
+    let chunks = RefCell::new(chunks);
+    let bring = |run: Run| {
+        let chunks = &chunks;
+        async move {
+            let length = (run.blocks.end - run.blocks.start) as usize;
+            let buf = parts.take().await?;
+            let buf = plot.disk.read(plot.class, plot.file, run.blocks.start, buf, 0..length).await?;
+            let mut chunks = chunks.borrow_mut();
+            for &(offset, place) in &wanted[run.wanted] {
+                let from = (offset - run.blocks.start) as usize;
+                chunks[place * SCALAR_BYTES..][..SCALAR_BYTES]
+                    .copy_from_slice(&buf[from..from + SCALAR_BYTES]);
+            }
+            parts.give(buf);
+            Ok(())
+        }
+    };
+    let runs = stream::iter(plan(wanted)).map(Ok::<_, SectorError>);
+    runs.try_for_each_concurrent(RUNS_AT_ONCE, bring).await?;
+    Ok(chunks.into_inner())
+}
+
+#[cfg(test)]
+mod plan_tests {
+    use super::*;
+
+    #[test]
+    fn near_chunks_share_a_read_and_far_ones_do_not() {
+        let wanted: Vec<_> = [0u64, 32, 4096, 24_000, 32_768, 50_000, 200_000].into_iter().zip(0..).collect();
+        let runs: Vec<_> = plan(&wanted).into_iter().map(|run| (run.blocks, run.wanted)).collect();
+        assert_eq!(runs, [(0..24_576, 0..4), (32_768..53_248, 4..6), (196_608..200_704, 6..7),]);
+        assert!(plan(&[]).is_empty());
+    }
+}

@@ -1,0 +1,221 @@
+use super::*;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn a_new_farm_has_the_files_of_the_network() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/farm");
+        let farm = open_clean(&disk, &pool, &path, &config(2, 5)).await;
+        let (info, key) = (farm.info().clone(), farm.identity().public_key());
+        let json = fs::read_to_string(path.join(INFO_FILE)).unwrap();
+        assert_eq!(
+            json,
+            format!(
+                r#"{{"v0":{{"id":"{}","genesisHash":"{}","publicKey":"{}","piecesInSector":2,"allocatedSpace":{}}}}}"#,
+                info.id,
+                "09".repeat(32),
+                hex::encode(key),
+                3_058_469 + (4096u64 + 5 * (2 * 1_056_896 + 64 + 131_116)).next_multiple_of(100),
+            )
+        );
+        let size = |name: &str| fs::metadata(path.join(name)).unwrap().len();
+        assert_eq!(size(PLOT_FILE), (5u64 * (2 * 1_056_896 + 64)).next_multiple_of(4096));
+        assert_eq!(size(METADATA_FILE), (1_048_576u64 + 5 * 131_116).next_multiple_of(4096));
+        assert!(fs::read(path.join(METADATA_FILE)).unwrap().iter().all(|&byte| byte == 0));
+        assert_eq!(size(IDENTITY_FILE), 33);
+        assert_eq!(fs::metadata(path.join(IDENTITY_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 4, "nothing else is left");
+        assert_eq!(farm.lock_path(), path.join(INFO_FILE));
+        drop(farm);
+        // Another size in the configuration of new farms changes nothing about this one's sectors.
+        let again =
+            open_clean(&disk, &pool, &path, &FarmConfig { pieces_in_sector: 7, ..config(2, 5) }).await;
+        assert_eq!((again.info(), again.identity().public_key()), (&info, key));
+        assert_eq!(again.statuses(), [SectorStatus::NotPlotted; 5]);
+    });
+}
+
+#[test]
+fn neighbours_written_at_once_are_read_back() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let farm = open_clean(&disk, &pool, dir.path(), &config(2, 3)).await;
+        let made: Vec<_> = (0..3).map(|sector| std::rc::Rc::new(Made::new(2, sector, 7, 1))).collect();
+        let tasks: Vec<_> = made
+            .iter()
+            .rev()
+            .map(|made| {
+                let (made, farm) = (made.clone(), farm.clone());
+                task::spawn_local(async move { made.plot(&farm).await })
+            })
+            .collect();
+        for task in tasks {
+            task.await;
+        }
+        assert_eq!(farm.count(), 3);
+        for made in &made {
+            made.check_in(&farm).await;
+            check_reads(&farm, &pool, made).await;
+        }
+        drop(farm);
+        let farm = open_clean(&disk, &pool, dir.path(), &config(2, 3)).await;
+        let metadata = fs::read(dir.path().join(METADATA_FILE)).unwrap();
+        assert_eq!(metadata[..3], [0, 3, 0]);
+        for made in &made {
+            let at = 1_048_576 + usize::from(made.metadata.sector_index) * 131_116;
+            assert_eq!(metadata[at..at + 131_116], made.metadata.encode());
+            made.check_in(&farm).await;
+        }
+        check_reads(&farm, &pool, &made[1]).await;
+    });
+}
+
+async fn check_reads(farm: &Farm, pool: &Pool, made: &Made) {
+    let sector = made.metadata.sector_index;
+    assert_eq!(farm.read_contents_map(Class::Serving, sector).await.unwrap(), made.map);
+    for (offset, record) in (0..).zip(&made.records) {
+        let read = farm.read_record(Class::ProofRead, sector, offset).await.unwrap();
+        assert!(read.chunks.as_chunks::<32>().0 == record, "record {offset}");
+        assert_eq!((read.chunks.len(), read.chunks.phase()), (1 << 20, 0));
+        assert_eq!(read.bitfield, made.map.records()[usize::from(offset)]);
+        let metadata = farm.read_record_metadata(Class::Serving, sector, offset).await.unwrap();
+        assert_eq!(metadata, made.record_metadata[usize::from(offset)]);
+    }
+    let start = consensus::constants::contents_map_size(2);
+    let chunks = made.bytes[start..start + (2 << 20)].as_chunks::<32>().0;
+    let mut buf = pool.try_acquire().unwrap().narrow(..s_bucket_buf_bytes(2));
+    for s_bucket in (0..=u16::MAX).step_by(509).chain([u16::MAX]) {
+        let first = made.metadata.chunks_before(s_bucket) as usize;
+        let size = usize::from(made.metadata.s_bucket_sizes[usize::from(s_bucket)]);
+        let read = farm.read_s_bucket(sector, s_bucket, buf).await.unwrap();
+        assert_eq!(read.chunks(), &chunks[first..first + size], "s-bucket {s_bucket}");
+        buf = read.into_buf();
+    }
+    let error = farm.read_record(Class::ProofRead, sector, 2).await.unwrap_err();
+    assert!(matches!(error, SectorError::NoSuchRecord { piece_offset: 2, .. }), "{error}");
+}
+
+#[test]
+fn a_sector_being_replaced_cannot_be_read_and_is_marked_first() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 3)).await;
+        let (old, new) = (Made::new(1, 1, 5, 1), Made::new(1, 1, 9, 2));
+        old.plot(&farm).await;
+        assert_eq!(farm.count(), 2);
+        let plotted = SectorStatus::Plotted { history_size: 5 };
+        assert_eq!(farm.statuses(), [SectorStatus::Expired, plotted, SectorStatus::NotPlotted]);
+
+        let reader = farm.clone();
+        let read = task::spawn_local(async move { reader.read_record(Class::ProofRead, 1, 0).await });
+        let writer = farm.write_sector(1).await.unwrap();
+        assert!(matches!(read.await.unwrap_err(), SectorError::BeingWritten { sector: 1 }));
+        assert_eq!(farm.status(1), SectorStatus::BeingWritten);
+        assert!(matches!(farm.write_sector(1).await, Err(SectorError::BeingWritten { sector: 1 })));
+        assert!(matches!(farm.write_sector(3).await, Err(SectorError::NoSuchSector { sector: 3, .. })));
+        drop(writer);
+        assert_eq!(farm.status(1), SectorStatus::Expired);
+        assert!(matches!(
+            farm.read_contents_map(Class::Scrub, 1).await,
+            Err(SectorError::NotPlotted { sector: 1 })
+        ));
+        drop(farm);
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 3)).await;
+        assert_eq!(farm.status(1), SectorStatus::Expired, "the mark is on disk");
+        new.plot(&farm).await;
+        new.check_in(&farm).await;
+        assert_eq!(farm.count(), 2);
+    });
+}
+
+#[test]
+fn a_transfer_goes_on_after_a_restart() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Made::new(1, 0, 5, 1);
+        {
+            let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+            let writer = farm.write_sector(0).await.unwrap();
+            assert_eq!(writer.saved_progress().unwrap(), None);
+            for &range in &made.ranges(0)[..9] {
+                writer.write(range.0 as u64, &made.slab(&pool, 0, range)).await.unwrap();
+            }
+            writer.save_progress(b"nine").await.unwrap();
+        }
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+        let writer = farm.write_sector(0).await.unwrap();
+        assert_eq!(writer.saved_progress().unwrap().as_deref(), Some(&b"nine"[..]));
+        for &range in &made.ranges(0)[9..] {
+            writer.write(range.0 as u64, &made.slab(&pool, 0, range)).await.unwrap();
+        }
+        writer.finish(&made.metadata, &made.checksum()).await.unwrap();
+        made.check_in(&farm).await;
+        assert_eq!(farm.write_sector(0).await.unwrap().saved_progress().unwrap(), None);
+    });
+}
+
+#[test]
+fn a_wrong_sector_is_not_taken() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+        let made = Made::new(1, 0, 5, 1);
+        let writer = made.write(&farm).await;
+        writer.save_progress(b"all").await.unwrap();
+        let mut flipped = made.bytes[70_000..70_001].to_vec();
+        flipped[0] ^= 1;
+        let mut slab = pool.try_acquire().unwrap().narrow(70_000 % 4096..70_000 % 4096 + 1);
+        slab.copy_from_slice(&flipped);
+        writer.write(70_000, &slab.freeze()).await.unwrap();
+        let error = writer.finish(&made.metadata, &made.checksum()).await.unwrap_err();
+        assert!(matches!(error, SectorError::Checksum { sector: 0 }), "{error}");
+        let writer = farm.write_sector(0).await.unwrap();
+        assert_eq!(writer.saved_progress().unwrap(), None);
+        drop(writer);
+        // A whole sector, but not the one that was to be written.
+        let writer = made.write(&farm).await;
+        let error = writer.finish(&made.metadata, &[0; 32]).await.unwrap_err();
+        assert!(matches!(error, SectorError::Checksum { sector: 0 }), "{error}");
+        let other = Made::new(1, 1, 5, 1);
+        let error = made.write(&farm).await.finish(&other.metadata, &made.checksum()).await.unwrap_err();
+        assert!(
+            matches!(error, SectorError::Metadata { source: RecordFault::OtherSector(1), .. }),
+            "{error}"
+        );
+        let writer = farm.write_sector(0).await.unwrap();
+        let slab = pool.try_acquire().unwrap().narrow(..4096).freeze();
+        let error = writer.write(made.bytes.len() as u64 - 4095, &slab).await.unwrap_err();
+        assert!(matches!(error, SectorError::Range { bytes: 4096, .. }), "{error}");
+        assert_eq!(farm.count(), 0);
+    });
+}
+
+#[test]
+fn a_farm_grows_and_shrinks() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let made: Vec<_> = (0..3).map(|sector| Made::new(1, sector, 5, 1)).collect();
+        {
+            let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+            made[0].plot(&farm).await;
+            made[1].plot(&farm).await;
+        }
+        {
+            let farm = open_clean(&disk, &pool, dir.path(), &config(1, 3)).await;
+            made[1].check_in(&farm).await;
+            made[2].plot(&farm).await;
+            // The lock has moved to the new file.
+            let error = open(&disk, &pool, dir.path(), &config(1, 3)).await.err().unwrap();
+            assert!(error.to_string().contains("already locked by a process"), "{error}");
+        }
+        let (farm, report) = open(&disk, &pool, dir.path(), &config(1, 1)).await.unwrap();
+        assert_eq!(report, OpenReport { dropped: 2, ..OpenReport::default() });
+        made[0].check_in(&farm).await;
+        assert_eq!(fs::metadata(dir.path().join(PLOT_FILE)).unwrap().len(), farm.layout().plot_bytes());
+        drop(farm);
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 3)).await;
+        let plotted = SectorStatus::Plotted { history_size: 5 };
+        assert_eq!(farm.statuses(), [plotted, SectorStatus::NotPlotted, SectorStatus::NotPlotted]);
+    });
+}

@@ -1,0 +1,204 @@
+//! Replacing a sector: bytes by ranges, in any order, then the check of the whole, then its record (PROTOCOL 7's order).
+
+use super::files::{check_record, state_of};
+use super::{Farm, Sector, SectorError, State};
+use crate::disk::Class;
+use crate::error::{Action, IoError};
+use crate::parts::Parts;
+use crate::pool::Slab;
+use consensus::constants::HASH_SIZE;
+use consensus::sector::SectorMetadata;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+/// Longest progress that is kept for a writer.
+pub const MAX_PROGRESS_BYTES: usize = 4096;
+/// Part of a slab for one read of the check.
+const CHECK_PART_BYTES: usize = 512 * 1024;
+const CLASS: Class = Class::SectorWrite;
+
+impl Farm {
+    /// Begins to replace a sector, or to go on with it. What is there now is marked for replotting, durably, before the
+    /// first byte changes. A sector has one writer at a time; dropping it ends the attempt and leaves the sector marked.
+    pub async fn write_sector(&self, sector: u16) -> Result<SectorWriter, SectorError> {
+        if self.slot(sector)?.being_written {
+            return Err(SectorError::BeingWritten { sector });
+        }
+        self.change(sector, |slot| slot.being_written = true);
+        let writer = SectorWriter { farm: self.clone(), sector };
+        // A sector without a valid record may have one on disk all the same, left by a smaller count.
+        if !self.slot(sector)?.is_marked {
+            self.mark_for_replotting(CLASS, sector).await?;
+        }
+        Ok(writer)
+    }
+
+    /// Marks a sector for replotting, durably. Its bytes stay, but nothing reads them any more.
+    pub async fn mark_for_replotting(&self, class: Class, sector: u16) -> Result<(), SectorError> {
+        self.slot(sector)?;
+        let _commit = self.0.commit.lock().await;
+        self.change(sector, |slot| {
+            if matches!(slot.state, State::Plotted { .. }) {
+                slot.state = State::Expired;
+            }
+        });
+        self.0.files.write_mark(class, sector).await?;
+        self.0.files.sync_metadata(class).await?;
+        self.change(sector, |slot| slot.is_marked = true);
+        Ok(())
+    }
+
+    pub(super) fn slot(&self, sector: u16) -> Result<Sector, SectorError> {
+        let slot = self.0.sectors.borrow().get(usize::from(sector)).cloned();
+        slot.ok_or(SectorError::NoSuchSector { sector, sectors: self.layout().sectors() })
+    }
+
+    pub(super) fn change(&self, sector: u16, change: impl FnOnce(&mut Sector)) {
+        let slot = &mut self.0.sectors.borrow_mut()[usize::from(sector)];
+        slot.generation += 1;
+        change(slot);
+    }
+
+    /// Makes a sector count whose bytes are durable.
+    async fn commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
+        let files = &self.0.files;
+        let _commit = self.0.commit.lock().await;
+        let (sector, count) = (metadata.sector_index, self.0.count.get());
+        // The count names all sectors below it, so those left out get a record, too.
+        for left_out in count..sector {
+            files.write_mark(CLASS, left_out).await?;
+        }
+        self.change(sector, |slot| slot.is_marked = false);
+        files.write_record(CLASS, metadata).await?;
+        files.sync_metadata(CLASS).await?;
+        if sector >= count {
+            files.write_count(CLASS, sector + 1).await?;
+            files.sync_metadata(CLASS).await?;
+            self.0.count.set(sector + 1);
+            let mut sectors = self.0.sectors.borrow_mut();
+            let left_out = &mut sectors[usize::from(count)..usize::from(sector)];
+            left_out.iter_mut().for_each(|slot| slot.state = State::Expired);
+        }
+        self.change(sector, |slot| slot.state = state_of(metadata));
+        Ok(())
+    }
+}
+
+/// The writer of one sector.
+pub struct SectorWriter {
+    farm: Farm,
+    sector: u16,
+}
+
+impl SectorWriter {
+    /// Where the sector begins in `plot.bin`: ranges are best cut at this file's blocks.
+    pub fn file_offset(&self) -> u64 {
+        self.farm.layout().sector_offset(self.sector)
+    }
+
+    /// Writes the bytes at `offset` of the sector. The memory must have the file's phase (address ≡ file offset modulo 4096).
+    /// Ranges may come in any order and at once, as long as they do not overlap. Not durable before
+    /// [`SectorWriter::save_progress`] or [`SectorWriter::finish`].
+    pub async fn write(&self, offset: u64, data: &Slab) -> Result<(), SectorError> {
+        let (bytes, sector_bytes) = (data.len() as u64, self.farm.layout().sector_bytes());
+        if offset.checked_add(bytes).is_none_or(|end| end > sector_bytes) {
+            return Err(SectorError::Range { offset, bytes, sector_bytes });
+        }
+        Ok(self.farm.0.files.plot.write(CLASS, self.file_offset() + offset, data).await?)
+    }
+
+    /// Keeps what the transfer wants to know after a crash (which ranges are here), at most [`MAX_PROGRESS_BYTES`]. All
+    /// writes that are done are durable first, so what it says is never more than what is there. The note itself outlives
+    /// `kill -9`, but not always a loss of power: then an older one is found, or a damaged one. It carries no checksum of
+    /// its own.
+    pub async fn save_progress(&self, progress: &[u8]) -> Result<(), SectorError> {
+        assert!(progress.len() <= MAX_PROGRESS_BYTES, "progress of {} bytes", progress.len());
+        self.farm.0.files.plot.sync(CLASS).await?;
+        let path = self.progress_path();
+        fs::write(&path, progress)
+            .map_err(|error| IoError::refused(Action::Write, &path, 0, progress.len() as u64, error).into())
+    }
+
+    /// What was last saved for this sector, if anything.
+    pub fn saved_progress(&self) -> Result<Option<Vec<u8>>, SectorError> {
+        let path = self.progress_path();
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(IoError::open(&path, error).into()),
+        };
+        let (mut progress, limit) = (Vec::new(), MAX_PROGRESS_BYTES as u64);
+        let read = file.take(limit).read_to_end(&mut progress);
+        read.map_err(|error| IoError::refused(Action::Read, &path, 0, limit, error))?;
+        Ok(Some(progress))
+    }
+
+    /// Forgets what was saved: before the ranges of another sector content are written.
+    pub fn discard_progress(&self) -> Result<(), SectorError> {
+        let path = self.progress_path();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IoError::open(&path, error).into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the sector count, when all its bytes are written: reads them back, compares the checksum (the sector's last 32
+    /// bytes, PROTOCOL 5.3), and makes bytes, record and count durable, in this order. A wrong checksum discards the saved
+    /// progress.
+    pub async fn finish(
+        self,
+        metadata: &SectorMetadata,
+        checksum: &[u8; HASH_SIZE],
+    ) -> Result<(), SectorError> {
+        let (farm, sector) = (&self.farm, self.sector);
+        check_record(farm.layout(), sector, metadata)
+            .map_err(|source| SectorError::Metadata { sector, source })?;
+        let parts = Parts::new(&farm.0.files.pool, CHECK_PART_BYTES);
+        let (computed, stored) = farm.checksums(CLASS, sector, &parts, |_| ()).await?;
+        drop(parts);
+        if computed != stored || stored != *checksum {
+            self.discard_progress()?;
+            return Err(SectorError::Checksum { sector });
+        }
+        farm.0.files.plot.sync(CLASS).await?;
+        farm.commit(metadata).await?;
+        self.discard_progress()
+    }
+
+    fn progress_path(&self) -> PathBuf {
+        self.farm.dir().join(format!("writing-{}.bin", self.sector))
+    }
+}
+
+impl Drop for SectorWriter {
+    fn drop(&mut self) {
+        self.farm.change(self.sector, |slot| slot.being_written = false);
+    }
+}
+
+impl Farm {
+    /// The checksum that a sector's bytes have, and the one that stands at their end. `take` sees all bytes, in order.
+    pub(super) async fn checksums(
+        &self,
+        class: Class,
+        sector: u16,
+        parts: &Parts,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<([u8; HASH_SIZE], [u8; HASH_SIZE]), SectorError> {
+        let (offset, bytes) = (self.layout().sector_offset(sector), self.layout().sector_bytes());
+        let mut left = bytes as usize - HASH_SIZE;
+        let (mut hasher, mut stored) = (blake3::Hasher::new(), Vec::with_capacity(HASH_SIZE));
+        let plot = self.0.files.plot(class);
+        plot.read_in_order(offset, bytes, parts, |part| {
+            take(part);
+            let (body, end) = part.split_at(left.min(part.len()));
+            left -= body.len();
+            hasher.update(body);
+            stored.extend_from_slice(end);
+        })
+        .await?;
+        let stored = stored.try_into().expect("a sector ends with its checksum");
+        Ok((hasher.finalize().into(), stored))
+    }
+}

@@ -1,0 +1,309 @@
+//! Cached items (pieces and parity) on one disk: fixed slots in one file, found again by reading the slots' headers.
+//!
+//! ```text
+//!   items.bin   │ slot 0: header block 4096 │ record 1 MiB │ slot 1: header block │ record │ ...
+//!   header block, little endian, all else zero:
+//!      0 magic "ASFITEM1"     8 kind u8 (1 piece, 2 parity)      16 piece index u64     24 epoch u64
+//!     32 item length u32     40 BLAKE3 of the item              72 BLAKE3 of bytes 0..72
+//!   4000 a piece's commitment and witness: they end the block before the record
+//! ```
+//! A slot is what a piece looks like in a slab of the pool (record on a block, points before it), so it goes between disk,
+//! wire and GPU as it lies. Items are hashed in wire order: record, commitment, witness.
+//!
+//! An item is only ever written to a free slot, and the slot of a removed one is free again after its header is zeroed, so
+//! a crash leaves whole items, and slots whose item does not fit its hash. Every read checks the hash; what does not fit is
+//! dropped and told, never served.
+//!
+//! Owns: the file, and the index in memory (about 60 bytes an item). Never: which items belong here, or where to fetch one
+//! anew.
+
+mod header;
+mod open;
+mod slots;
+mod space;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::header::{ItemId, ItemKind};
+pub use self::open::StoreReport;
+
+use self::header::Header;
+use self::slots::{Entry, Slots};
+use crate::BLOCK_BYTES;
+use crate::disk::{Class, Disk};
+use crate::error::IoError;
+use crate::file::DirectFile;
+use crate::pool::{AcquireError, Pool, Slab, SlabMut};
+use crate::task;
+use consensus::constants::{POINT_SIZE, RECORD_SIZE};
+use futures::channel::oneshot;
+use std::cell::RefCell;
+use std::future::Future;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Bytes of a slot, on disk and in memory.
+pub const SLOT_BYTES: usize = BLOCK_BYTES + RECORD_SIZE;
+/// Where the record begins in a slot.
+pub const RECORD_AT: usize = BLOCK_BYTES;
+/// Where a piece's commitment and witness begin in a slot: they end the block before the record.
+pub const POINTS_AT: usize = RECORD_AT - 2 * POINT_SIZE;
+/// Memory that an open store keeps.
+pub const STORE_SCRATCH_BYTES: usize = BLOCK_BYTES;
+/// The file.
+pub const ITEMS_FILE: &str = "items.bin";
+/// Slots by which the file grows.
+const GROW_SLOTS: u64 = 256;
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StoreConfig {
+    /// Bytes of its file; without it, it grows until the file system is nine tenths full.
+    pub size_bytes: Option<u64>,
+    /// Nothing is forced to disk; instead, all items are read and checked at opening.
+    pub tmp: bool,
+}
+
+/// Why the store cannot do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk refused.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// No memory to read into.
+    #[error("{0}; give more buffer memory")]
+    Buffers(#[from] AcquireError),
+    /// The item on disk is damaged. It is dropped: fetch it from elsewhere.
+    #[error(
+        "{path}: item {id} at offset {offset} is damaged and was dropped; if this goes on, check the disk"
+    )]
+    Damaged {
+        /// The item.
+        id: ItemId,
+        /// The file.
+        path: String,
+        /// Of its slot.
+        offset: u64,
+    },
+    /// All slots are taken.
+    #[error("the cache is full: all of its {slots} slots are in use")]
+    Full {
+        /// Slots.
+        slots: u64,
+    },
+    /// Not even one slot.
+    #[error(
+        "{path}: {bytes} bytes are too few for a cache: give size= of at least {SLOT_BYTES}, or free space"
+    )]
+    TooSmall {
+        /// The file.
+        path: String,
+        /// Bytes there are for it.
+        bytes: u64,
+    },
+    /// The executor ends.
+    #[error("the executor is shutting down")]
+    Closed,
+}
+
+/// An item as read.
+#[derive(Debug, Clone)]
+pub struct Item {
+    /// The slot: [`SLOT_BYTES`], record at [`RECORD_AT`], a piece's points at [`POINTS_AT`].
+    pub slab: Slab,
+    /// BLAKE3 of the item, just checked.
+    pub blake3: [u8; 32],
+    /// Epoch in which it was put.
+    pub epoch: u64,
+}
+
+/// An open store on its disk's executor; clones are handles to the same one.
+#[derive(Clone)]
+pub struct PieceStore(Rc<Inner>);
+
+struct Inner {
+    disk: Disk,
+    pool: Pool,
+    file: Arc<DirectFile>,
+    slots: RefCell<Slots>,
+    /// One writer at a time grows the file.
+    growing: futures::lock::Mutex<()>,
+    /// A block of zeros.
+    zeros: Slab,
+    tmp: bool,
+}
+
+impl PieceStore {
+    /// Items there are.
+    pub fn len(&self) -> u64 {
+        self.0.slots.borrow().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Slots the store may have; with [`SLOT_BYTES`], its weight among others.
+    pub fn capacity(&self) -> u64 {
+        self.0.slots.borrow().capacity()
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        self.0.file.path()
+    }
+
+    /// Whether an item is there; reading it may still find it damaged.
+    pub fn contains(&self, id: ItemId) -> bool {
+        self.0.slots.borrow().get(id).is_some()
+    }
+
+    /// All items with the epochs they were put in, in no order: what to give to others, or remove.
+    pub fn items(&self) -> Vec<(ItemId, u64)> {
+        self.0.slots.borrow().items()
+    }
+
+    /// Reads an item and checks its hash. A damaged one is dropped; one that the disk does not give is dropped, too, and
+    /// its slot not used again.
+    pub async fn get(&self, class: Class, id: ItemId) -> Result<Option<Item>, StoreError> {
+        loop {
+            let Some(entry) = self.0.slots.borrow().get(id) else { return Ok(None) };
+            let buf = self.0.pool.acquire().await?;
+            let read = self.0.disk.read(class, &self.0.file, offset(entry.slot), buf, 0..SLOT_BYTES).await;
+            if self.0.slots.borrow().get(id) != Some(entry) {
+                // Removed or replaced meanwhile: the bytes may be of another item.
+                continue;
+            }
+            return match read.map(|buf| check(id, buf.narrow(..SLOT_BYTES))) {
+                Ok(Some(item)) => Ok(Some(item)),
+                Ok(None) => {
+                    self.remove(class, id).await?;
+                    let path = self.path().display().to_string();
+                    Err(StoreError::Damaged { id, path, offset: offset(entry.slot) })
+                }
+                Err(error @ IoError::Closed { .. }) => Err(error.into()),
+                Err(error) => {
+                    self.0.slots.borrow_mut().retire(id);
+                    Err(error.into())
+                }
+            };
+        }
+    }
+
+    /// Keeps an item, in place of an earlier one of the same id. `slab` is as in [`Item::slab`]; its header is filled in
+    /// here. `blake3` must be that of the item, known good. Durable when this returns, unless opened `tmp`. Once begun it
+    /// goes on although the future is dropped.
+    pub async fn put(
+        &self,
+        class: Class,
+        id: ItemId,
+        epoch: u64,
+        blake3: [u8; 32],
+        mut slab: SlabMut,
+    ) -> Result<Slab, StoreError> {
+        assert!(slab.len() == SLOT_BYTES && slab.phase() == 0, "an item lies in memory as in its slot");
+        Header { id, epoch, blake3 }.write_to(&mut slab);
+        let (store, slab) = (self.clone(), slab.freeze());
+        to_end(async move {
+            let slot = store.free_slot(class).await?;
+            let written = store.write(class, offset(slot), &slab).await;
+            if let Err(error) = written {
+                store.0.slots.borrow_mut().retire_slot(slot);
+                return Err(error);
+            }
+            let replaced = store.0.slots.borrow_mut().insert(id, slot, epoch);
+            if let Some(old) = replaced {
+                store.clear(class, old).await?;
+            }
+            Ok(slab)
+        })
+        .await
+    }
+
+    /// Removes an item, durably unless opened `tmp`; false if it was not there.
+    pub async fn remove(&self, class: Class, id: ItemId) -> Result<bool, StoreError> {
+        let Some(entry) = self.0.slots.borrow_mut().remove(id) else { return Ok(false) };
+        let store = self.clone();
+        to_end(async move { store.clear(class, entry).await }).await?;
+        Ok(true)
+    }
+
+    /// Zeroes the header of a slot that the index does not name any more, and frees it.
+    async fn clear(&self, class: Class, entry: Entry) -> Result<(), StoreError> {
+        let zeros = self.0.zeros.clone();
+        match self.write(class, offset(entry.slot), &zeros).await {
+            Ok(()) => self.0.slots.borrow_mut().free(entry.slot),
+            Err(error) => {
+                self.0.slots.borrow_mut().retire_slot(entry.slot);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, class: Class, offset: u64, bytes: &Slab) -> Result<(), StoreError> {
+        self.0.disk.write(class, &self.0.file, offset, bytes).await?;
+        if !self.0.tmp {
+            self.0.disk.sync(class, &self.0.file).await?;
+        }
+        Ok(())
+    }
+
+    /// A slot nobody uses; the file grows for it if it may.
+    async fn free_slot(&self, class: Class) -> Result<u64, StoreError> {
+        let _growing = self.0.growing.lock().await;
+        let grow = {
+            let mut slots = self.0.slots.borrow_mut();
+            if let Some(slot) = slots.take_free() {
+                return Ok(slot);
+            }
+            let (from, capacity) = (slots.in_file(), slots.capacity());
+            let to = (from + GROW_SLOTS).min(capacity);
+            if from >= to {
+                return Err(StoreError::Full { slots: capacity });
+            }
+            from..to
+        };
+        let bytes = (grow.end - grow.start) * SLOT_BYTES as u64;
+        let grown = self.0.disk.allocate(class, &self.0.file, offset(grow.start), bytes).await;
+        let mut slots = self.0.slots.borrow_mut();
+        match grown {
+            Ok(()) => slots.grow(grow.end),
+            Err(IoError::DiskFull { .. }) => {
+                // Others took the space meanwhile.
+                slots.limit(grow.start);
+                return Err(StoreError::Full { slots: grow.start });
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(slots.take_free().expect("the file has just grown"))
+    }
+}
+
+/// Where a slot begins in the file.
+fn offset(slot: u64) -> u64 {
+    slot * SLOT_BYTES as u64
+}
+
+/// The item in a slot, if it is this one and whole.
+fn check(id: ItemId, slab: SlabMut) -> Option<Item> {
+    let header = Header::read_from(&slab).ok()??;
+    let fits = header.id == id && header.hash_of_item(&slab) == header.blake3;
+    fits.then(|| Item { slab: slab.freeze(), blake3: header.blake3, epoch: header.epoch })
+}
+
+/// Runs what must not stop halfway, also when nobody waits for it any more.
+async fn to_end<T: 'static>(
+    work: impl Future<Output = Result<T, StoreError>> + 'static,
+) -> Result<T, StoreError> {
+    let (done, result) = oneshot::channel();
+    task::spawn_local(async move {
+        // Nobody may listen any more.
+        let _ = done.send(work.await);
+    })
+    .detach();
+    result.await.unwrap_or(Err(StoreError::Closed))
+}
