@@ -1,5 +1,6 @@
 //! `autonomys-farmer cluster --nats-server URL ROLE …`: one role of a cluster in this process.
 
+mod plot_server;
 mod proof_server;
 
 use std::net::IpAddr;
@@ -78,6 +79,8 @@ fn parse_group(text: &str) -> Result<String, String> {
 
 #[derive(Debug, Subcommand)]
 enum ClusterRole {
+    /// Make sectors for plot-clients
+    PlotServer(plot_server::PlotServerArgs),
     /// Prove for plot-clients
     ProofServer(proof_server::ProofServerArgs),
 }
@@ -85,6 +88,7 @@ enum ClusterRole {
 impl ClusterRole {
     fn name(&self) -> &'static str {
         match self {
+            Self::PlotServer(_) => "plot-server",
             Self::ProofServer(_) => "proof-server",
         }
     }
@@ -106,6 +110,7 @@ impl ClusterArgs {
             () = shutdown.requested() => return Ok(()),
         };
         match self.role {
+            ClusterRole::PlotServer(args) => args.run(&self.nats, bus, shutdown).await,
             ClusterRole::ProofServer(args) => args.run(&self.nats, bus, shutdown).await,
         }
     }

@@ -5,5 +5,6 @@
 #[allow(dead_code, reason = "shared with the tests of the bus")]
 #[path = "../bus/nats_server.rs"]
 mod nats_server;
+mod plot_server;
 mod process;
 mod proof_server;

@@ -1,0 +1,7 @@
+//! A plot-server with its real encoder and sockets; the test gives it pieces and plays the plot-client.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod client;
+mod flow;
+mod pieces;
