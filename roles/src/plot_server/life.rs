@@ -121,10 +121,12 @@ impl Life {
 
     /// What follows from `event`.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        if self.is_over() {
+            // What was made may have been broken off too late to stop it.
+            let is_left_over = matches!(event, Event::Made(_));
+            return is_left_over.then_some(Action::Discard).into_iter().collect();
+        }
         match (self.phase, event) {
-            // Work that was broken off too late to stop it.
-            (Phase::Over, Event::Made(_)) => vec![Action::Discard],
-            (Phase::Over, _) => Vec::new(),
             (_, Event::Delivered) => {
                 self.has_job = true;
                 self.tell().into_iter().collect()
@@ -154,10 +156,9 @@ impl Life {
                 vec![Action::StopMaking, Action::GiveJobBack(Duration::ZERO)]
             }
             (Phase::Staged(_), Event::Unusable(reason)) => self.begin_anew(reason),
-            // A staged sector waits for the next start; its job comes back when the queue has waited long enough.
-            (Phase::Staged(_), Event::Shutdown)
-            | (Phase::Staged(_), Event::Worked { .. } | Event::Made(_) | Event::MakingFailed(_))
-            | (Phase::Making { .. }, Event::Unusable(_)) => Vec::new(),
+            // A staged sector waits for the server's next start; its job comes back when the queue has waited long enough. The rest are
+            // words of a maker or a reader that has ended.
+            _ => Vec::new(),
         }
     }
 

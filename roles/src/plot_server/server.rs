@@ -310,8 +310,8 @@ impl Running {
                 }
                 Action::StopMaking => stop(sector.maker.take(), &self.workshop.staging, &sector.job).await,
                 Action::Tell(phase) => self.tell(id, phase).await,
-                Action::KeepJob => settle(&sector.delivery, |delivery| delivery.progress()).await,
-                Action::AckJob => settle(&sector.delivery, |delivery| delivery.ack()).await,
+                Action::KeepJob => settle(&sector.delivery, Delivery::progress).await,
+                Action::AckJob => settle(&sector.delivery, Delivery::ack).await,
                 Action::GiveJobBack(after) => settle(&sector.delivery, |delivery| delivery.nak(after)).await,
                 Action::Discard => discard(&self.workshop.staging, &sector.job).await,
             }

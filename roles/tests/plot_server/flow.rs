@@ -133,7 +133,7 @@ async fn a_sector_goes_from_the_queue_to_the_client_and_its_staging_ends() {
 }
 
 #[tokio::test]
-async fn a_restarted_server_offers_what_it_had_staged_and_makes_anew_what_is_refused() {
+async fn a_restarted_server_offers_what_it_had_staged() {
     let (bus, mut client, folder, job) = cluster().await;
     let server = Server::start(&bus, folder.path(), library);
     let first = client.hear_staged().await;
