@@ -7,7 +7,7 @@ mod dev_node;
 use std::error::Error;
 
 use clap::{Parser, Subcommand};
-use roles::conformance;
+use roles::{conformance, scrub};
 
 /// What a command ends with. The error's text is all that the operator sees, so it names its cause.
 pub type CommandResult = Result<(), Box<dyn Error>>;
@@ -29,6 +29,8 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     /// Run a node of a development chain that farmers can connect to
     DevNode(dev_node::DevNodeArgs),
+    /// Check every sector of farms and mark bad ones for replotting
+    Scrub(scrub::Arguments),
     /// Tools
     #[command(subcommand)]
     Util(Util),
@@ -47,6 +49,7 @@ impl Cli {
             Command::Benchmark(benchmark) => benchmark.run(),
             Command::Cluster(args) => args.run(),
             Command::DevNode(args) => args.run(),
+            Command::Scrub(arguments) => Ok(scrub::run(arguments)?),
             Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
         }
     }

@@ -21,4 +21,5 @@ pub mod pieces;
 pub mod plot_server;
 pub mod proof_server;
 pub mod role;
+pub mod scrub;
 pub mod shutdown;

@@ -1,0 +1,147 @@
+//! `autonomys-farmer scrub`: every sector of the farms named is checked, and bad ones are marked for replotting.
+
+use std::io::{IsTerminal, stdout};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use engine::executor::{RemoteError, StartError};
+use engine::farm::{self, FARM_SCRATCH_BYTES, FarmError, ScrubProgress, ScrubReport};
+use engine::pool::{AcquireError, Pool, PoolError};
+use engine::{Disk, Executors, ExecutorsConfig, Limits, Spawner};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Buffer memory: little enough for the usual limit of locked memory (8 MiB).
+const POOL_SLABS: usize = 3;
+const RING_DEPTH: usize = 16;
+/// Time between two lines of progress where there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Arguments of `autonomys-farmer scrub`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// Directories of farms; none of them may be in use
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Only tell what is bad, change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Why a scrub fails.
+#[derive(Debug, thiserror::Error)]
+pub enum ScrubError {
+    /// No memory for buffers.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// No executor.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// Something is bad; what was told line by line.
+    #[error("{bad_sectors} bad sectors; {bad_farms} of {farms} farms are not clean")]
+    Bad {
+        /// Sectors.
+        bad_sectors: usize,
+        /// Farms with bad sectors, a wrong header, or that could not be opened.
+        bad_farms: usize,
+        /// Farms named.
+        farms: usize,
+    },
+}
+
+/// Why one farm could not be scrubbed.
+#[derive(Debug, thiserror::Error)]
+enum OneError {
+    #[error(transparent)]
+    Farm(#[from] FarmError),
+    #[error(transparent)]
+    Buffers(#[from] AcquireError),
+    #[error("stopped: {0}")]
+    Remote(#[from] RemoteError),
+}
+
+/// Scrubs one farm after the other, and prints what is bad.
+pub fn run(arguments: Arguments) -> Result<(), ScrubError> {
+    let pool = Pool::new(POOL_SLABS, POOL_SLABS)?;
+    let config = ExecutorsConfig { name: "scrub".into(), cores: vec![None], ring_depth: RING_DEPTH };
+    let executors = Executors::start(&config, &pool)?;
+    let (farms, mut bad_sectors, mut bad_farms) = (arguments.paths.len(), 0, 0);
+    for path in arguments.paths {
+        let shown = path.display().to_string();
+        match scrub_one(&executors.spawner(0), path, arguments.dry_run) {
+            Ok(report) => {
+                println!("{shown}: {}", summary(&report, arguments.dry_run));
+                bad_sectors += report.bad.len();
+                bad_farms += usize::from(!report.is_clean());
+            }
+            Err(error) => {
+                eprintln!("{shown}: {error}");
+                bad_farms += 1;
+            }
+        }
+    }
+    if bad_farms == 0 { Ok(()) } else { Err(ScrubError::Bad { bad_sectors, bad_farms, farms }) }
+}
+
+fn scrub_one(spawner: &Spawner, path: PathBuf, dry_run: bool) -> Result<ScrubReport, OneError> {
+    let scrub = spawner.spawn(move |local| async move {
+        let disk = Disk::new(local.ring().clone(), Limits::default());
+        let scratch = local.pool().acquire().await?.narrow(..FARM_SCRATCH_BYTES);
+        let mut progress = Progress::new(&path);
+        let report = farm::scrub(disk, scratch, &path, dry_run, |now| progress.show(now)).await;
+        progress.bar.finish_and_clear();
+        Ok::<_, OneError>(report?)
+    });
+    scrub.wait()?
+}
+
+fn summary(report: &ScrubReport, dry_run: bool) -> String {
+    let ScrubReport { sectors, good, expired, bad, adopted, dropped } = report;
+    let done = if dry_run { "would be" } else { "are" };
+    let mut text = format!("{sectors} sectors: {good} good, {expired} expired before, {} bad", bad.len());
+    if !bad.is_empty() {
+        text += &format!(" that {done} marked for replotting");
+    }
+    if !adopted.is_empty() {
+        text += &format!(
+            "; {} good ones that the header of metadata.bin does not count {done} added",
+            adopted.len()
+        );
+    }
+    if *dropped > 0 {
+        text += &format!("; {dropped} that the header counts beyond the farm's space {done} taken off");
+    }
+    text
+}
+
+/// A bar on a terminal, else a line now and then; bad sectors have a line each in both cases.
+struct Progress {
+    path: String,
+    bar: ProgressBar,
+    last_line: Instant,
+}
+
+impl Progress {
+    fn new(path: &Path) -> Self {
+        let bar = if stdout().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} sectors, {eta} left")
+            .expect("the template is valid");
+        bar.set_style(style);
+        let path = path.display().to_string();
+        bar.set_prefix(path.clone());
+        Self { path, bar, last_line: Instant::now() }
+    }
+
+    fn show(&mut self, now: &ScrubProgress) {
+        self.bar.set_length(u64::from(now.sectors));
+        self.bar.set_position(u64::from(now.done));
+        if let Some((sector, fault)) = &now.fault {
+            let path = &self.path;
+            self.bar.suspend(|| println!("{path}: sector {sector}: {fault}"));
+        }
+        if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_INTERVAL {
+            self.last_line = Instant::now();
+            println!("{}: {} of {} sectors", self.path, now.done, now.sectors);
+        }
+    }
+}
