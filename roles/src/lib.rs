@@ -18,6 +18,7 @@ pub mod host;
 pub mod kzg_setup;
 pub mod node_rpc;
 pub mod pieces;
+pub mod plot_client;
 pub mod plot_server;
 pub mod proof_server;
 pub mod role;

@@ -1,5 +1,6 @@
 //! `autonomys-farmer cluster --nats-server URL ROLE …`: one role of a cluster in this process.
 
+mod plot_client;
 mod plot_server;
 mod proof_server;
 
@@ -79,6 +80,8 @@ fn parse_group(text: &str) -> Result<String, String> {
 
 #[derive(Debug, Subcommand)]
 enum ClusterRole {
+    /// Farm the disks of this machine
+    PlotClient(plot_client::PlotClientArgs),
     /// Make sectors for plot-clients
     PlotServer(plot_server::PlotServerArgs),
     /// Prove for plot-clients
@@ -88,6 +91,7 @@ enum ClusterRole {
 impl ClusterRole {
     fn name(&self) -> &'static str {
         match self {
+            Self::PlotClient(_) => "plot-client",
             Self::PlotServer(_) => "plot-server",
             Self::ProofServer(_) => "proof-server",
         }
@@ -110,6 +114,7 @@ impl ClusterArgs {
             () = shutdown.requested() => return Ok(()),
         };
         match self.role {
+            ClusterRole::PlotClient(args) => args.run(&self.nats, bus, shutdown).await,
             ClusterRole::PlotServer(args) => args.run(&self.nats, bus, shutdown).await,
             ClusterRole::ProofServer(args) => args.run(&self.nats, bus, shutdown).await,
         }

@@ -1,0 +1,112 @@
+//! What became of slots and solutions: no reward is lost silently.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Audits that the percentiles look back on.
+const AUDITS_KEPT: usize = 512;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// So many more.
+    pub fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How many until now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters of a plot-client since its start.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Slots audited.
+    pub slots: Counter,
+    /// Slots that a farm did not audit since it was still busy with the one before.
+    pub skipped: Counter,
+    /// Sectors that could not be audited.
+    pub audit_errors: Counter,
+    /// Candidates found by audits.
+    pub found: Counter,
+    /// Candidates that cannot win: their chunk is not encoded.
+    pub not_encoded: Counter,
+    /// Candidates proved.
+    pub proved: Counter,
+    /// Candidates that could not be read or proved, or whose proof is wrong.
+    pub failed: Counter,
+    /// Candidates and solutions dropped because their slot's time was over.
+    pub expired: Counter,
+    /// Solutions handed to the controllers.
+    pub sent: Counter,
+    /// Reward signatures given.
+    pub signed: Counter,
+    /// Sectors stored.
+    pub plotted: Counter,
+    audits: AuditTimes,
+}
+
+impl Counters {
+    /// A farm has audited a slot.
+    pub fn audited(&self, took: Duration) {
+        self.audits.add(took);
+    }
+
+    /// Time that the share `percent` of the last audits stayed within; none before the first.
+    pub fn audit_time(&self, percent: u32) -> Option<Duration> {
+        self.audits.percentile(percent)
+    }
+}
+
+/// The last audits' times.
+#[derive(Debug, Default)]
+struct AuditTimes(Mutex<VecDeque<Duration>>);
+
+impl AuditTimes {
+    fn add(&self, took: Duration) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if times.len() == AUDITS_KEPT {
+            times.pop_front();
+        }
+        times.push_back(took);
+    }
+
+    fn percentile(&self, percent: u32) -> Option<Duration> {
+        let times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sorted: Vec<_> = times.iter().copied().collect();
+        drop(times);
+        sorted.sort_unstable();
+        let rank = (sorted.len() * percent as usize).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_of_the_last_audits() {
+        let counters = Counters::default();
+        assert_eq!(counters.audit_time(50), None);
+        let ms = Duration::from_millis;
+        (1..=100).rev().for_each(|n| counters.audited(ms(n)));
+        assert_eq!(
+            [1, 50, 99, 100].map(|percent| counters.audit_time(percent).unwrap()),
+            [ms(1), ms(50), ms(99), ms(100)]
+        );
+        (0..AUDITS_KEPT).for_each(|_| counters.audited(ms(7)));
+        assert_eq!([1, 100].map(|percent| counters.audit_time(percent).unwrap()), [ms(7); 2]);
+    }
+}

@@ -1,0 +1,150 @@
+//! `path=…,sectors=N` and `path=…,size=…`: which farms a plot-client has.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use engine::farm::{FarmSize, MAX_SECTORS};
+
+/// A farm as the operator names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FarmSpec {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its space.
+    pub size: FarmSize,
+}
+
+/// A text that names no farm.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SpecError {
+    /// A part without `=`.
+    #[error("`{0}` is not KEY=VALUE: a farm is path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE")]
+    NoValue(String),
+    /// A key that farms do not have.
+    #[error("a farm has no `{0}`: it is path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE")]
+    UnknownKey(String),
+    /// A key twice, or both kinds of size.
+    #[error("`{0}` comes twice, or beside another size: a farm has one path and one size")]
+    Twice(String),
+    /// No directory.
+    #[error("a farm needs path=DIRECTORY")]
+    NoPath,
+    /// No size.
+    #[error(
+        "farm {path} has neither size= nor sectors=: say how much of the disk it may use",
+        path = path.display()
+    )]
+    NoSize {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Not a number of sectors.
+    #[error("sectors={0}: a number from 1 to {MAX_SECTORS} is expected")]
+    Sectors(String),
+    /// Not a size.
+    #[error("size={0}: a number with a unit is expected, such as 7900GB, 7.2TiB or 8TB")]
+    Size(String),
+}
+
+impl FromStr for FarmSpec {
+    type Err = SpecError;
+
+    fn from_str(text: &str) -> Result<Self, SpecError> {
+        let (mut path, mut size) = (None, None);
+        for part in text.split(',') {
+            let (key, value) = part.split_once('=').ok_or_else(|| SpecError::NoValue(part.into()))?;
+            let is_new = match key {
+                "path" if value.is_empty() => return Err(SpecError::NoPath),
+                "path" => path.replace(PathBuf::from(value)).is_none(),
+                "sectors" => size.replace(parse_sectors(value)?).is_none(),
+                "size" => size.replace(parse_size(value)?).is_none(),
+                _ => return Err(SpecError::UnknownKey(key.into())),
+            };
+            if !is_new {
+                return Err(SpecError::Twice(key.into()));
+            }
+        }
+        let path = path.ok_or(SpecError::NoPath)?;
+        match size {
+            Some(size) => Ok(Self { path, size }),
+            None => Err(SpecError::NoSize { path }),
+        }
+    }
+}
+
+fn parse_sectors(value: &str) -> Result<FarmSize, SpecError> {
+    match value.parse() {
+        Ok(sectors @ 1..=MAX_SECTORS) => Ok(FarmSize::Sectors(sectors)),
+        _ => Err(SpecError::Sectors(value.into())),
+    }
+}
+
+/// Bytes, with a unit of thousands (`GB`, `G`) or of 1024s (`GiB`, `Gi`), upper or lower case.
+fn parse_size(value: &str) -> Result<FarmSize, SpecError> {
+    let bad = || SpecError::Size(value.into());
+    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    let unit = unit.trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let (prefix, base) = unit.strip_suffix('i').map_or((unit, 1000u64), |prefix| (prefix, 1024));
+    let exponent = match prefix {
+        "" if base == 1000 => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return Err(bad()),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let (whole, unit_bytes) = (whole.parse::<u64>().map_err(|_| bad())?, u128::from(base.pow(exponent)));
+    let mut bytes = u128::from(whole) * unit_bytes;
+    if !fraction.is_empty() {
+        let parts = fraction.parse::<u32>().map_err(|_| bad())?;
+        bytes += u128::from(parts) * unit_bytes / 10u128.pow(fraction.len() as u32);
+    }
+    u64::try_from(bytes).ok().filter(|bytes| *bytes > 0).map(FarmSize::Allocated).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<FarmSpec, SpecError> {
+        text.parse()
+    }
+
+    #[test]
+    fn operators_lines_are_understood() {
+        let spec = parse("path=/mnt/nvme0n1/,sectors=8000").unwrap();
+        assert_eq!(spec, FarmSpec { path: "/mnt/nvme0n1/".into(), size: FarmSize::Sectors(8000) });
+        for (text, bytes) in [
+            ("size=8TB", 8_000_000_000_000),
+            ("size=7.25TiB", 7 * (1 << 40) + (1 << 38)),
+            ("size=100G", 100_000_000_000),
+            ("size=100gib", 100 << 30),
+            ("size=4096", 4096),
+            ("size=1.5k", 1500),
+        ] {
+            let spec = parse(&format!("{text},path=a=b")).unwrap();
+            assert_eq!(spec, FarmSpec { path: "a=b".into(), size: FarmSize::Allocated(bytes) }, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_farm_without_its_size_or_with_nonsense_is_refused() {
+        assert_eq!(parse("path=/a"), Err(SpecError::NoSize { path: "/a".into() }));
+        assert_eq!(parse("sectors=1"), Err(SpecError::NoPath));
+        assert_eq!(parse("path=,sectors=1"), Err(SpecError::NoPath));
+        assert_eq!(parse("/a"), Err(SpecError::NoValue("/a".into())));
+        assert_eq!(parse("path=/a,size=1TB,sectors=1"), Err(SpecError::Twice("sectors".into())));
+        assert_eq!(parse("path=/a,path=/b,sectors=1"), Err(SpecError::Twice("path".into())));
+        assert_eq!(parse("path=/a,colour=red"), Err(SpecError::UnknownKey("colour".into())));
+        for sectors in ["0", "65535", "-1", "many", ""] {
+            assert_eq!(parse(&format!("path=/a,sectors={sectors}")), Err(SpecError::Sectors(sectors.into())));
+        }
+        for size in ["", "0", "TB", "1XB", "1ib", "1.2.3TB", "99999999PB", "1.99999999999T", "-1G"] {
+            assert_eq!(parse(&format!("path=/a,size={size}")), Err(SpecError::Size(size.into())));
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! A plot-client on the in-process bus, with real sockets, disks and proofs; the test is its plot-server and its controllers.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod farming;
+mod house;
+mod staging;
