@@ -186,13 +186,12 @@ impl DevNode {
         let (address, server) = rpc::serve(config.listen, Arc::clone(&shared))
             .await
             .map_err(|source| DevNodeError::Listen { address: config.listen, source })?;
-        tracing::info!(
-            %address,
-            genesis_hash = hex::encode(shared.store.genesis().hash()),
-            segments = shared.chain().headers().len(),
-            height = shared.chain().height(),
-            "development node listens"
-        );
+        let (segments, height) = {
+            let chain = shared.chain();
+            (chain.headers().len(), chain.height())
+        };
+        let genesis_hash = hex::encode(shared.store.genesis().hash());
+        tracing::info!(%address, genesis_hash, segments, height, "development node listens");
         let DevNodeConfig { segment_every_slots, report, .. } = config;
         Ok(Self { shared, archivist, server, address, segment_every_slots, report })
     }
@@ -205,6 +204,11 @@ impl DevNode {
     /// Hash of its chain's first block.
     pub fn genesis_hash(&self) -> [u8; 32] {
         self.shared.store.genesis().hash()
+    }
+
+    /// Number of its newest authored block, 0 when there is none.
+    pub fn height(&self) -> u32 {
+        self.shared.chain().height()
     }
 
     /// Runs until `shutdown` ends. What was stored by then is whole, whatever is underway.
