@@ -24,7 +24,7 @@ fn worthless(number: u8) -> Value {
     })
 }
 
-fn submission(slot: u64, solution: Value) -> Value {
+fn submission(slot: u64, solution: &Value) -> Value {
     json!([{ "slotNumber": slot, "solution": solution }])
 }
 
@@ -124,16 +124,16 @@ async fn slots_and_their_solutions() {
 
     let submit = "subspace_submitSolutionResponse";
     for unknown in [slot - 1, slot + 20] {
-        assert!(same(&client.error(submit, submission(unknown, worthless(1))).await, IGNORED));
+        assert!(same(&client.error(submit, submission(unknown, &worthless(1))).await, IGNORED));
     }
     // Ten are queued, whatever they are worth; the eleventh is ignored.
     for number in 0..10 {
-        assert_eq!(client.call(submit, submission(slot, worthless(number))).await, Value::Null);
+        assert_eq!(client.call(submit, submission(slot, &worthless(number))).await, Value::Null);
     }
-    assert!(same(&client.error(submit, submission(slot, worthless(11))).await, IGNORED));
+    assert!(same(&client.error(submit, submission(slot, &worthless(11))).await, IGNORED));
     let mut hex_chunk = worthless(1);
     hex_chunk["chunk"] = json!("05".repeat(32));
-    assert_eq!(client.error(submit, submission(slot, hex_chunk)).await.0, -32602);
+    assert_eq!(client.error(submit, submission(slot, &hex_chunk)).await.0, -32602);
 
     for next in slot + 1..slot + 6 {
         let notification = client.notification().await;
@@ -143,7 +143,7 @@ async fn slots_and_their_solutions() {
             "slots follow each other, nothing else"
         );
     }
-    assert!(same(&client.error(submit, submission(slot, worthless(1))).await, IGNORED));
+    assert!(same(&client.error(submit, submission(slot, &worthless(1))).await, IGNORED));
     assert_eq!(client.call("subspace_unsubscribeSlotInfo", json!([subscription])).await, json!(true));
     assert_eq!(client.notification_within(Duration::from_millis(2 * SLOT_MS)).await, None);
 
@@ -171,7 +171,7 @@ async fn without_unsafe_methods() {
     let slot = client.notification().await["params"]["result"]["slotNumber"].as_u64().unwrap();
     let signature = json!([{ "hash": "00".repeat(32), "signature": "00".repeat(64) }]);
     for (method, params) in [
-        ("subspace_submitSolutionResponse", submission(slot, worthless(1))),
+        ("subspace_submitSolutionResponse", submission(slot, &worthless(1))),
         ("subspace_submitRewardSignature", signature),
         ("subspace_acknowledgeArchivedSegmentHeader", json!([0])),
         ("subspace_piece", json!([0])),

@@ -13,7 +13,7 @@ pub async fn local_address(servers: &[String]) -> Result<IpAddr, BusError> {
         match address_towards(server.host(), server.port()).await {
             Ok(address) => return Ok(address),
             Err(error) => {
-                reason = format!("no route to {}: {error}; --advertise names the address", server.host())
+                reason = format!("no route to {}: {error}; --advertise names the address", server.host());
             }
         }
     }
@@ -43,7 +43,7 @@ mod tests {
             async move { local_address(&servers).await }
         };
         assert_eq!(of("nats://127.0.0.1:4222").await.unwrap(), Ipv4Addr::LOCALHOST);
-        assert_eq!(of("nats://user:secret@localhost").await.unwrap().is_loopback(), true);
+        assert!(of("nats://user:secret@localhost").await.unwrap().is_loopback());
         let error = of("nats://no-such-host.invalid:4222").await.unwrap_err();
         assert!(error.to_string().contains("--advertise"), "{error}");
         assert!(local_address(&[]).await.is_err());

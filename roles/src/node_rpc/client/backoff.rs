@@ -11,6 +11,12 @@ pub struct Backoff {
     retry_at: Instant,
 }
 
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Backoff {
     /// Pause after the first failure.
     pub const FIRST: Duration = Duration::from_millis(250);
