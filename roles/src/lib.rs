@@ -11,6 +11,7 @@
 
 pub mod benchmark;
 pub mod bus;
+pub mod cache;
 pub mod conformance;
 pub mod dev_node;
 pub mod files;

@@ -1,5 +1,6 @@
 //! `autonomys-farmer cluster --nats-server URL ROLE …`: one role of a cluster in this process.
 
+mod cache;
 mod plot_client;
 mod plot_server;
 mod proof_server;
@@ -8,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use roles::bus::messages::Role;
 use roles::bus::nats::{NatsBus, NatsOptions, local_address};
 use roles::bus::{BusError, SharedBus};
 use roles::host::HostConfig;
@@ -84,16 +86,22 @@ enum ClusterRole {
     PlotClient(plot_client::PlotClientArgs),
     /// Make sectors for plot-clients
     PlotServer(plot_server::PlotServerArgs),
+    /// Keep the pieces that this cache owns
+    ShardedCache(cache::CacheArgs),
+    /// Keep every piece
+    FullPieceShardedCache(cache::CacheArgs),
     /// Prove for plot-clients
     ProofServer(proof_server::ProofServerArgs),
 }
 
 impl ClusterRole {
-    fn name(&self) -> &'static str {
+    fn role(&self) -> Role {
         match self {
-            Self::PlotClient(_) => "plot-client",
-            Self::PlotServer(_) => "plot-server",
-            Self::ProofServer(_) => "proof-server",
+            Self::PlotClient(_) => Role::PlotClient,
+            Self::PlotServer(_) => Role::PlotServer,
+            Self::ShardedCache(_) => Role::ShardedCache,
+            Self::FullPieceShardedCache(_) => Role::FullPieceCache,
+            Self::ProofServer(_) => Role::ProofServer,
         }
     }
 }
@@ -109,13 +117,17 @@ impl ClusterArgs {
 
     async fn run_role(self) -> Result<(), RoleError> {
         let shutdown = Shutdown::on_signals().map_err(RoleError::own)?;
+        let role = self.role.role();
         let bus = tokio::select! {
-            bus = self.nats.connect(self.role.name()) => bus?,
+            bus = self.nats.connect(role.token()) => bus?,
             () = shutdown.requested() => return Ok(()),
         };
         match self.role {
             ClusterRole::PlotClient(args) => args.run(&self.nats, bus, shutdown).await,
             ClusterRole::PlotServer(args) => args.run(&self.nats, bus, shutdown).await,
+            ClusterRole::ShardedCache(args) | ClusterRole::FullPieceShardedCache(args) => {
+                args.run(role, &self.nats, bus, shutdown).await
+            }
             ClusterRole::ProofServer(args) => args.run(&self.nats, bus, shutdown).await,
         }
     }

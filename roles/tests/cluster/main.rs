@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod caches;
 #[allow(dead_code, reason = "shared with the tests of the bus")]
 #[path = "../bus/nats_server.rs"]
 mod nats_server;
