@@ -85,8 +85,9 @@ impl From<CacheError> for RoleError {
 /// Caches until told to end.
 pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
     let (id, slots) = prepare(&config.spec)?;
+    // A cache needs nothing of what the cluster agreed on, but a cluster there must be.
     tokio::select! {
-        info = await_cluster(&*bus) => drop(info?),
+        info = await_cluster(&*bus) => { info?; }
         () = shutdown.requested() => return Ok(()),
     }
     let counters = Arc::<Counters>::default();

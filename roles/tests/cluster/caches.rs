@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use consensus::constants::PIECE_SIZE;
-use engine::pool::Slab;
+use engine::pool::{Slab, SlabMut};
 use futures::future::LocalBoxFuture;
 use roles::bus::ids::InstanceId;
 use roles::bus::messages::Role;
@@ -50,7 +50,7 @@ async fn ask(
         loop {
             let asked = host.request(peer, request.clone(), payload.clone(), Layout::Piece, PATIENCE).await;
             match asked {
-                Ok(reply) => return Ok((reply.response, reply.payload.map(|slab| slab.freeze()))),
+                Ok(reply) => return Ok((reply.response, reply.payload.map(SlabMut::freeze))),
                 Err(error) if error.refusal().is_none_or(|code| code == RefusalCode::NotReady) => {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
