@@ -13,6 +13,7 @@ pub mod benchmark;
 pub mod bus;
 pub mod cache;
 pub mod conformance;
+pub mod controller;
 pub mod dev_node;
 pub mod files;
 pub mod host;

@@ -3,10 +3,11 @@
 //! ```text
 //!   info              ClusterInfo: network, rules, history size, KZG setup
 //!   segment.<index>   SegmentCommitment of every archived segment
+//!   placed.<index>    SegmentPlaced, once the caches have its pieces
 //! ```
 //! Never: who owns which piece (epochs), or who is there (members).
 
-use super::messages::{ClusterInfo, Control, SegmentCommitment};
+use super::messages::{ClusterInfo, Control, SegmentCommitment, SegmentPlaced};
 use super::{Bucket, BucketConfig, Bus, BusError, Watch, WatchEvent};
 use std::sync::Arc;
 
@@ -52,6 +53,16 @@ impl Cluster {
         Ok(found.map(|segment| segment.commitment))
     }
 
+    /// Notes that the caches have a segment since `epoch`.
+    pub async fn put_placed(&self, index: u64, epoch: u64) -> Result<(), BusError> {
+        self.put(&placed_key(index), &SegmentPlaced { epoch }).await
+    }
+
+    /// Whether a controller has brought a segment into the caches.
+    pub async fn is_placed(&self, index: u64) -> Result<bool, BusError> {
+        Ok(self.get::<SegmentPlaced>(&placed_key(index)).await?.is_some())
+    }
+
     async fn put(&self, key: &str, message: &impl Control) -> Result<(), BusError> {
         let bytes = message.to_bytes().map_err(|error| BusError::unavailable(key, &error))?;
         self.bucket.put(key, bytes).await.map(drop)
@@ -65,6 +76,10 @@ impl Cluster {
 
 fn segment_key(index: u64) -> String {
     format!("segment.{index}")
+}
+
+fn placed_key(index: u64) -> String {
+    format!("placed.{index}")
 }
 
 /// Settings as they change.
@@ -114,6 +129,9 @@ mod tests {
         assert_eq!(cluster.info().await.unwrap(), Some(info(2)));
         cluster.put_segment(3, &[7; 48]).await.unwrap();
         assert_eq!(cluster.segment(3).await.unwrap(), Some([7; 48]));
+        assert!(!cluster.is_placed(3).await.unwrap());
+        cluster.put_placed(3, 1).await.unwrap();
+        assert!(cluster.is_placed(3).await.unwrap());
         assert!(cluster.put_info(&info(0)).await.is_err(), "no history");
     }
 }

@@ -497,6 +497,18 @@ impl Control for SegmentCommitment {
     const KIND: u8 = 14;
 }
 
+message! {
+    /// The caches have all pieces of a segment, key `placed.<index>` of the cluster's bucket.
+    #[derive(Copy)]
+    struct SegmentPlaced {
+        /// Epoch whose owners got them; zero where there were only full-piece caches.
+        pub epoch: u64,
+    }
+}
+impl Control for SegmentPlaced {
+    const KIND: u8 = 15;
+}
+
 fn check_text(text: &str) -> Result<(), MessageError> {
     let fits = text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control);
     if fits { Ok(()) } else { Err(MessageError::Impossible("text too long or with control characters")) }

@@ -1,6 +1,7 @@
 //! `autonomys-farmer cluster --nats-server URL ROLE …`: one role of a cluster in this process.
 
 mod cache;
+mod controller;
 mod plot_client;
 mod plot_server;
 mod proof_server;
@@ -82,6 +83,8 @@ fn parse_group(text: &str) -> Result<String, String> {
 
 #[derive(Debug, Subcommand)]
 enum ClusterRole {
+    /// Connect the cluster with a node
+    Controller(controller::ControllerArgs),
     /// Farm the disks of this machine
     PlotClient(plot_client::PlotClientArgs),
     /// Make sectors for plot-clients
@@ -97,6 +100,7 @@ enum ClusterRole {
 impl ClusterRole {
     fn role(&self) -> Role {
         match self {
+            Self::Controller(_) => Role::Controller,
             Self::PlotClient(_) => Role::PlotClient,
             Self::PlotServer(_) => Role::PlotServer,
             Self::ShardedCache(_) => Role::ShardedCache,
@@ -123,6 +127,7 @@ impl ClusterArgs {
             () = shutdown.requested() => return Ok(()),
         };
         match self.role {
+            ClusterRole::Controller(args) => args.run(&self.nats, bus, shutdown).await,
             ClusterRole::PlotClient(args) => args.run(&self.nats, bus, shutdown).await,
             ClusterRole::PlotServer(args) => args.run(&self.nats, bus, shutdown).await,
             ClusterRole::ShardedCache(args) | ClusterRole::FullPieceShardedCache(args) => {

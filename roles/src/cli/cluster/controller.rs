@@ -1,0 +1,58 @@
+//! `cluster … controller`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use clap::Args;
+use engine::threads::ThreadWorkers;
+use roles::bus::SharedBus;
+use roles::bus::messages::Role;
+use roles::controller::{self, Config, Counts};
+use roles::host::HostConfig;
+use roles::role::RoleError;
+use roles::shutdown::Shutdown;
+
+use super::{MemberArgs, NatsArgs};
+
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    #[command(flatten)]
+    member: MemberArgs,
+    /// The node, started with `--rpc-methods unsafe`
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:9944")]
+    node_rpc_url: String,
+    /// Keep no state beyond this run, which is all a controller does
+    #[arg(long)]
+    tmp: bool,
+    /// Minutes of absence after which a cache loses its share of the pieces
+    #[arg(long, value_name = "MINUTES", default_value_t = 15)]
+    rebalance_after: u32,
+    /// Threads that verify pieces [default: one a core]
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// KZG parameters of the Ethereum ceremony, if not in the usual place
+    #[arg(long, value_name = "FILE")]
+    kzg_parameters: Option<PathBuf>,
+}
+
+impl ControllerArgs {
+    pub async fn run(self, nats: &NatsArgs, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
+        if !self.tmp {
+            tracing::debug!("a controller keeps no state, with or without --tmp");
+        }
+        let host = self.member.apply(HostConfig::new(Role::Controller), nats).await?;
+        let cores = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        let config = Config {
+            host,
+            node_rpc_url: self.node_rpc_url,
+            kzg_parameters: self.kzg_parameters,
+            rebalance_after: Duration::from_secs(60 * u64::from(self.rebalance_after)),
+            workers: ThreadWorkers::unbound(self.threads.unwrap_or_else(cores).get()),
+            counts: Arc::new(Counts::default()),
+        };
+        controller::run(config, bus, shutdown).await
+    }
+}
