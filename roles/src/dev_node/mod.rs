@@ -18,6 +18,7 @@ mod acknowledgements;
 mod archivist;
 mod chain;
 mod history;
+mod report_file;
 mod rpc;
 mod shared;
 mod store;
@@ -38,6 +39,7 @@ use tokio::time::timeout;
 use crate::kzg_setup::{self, KzgSetupError};
 use archivist::{Archivist, ArchivistError};
 use chain::Chain;
+use report_file::ReportFile;
 use shared::Shared;
 use store::{Store, StoreError};
 
@@ -170,7 +172,7 @@ pub struct DevNode {
     server: ServerHandle,
     address: SocketAddr,
     segment_every_slots: Option<u64>,
-    report: Option<PathBuf>,
+    report: Option<ReportFile>,
 }
 
 impl DevNode {
@@ -179,10 +181,8 @@ impl DevNode {
         let prepare = move || prepare(&mut config).map(|(shared, archivist)| (config, shared, archivist));
         let (config, shared, archivist) = spawn_blocking(prepare).await.expect("preparing does not panic")?;
         let shared = Arc::new(shared);
-        if let Some(path) = &config.report {
-            let written = tasks::write_report(&shared, path).await;
-            written.map_err(|source| DevNodeError::Report { path: path.clone(), source })?;
-        }
+        let report = config.report.clone().map(ReportFile::new);
+        write_report(&shared, report.as_ref()).await?;
         let (address, server) = rpc::serve(config.listen, Arc::clone(&shared))
             .await
             .map_err(|source| DevNodeError::Listen { address: config.listen, source })?;
@@ -192,7 +192,7 @@ impl DevNode {
         };
         let genesis_hash = hex::encode(shared.store.genesis().hash());
         tracing::info!(%address, genesis_hash, segments, height, "development node listens");
-        let DevNodeConfig { segment_every_slots, report, .. } = config;
+        let segment_every_slots = config.segment_every_slots;
         Ok(Self { shared, archivist, server, address, segment_every_slots, report })
     }
 
@@ -219,18 +219,20 @@ impl DevNode {
             () = tasks::begin_slots(shared) => Ok(()),
             outcome = tasks::make_blocks(shared, self.segment_every_slots) => outcome.map_err(Into::into),
             outcome = tasks::archive(shared, self.archivist) => outcome.map_err(Into::into),
-            () = tasks::report(shared, self.report.as_deref()) => Ok(()),
+            () = tasks::report(shared, self.report.as_ref()) => Ok(()),
         };
         // An error means that it is stopped already.
         let _ = self.server.stop();
         let _ = timeout(STOP_TIMEOUT, self.server.stopped()).await;
-        let report = shared.chain().report().clone();
-        if let Some(path) = self.report {
-            let written = tasks::write_report(shared, &path).await;
-            written.map_err(|source| DevNodeError::Report { path, source })?;
-        }
-        outcome.map(|()| report)
+        write_report(shared, self.report.as_ref()).await?;
+        outcome.map(|()| shared.chain().report().clone())
     }
+}
+
+async fn write_report(shared: &Shared, file: Option<&ReportFile>) -> Result<(), DevNodeError> {
+    let Some(file) = file else { return Ok(()) };
+    let failed = |source| DevNodeError::Report { path: file.path().to_owned(), source };
+    file.write(shared).await.map_err(failed)
 }
 
 /// Everything that takes time before anybody can connect.

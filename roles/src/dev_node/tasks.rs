@@ -1,6 +1,5 @@
 //! What a running node does beside answering: slots begin, blocks are made, segments archived, the report written.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +9,9 @@ use tokio::time::{sleep, timeout};
 
 use super::archivist::{Archivist, ArchivistError};
 use super::chain::{BODY_SIZE_MAX, Block, Due};
+use super::report_file::ReportFile;
 use super::shared::Shared;
 use super::store::{StoreError, now_ms};
-use crate::files;
 use crate::node_rpc::RewardSigning;
 
 /// How long a block or vote waits for its signature.
@@ -149,20 +148,13 @@ async fn await_acknowledgements(shared: &Shared) {
 }
 
 /// Writes the report after every slot.
-pub async fn report(shared: &Shared, path: Option<&Path>) {
+pub async fn report(shared: &Shared, file: Option<&ReportFile>) {
     let mut slots = shared.slot.subscribe();
-    let Some(path) = path else { return std::future::pending().await };
+    let Some(file) = file else { return std::future::pending().await };
     while slots.changed().await.is_ok() {
         slots.mark_unchanged();
-        if let Err(error) = write_report(shared, path).await {
-            tracing::warn!(%error, path = %path.display(), "cannot write the report");
+        if let Err(error) = file.write(shared).await {
+            tracing::warn!(%error, path = %file.path().display(), "cannot write the report");
         }
     }
-}
-
-/// Writes the report as it is now. Readers find the old one or the new one, whole.
-pub async fn write_report(shared: &Shared, path: &Path) -> std::io::Result<()> {
-    let report = serde_json::to_vec_pretty(shared.chain().report()).expect("counts make JSON");
-    let path = path.to_owned();
-    spawn_blocking(move || files::publish(&path, &report)).await.expect(NO_PANIC)
 }

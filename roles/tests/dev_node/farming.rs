@@ -69,7 +69,6 @@ async fn sign(address: SocketAddr, identity: Identity, hashes: mpsc::UnboundedSe
 }
 
 #[tokio::test]
-#[ignore = "failed or hung in a run on a loaded two-core machine; run it by name until the cause is found"]
 async fn real_solutions_are_accepted_and_nothing_else() {
     let folder = copy_of_chain();
     let config = DevNodeConfig {

@@ -40,7 +40,6 @@ fn signal(child: &Child, signal: rustix::process::Signal) {
 }
 
 #[test]
-#[ignore = "failed or hung in a run on a loaded two-core machine; run it by name until the cause is found"]
 fn ends_on_sigterm_with_its_report_and_survives_sigkill() {
     let folder = copy_of_chain();
     let base_path = folder.path().join("base");

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::stream;
 use std::pin::pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use transport::message::{ItemKind, RefusalCode, Request, Response};
 use transport::payload::PayloadBuf;
 use transport::tcp::{Client, ClientError, SlabPayload};
@@ -124,12 +124,9 @@ fn requests_have_their_time() {
         let client = &house.client;
         get_piece(client, 1).await;
         let limit = Duration::from_millis(150);
-        let started = Instant::now();
         let request = Request::GetSectorMetadata { staging: STAGING };
         let error = client.request(request, None, limit).await.unwrap_err();
         assert!(matches!(error, ClientError::TimedOut { .. }), "{error}");
-        // The connection counts whole milliseconds.
-        assert!((149..5000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
         get_piece(client, 1).await;
         assert_eq!(house.library.dropped.get(), 1);
     });
