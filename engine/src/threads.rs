@@ -1,11 +1,15 @@
 //! Threads for consensus work: a pool given a set of cores, not one core each.
 
 use consensus::Workers;
+use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Jobs a thread takes at a time, as a part of its fair share: small enough that all end together.
 const TAKES_PER_SHARE: usize = 8;
+
+/// Priority (`nice`) of threads in the background: a tenth of the share of others where cores are short, all of it where not.
+const BACKGROUND_PRIORITY: i32 = 10;
 
 /// Lends threads that may run on any core of a set. They live for one [`Workers::run`]: starting them costs some tens of
 /// microseconds, which consensus work (milliseconds and up) does not notice.
@@ -13,6 +17,7 @@ const TAKES_PER_SHARE: usize = 8;
 pub struct ThreadWorkers {
     threads: usize,
     cores: Option<CpuSet>,
+    in_background: bool,
 }
 
 /// Why a set of cores cannot be used.
@@ -42,7 +47,7 @@ pub enum CoresError {
 impl ThreadWorkers {
     /// `threads` (at least 1) threads wherever the system puts them.
     pub fn unbound(threads: usize) -> Self {
-        Self { threads: threads.max(1), cores: None }
+        Self { threads: threads.max(1), cores: None, in_background: false }
     }
 
     /// One thread a core of `cores`, each free to run on any of them. Tries the set once, in a thread of its own.
@@ -54,7 +59,25 @@ impl ThreadWorkers {
             .expect("a system call does not panic")
             .map_err(refused)?;
         let threads = usize::try_from(set.count()).expect("a count of cores is small");
-        Ok(Self { threads, cores: Some(set) })
+        Ok(Self { threads, cores: Some(set), in_background: false })
+    }
+
+    /// The same threads at a lower priority, for work that may take its time while other work on the same cores may not.
+    #[must_use]
+    pub fn in_background(self) -> Self {
+        Self { in_background: true, ..self }
+    }
+
+    /// Makes the present thread one of these.
+    fn enter(&self) {
+        if let Some(cores) = &self.cores {
+            // Tried at the start; if the set has shrunk since, running elsewhere is better than not at all.
+            let _ = sched_setaffinity(None, cores);
+        }
+        if self.in_background {
+            // Everybody may lower a priority. On Linux it is that of the calling thread alone.
+            let _ = setpriority_process(None, BACKGROUND_PRIORITY);
+        }
     }
 }
 
@@ -77,16 +100,13 @@ impl Workers for ThreadWorkers {
 
     fn run(&self, jobs: usize, job: &(dyn Fn(usize) + Sync)) {
         let threads = self.threads.min(jobs);
-        if threads <= 1 && self.cores.is_none() {
+        if threads <= 1 && self.cores.is_none() && !self.in_background {
             return (0..jobs).for_each(job);
         }
         let take = (jobs / (threads.max(1) * TAKES_PER_SHARE)).max(1);
         let next = AtomicUsize::new(0);
         let work = || {
-            if let Some(cores) = &self.cores {
-                // Tried at the start; if the set has shrunk since, running elsewhere is better than not at all.
-                let _ = sched_setaffinity(None, cores);
-            }
+            self.enter();
             loop {
                 let from = next.fetch_add(take, Ordering::Relaxed);
                 if from >= jobs {
@@ -136,6 +156,17 @@ mod tests {
         workers.run(8, &|_| _ = seen.lock().unwrap().insert(rustix::thread::sched_getcpu()));
         assert_eq!(seen.into_inner().unwrap(), HashSet::from([core]));
         assert_eq!(allowed_cores(), before);
+    }
+
+    #[test]
+    fn background_threads_alone_have_the_lower_priority() {
+        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let before = priority();
+        for threads in [1, 2] {
+            let workers = ThreadWorkers::unbound(threads).in_background();
+            workers.run(4, &|_| assert_eq!(priority(), BACKGROUND_PRIORITY.max(before)));
+        }
+        assert_eq!(priority(), before);
     }
 
     #[test]

@@ -2,12 +2,16 @@
 
 mod benchmark;
 mod cluster;
+mod dev;
 mod dev_node;
+mod progress;
 
 use std::error::Error;
 
 use clap::{Parser, Subcommand};
 use roles::{conformance, scrub};
+
+pub use progress::LogWriter;
 
 /// What a command ends with. The error's text is all that the operator sees, so it names its cause.
 pub type CommandResult = Result<(), Box<dyn Error>>;
@@ -27,6 +31,8 @@ enum Command {
     Benchmark(benchmark::Benchmark),
     /// Run one role of a farming cluster
     Cluster(cluster::ClusterArgs),
+    /// Farm in this process alone: a whole cluster against a development node of its own
+    Dev(dev::DevArgs),
     /// Run a node of a development chain that farmers can connect to
     DevNode(dev_node::DevNodeArgs),
     /// Check every sector of farms and mark bad ones for replotting
@@ -43,11 +49,17 @@ enum Util {
 }
 
 impl Cli {
+    /// What is logged where `RUST_LOG` says nothing. `dev` shows its progress instead of what each role does.
+    pub fn default_log_filter(&self) -> &'static str {
+        if matches!(self.command, Command::Dev(_)) { "warn" } else { "info" }
+    }
+
     /// Runs the chosen command to its end.
     pub fn run(self) -> CommandResult {
         match self.command {
             Command::Benchmark(benchmark) => benchmark.run(),
             Command::Cluster(args) => args.run(),
+            Command::Dev(args) => args.run(),
             Command::DevNode(args) => args.run(),
             Command::Scrub(arguments) => Ok(scrub::run(arguments)?),
             Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),

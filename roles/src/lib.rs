@@ -14,6 +14,7 @@ pub mod bus;
 pub mod cache;
 pub mod conformance;
 pub mod controller;
+pub mod dev;
 pub mod dev_node;
 pub mod files;
 pub mod host;

@@ -2,18 +2,15 @@
 
 mod cli;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged where `RUST_LOG` says nothing.
-const DEFAULT_LOG_FILTER: &str = "info";
-
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    start_logging();
+    start_logging(cli.default_log_filter());
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -24,7 +21,11 @@ fn main() -> ExitCode {
 }
 
 /// Logs go to standard error: standard output belongs to the results of commands.
-fn start_logging() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_LOG_FILTER));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
+fn start_logging(default_filter: &str) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default_filter));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(cli::LogWriter)
+        .init();
 }

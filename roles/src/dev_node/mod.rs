@@ -211,6 +211,11 @@ impl DevNode {
         self.shared.chain().height()
     }
 
+    /// A view of its report that stays when the node [runs](Self::run).
+    pub fn reports(&self) -> ReportReader {
+        ReportReader(Arc::clone(&self.shared))
+    }
+
     /// Runs until `shutdown` ends. What was stored by then is whole, whatever is underway.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Report, DevNodeError> {
         let shared = &self.shared;
@@ -226,6 +231,17 @@ impl DevNode {
         let _ = timeout(STOP_TIMEOUT, self.server.stopped()).await;
         write_report(shared, self.report.as_ref()).await?;
         outcome.map(|()| shared.chain().report().clone())
+    }
+}
+
+/// What became of all solutions, at any time.
+#[derive(Debug, Clone)]
+pub struct ReportReader(Arc<Shared>);
+
+impl ReportReader {
+    /// The report as it is now.
+    pub fn now(&self) -> Report {
+        self.0.chain().report().clone()
     }
 }
 

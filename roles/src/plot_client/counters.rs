@@ -52,6 +52,8 @@ pub struct Counters {
     pub sent: Counter,
     /// Reward signatures given.
     pub signed: Counter,
+    /// Sectors that the farms had when they were opened.
+    pub found_plotted: Counter,
     /// Sectors stored.
     pub plotted: Counter,
     audits: AuditTimes,

@@ -13,8 +13,8 @@ use crate::host::Host;
 use consensus::identity::Identity;
 use engine::executor::RemoteError;
 use engine::farm::{
-    FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, Layout, OpenReport, SectorError, SectorWriter,
-    s_bucket_buf_bytes,
+    FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, Layout, OpenReport, SectorError, SectorStatus,
+    SectorWriter, s_bucket_buf_bytes,
 };
 use engine::pool::{AcquireError, Pool, SLAB_BYTES, SlabMut};
 use engine::{Class, Disk, Limits, Local};
@@ -107,6 +107,7 @@ struct Shared {
     dir: PathBuf,
     identity: Identity,
     layout: Layout,
+    plotted_when_opened: u16,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -129,6 +130,11 @@ impl FarmHandle {
     /// Where its sectors lie.
     pub fn layout(&self) -> &Layout {
         &self.0.layout
+    }
+
+    /// Sectors it could farm at once.
+    pub fn plotted_when_opened(&self) -> u16 {
+        self.0.plotted_when_opened
     }
 
     /// Runs a future on the farm's executor, in the queue of `class`, to its end even when nobody waits.
@@ -218,11 +224,20 @@ async fn open(
     tell(&spec.path, &report);
     let (layout, identity) = (*farm.layout(), farm.identity().clone());
     let id = FarmId(farm.info().id.to_bytes());
+    let is_plotted = |status: &&SectorStatus| matches!(status, SectorStatus::Plotted { .. });
+    let plotted_when_opened = farm.statuses().iter().filter(is_plotted).count() as u16;
     let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), layout.pieces_in_sector()).await?);
     let open = Rc::new(OpenFarm { farm, audit_buffers, writers: RefCell::default() });
     let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
     engine::task::spawn_local(serve(local.clone(), open, to_do)).detach();
-    Ok(FarmHandle(Arc::new(Shared { id, dir: spec.path.clone(), identity, layout, jobs })))
+    Ok(FarmHandle(Arc::new(Shared {
+        id,
+        dir: spec.path.clone(),
+        identity,
+        layout,
+        plotted_when_opened,
+        jobs,
+    })))
 }
 
 /// Starts what comes in until all handles are gone or the executor is to stop.

@@ -121,7 +121,9 @@ async fn open_farms(
         match opened {
             Ok(farm) => {
                 let sectors = farm.layout().sectors();
-                tracing::info!(dir = %farm.dir().display(), id = %farm.id(), sectors, "farm open");
+                let plotted = farm.plotted_when_opened();
+                config.counters.found_plotted.add(plotted.into());
+                tracing::info!(dir = %farm.dir().display(), id = %farm.id(), plotted, sectors, "farm open");
                 farms.push(farm);
             }
             Err(error) => tracing::error!("this farm takes no part: {error}"),

@@ -13,15 +13,18 @@ use consensus::verify::{VerifyError, VerifyParameters, verify_solution};
 use engine::Class;
 use engine::farm::{SectorError, SectorStatus};
 use engine::pool::{AcquireError, Slab};
+use futures::future::{Either, select};
 use gpu::cpu::CpuProver;
 use gpu::{ProofRequest, ProveError, Prover};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 use transport::message::{Layout, Request, Response};
 
-/// Share of the time left that a proof-server gets before the proof is made here.
-const REMOTE_SHARE: u32 = 2;
+/// Part of the time left after which a proof is made here too, while the proof-server goes on.
+const HEAD_START: u32 = 2;
 
 /// What a proof starts from.
 struct Loaded {
@@ -115,19 +118,37 @@ impl Provers {
         verified.map(|_| solution).map_err(ProvingError::Invalid)
     }
 
+    /// Asks a proof-server and, when half of the time is gone without an answer, begins here too: whoever is first wins.
     async fn prove(
         &self,
         loaded: &Loaded,
         s_bucket: u16,
         deadline: Instant,
     ) -> Result<ProvedChunk, ProvingError> {
-        if let Some(server) = self.next_server() {
-            let limit = deadline.saturating_duration_since(Instant::now()) / REMOTE_SHARE;
-            match self.prove_at(server, loaded, s_bucket, limit).await {
-                Ok(proved) => return Ok(proved),
-                Err(error) => tracing::warn!(%server, "the proof is made here instead: {error}"),
-            }
-        }
+        let mut here = pin!(self.prove_here(loaded, s_bucket, deadline));
+        let Some(server) = self.next_server() else { return here.await };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut there = pin!(self.prove_at(server, loaded, s_bucket, left));
+        let failed = match timeout(left / HEAD_START, &mut there).await {
+            Ok(Ok(proved)) => return Ok(proved),
+            Ok(Err(error)) => error,
+            Err(_) => match select(there, &mut here).await {
+                Either::Left((Ok(proved), _)) => return Ok(proved),
+                Either::Left((Err(error), _)) => error,
+                Either::Right((Ok(proved), _)) => return Ok(proved),
+                Either::Right((Err(error), there)) => return there.await.map_err(|_| error),
+            },
+        };
+        tracing::warn!(%server, "the proof is made here instead: {failed}");
+        here.await
+    }
+
+    async fn prove_here(
+        &self,
+        loaded: &Loaded,
+        s_bucket: u16,
+        deadline: Instant,
+    ) -> Result<ProvedChunk, ProvingError> {
         let request = ProofRequest {
             seed: loaded.sector_id.evaluation_seed(loaded.piece_offset),
             record: loaded.record.clone(),

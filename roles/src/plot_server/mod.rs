@@ -59,7 +59,7 @@ pub struct Config {
     pub near_caches_first: bool,
     /// Sectors made at once. With two, the pieces of one come while the other is encoded; each takes its size in memory.
     pub concurrency: usize,
-    /// Threads that encode.
+    /// Threads that encode. In the background, so that audits and proofs on the same machine are not late.
     pub threads: ThreadWorkers,
     /// How often the cluster is told of each sector.
     pub tell_every: Duration,
@@ -75,7 +75,7 @@ impl Config {
             staging_limit_bytes: DEFAULT_STAGING_BYTES,
             near_caches_first: false,
             concurrency: 2,
-            threads: ThreadWorkers::unbound(threads),
+            threads: ThreadWorkers::unbound(threads).in_background(),
             tell_every: TELL_EVERY,
         }
     }

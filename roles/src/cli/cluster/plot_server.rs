@@ -23,7 +23,7 @@ pub struct PlotServerArgs {
     /// Ask near caches for pieces first: of the same host, then of the same group
     #[arg(long)]
     priority_cache: bool,
-    /// Threads that encode, 115 MB each [default: one a core]
+    /// Threads that encode, 115 MB each, at low priority: audits and proofs go first [default: one a core]
     #[arg(long, alias = "record-encoding-concurrency", value_name = "N")]
     threads: Option<NonZeroU16>,
     /// Sectors made at once, each in memory: with two, the pieces of one come while the other is encoded
@@ -44,7 +44,7 @@ impl PlotServerArgs {
         let usual = Config::new(self.base_path);
         let host = self.member.apply(usual.host, nats).await?;
         let threads = match self.threads {
-            Some(threads) => ThreadWorkers::unbound(threads.get().into()),
+            Some(threads) => ThreadWorkers::unbound(threads.get().into()).in_background(),
             None => usual.threads,
         };
         let config = Config {
