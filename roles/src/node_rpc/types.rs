@@ -1,5 +1,6 @@
 //! Shapes of the JSON.
 
+use std::fmt;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -7,16 +8,40 @@ use consensus::constants::{POINT_SIZE, POS_PROOF_SIZE};
 use consensus::sector::ProtocolInfo;
 use consensus::segment::{ArchivedProgress, LastArchivedBlock, SegmentHeader};
 use consensus::solution::Solution;
-use serde::{Deserialize, Serialize};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Bytes as a hex string.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+/// Bytes as a hex string. A piece is two million digits of it, so it goes through wide instructions.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HexBytes(
     /// The bytes.
-    #[serde(with = "hex")]
     pub Vec<u8>,
 );
+
+impl Serialize for HexBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for HexBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Digits;
+        impl Visitor<'_> for Digits {
+            type Value = HexBytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string of hex digits")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<HexBytes, E> {
+                HEXLOWER_PERMISSIVE.decode(text.as_bytes()).map(HexBytes).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Digits)
+    }
+}
 
 /// Answer of `subspace_getFarmerAppInfo`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
