@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use engine::piece_store::{SLOT_BYTES, StoreConfig, StoreError};
+use engine::piece_store::{StoreConfig, StoreError};
 use tokio::sync::oneshot;
 
 use crate::bus::SharedBus;
@@ -92,7 +92,8 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     }
     let counters = Arc::<Counters>::default();
     let (opened, is_open) = oneshot::channel();
-    let store = StoreConfig { size_bytes: Some(slots.saturating_mul(SLOT_BYTES as u64)), tmp: config.tmp };
+    // Only a size that was named is reserved: without one, the rest of the disk is shared with whoever needs it first.
+    let store = StoreConfig { size_bytes: config.spec.size_bytes, tmp: config.tmp };
     let directory = config.spec.path;
     let host = HostConfig { id, capacity: slots, ..config.host };
     let counting = counters.clone();
