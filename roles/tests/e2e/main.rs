@@ -1,0 +1,91 @@
+//! The whole cluster, end to end: a real node and NATS server, each role its own process of the binary, by the lines that
+//! operators have.
+//!
+//! Its first run on a machine archives a segment, which takes half a minute; the chain is kept beside the build.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod cluster;
+#[allow(dead_code, reason = "shared with the tests of the bus")]
+#[path = "../bus/nats_server.rs"]
+mod nats_server;
+mod process;
+#[path = "../shared/stored_chain.rs"]
+mod stored_chain;
+
+use std::fs;
+use std::process::Command;
+
+use roles::dev_node::{Reason, Report};
+
+use cluster::{Cluster, FARMS, SECTORS};
+
+/// What a healthy cluster may see rejected: a signature or solution that came too late. Everything else says that somebody
+/// computed something wrong, or sent it twice.
+const UNLUCKY: [Reason; 2] = [Reason::NotSigned, Reason::Late];
+
+/// The node looks at solutions four slots after theirs, and writes its report once a slot.
+const SETTLED_AFTER_SLOTS: u64 = 6;
+/// Solutions of whose acceptance the test is sure after the kills.
+const MORE_ACCEPTED: u64 = 2;
+
+#[tokio::test]
+async fn a_cluster_farms_on_when_a_plot_server_and_a_plot_client_are_killed() {
+    let mut cluster = Cluster::start().await;
+    cluster.until("a sector in the making", |cluster| cluster.is_making("base-path-0").then_some(())).await;
+    cluster.get_mut("plot-server-0").kill();
+    cluster.get_mut("plot-server-0").start_again();
+    let sectors = FARMS * usize::from(SECTORS);
+    let are_plotted = |cluster: &Cluster| cluster.heard(|heard| heard.stored.len() == sectors).then_some(());
+    cluster.until("all sectors plotted", are_plotted).await;
+
+    let farm = cluster.farm_id(1);
+    let last_solution = |cluster: &Cluster| {
+        cluster.heard(|heard| heard.solutions.iter().rfind(|(_, of)| *of == farm).map(|(slot, _)| *slot))
+    };
+    cluster.until("a solution of the farm to be killed", last_solution).await;
+    cluster.get_mut("plot-client-1").kill();
+    let killed_at = cluster.heard(|heard| heard.slot);
+    let plotted = bytes_of_farm(&cluster);
+    cluster.get_mut("plot-client-1").start_again();
+    let farms_again = |cluster: &Cluster| last_solution(cluster).filter(|slot| *slot > killed_at);
+    cluster.until("a solution of the farm after the kill", farms_again).await;
+
+    let is_settled = |cluster: &Cluster| cluster.heard(|heard| heard.slot > killed_at + SETTLED_AFTER_SLOTS);
+    let settled = |cluster: &Cluster| cluster.report().filter(|_| is_settled(cluster));
+    let accepted_before = cluster.until("the end of earlier solutions", settled).await.solutions.accepted;
+    cluster
+        .until("more accepted solutions", |cluster| {
+            cluster.report().filter(|report| report.solutions.accepted >= accepted_before + MORE_ACCEPTED)
+        })
+        .await;
+    cluster.end().await;
+    check_report(&cluster.report().unwrap());
+    check_farms(&cluster);
+    assert!(bytes_of_farm(&cluster) == plotted, "the farm was plotted again");
+}
+
+/// Hashes of the files that hold the sectors of the farm that is killed.
+fn bytes_of_farm(cluster: &Cluster) -> [blake3::Hash; 2] {
+    let folder = &cluster.farms()[1];
+    ["metadata.bin", "plot.bin"].map(|file| blake3::hash(&fs::read(folder.join(file)).unwrap()))
+}
+
+fn check_report(report: &Report) {
+    eprintln!("{report:?}");
+    let wrong: Vec<_> = report.solutions.rejected.keys().filter(|reason| !UNLUCKY.contains(reason)).collect();
+    assert!(wrong.is_empty(), "{report:?}");
+    assert_eq!(report.reward_signatures.invalid, 0, "{report:?}");
+    assert!(report.reward_signatures.valid >= report.solutions.accepted, "{report:?}");
+}
+
+/// Every sector is plotted and whole.
+fn check_farms(cluster: &Cluster) {
+    let mut scrub = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
+    let output = scrub.arg("scrub").args(cluster.farms()).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{text}{errors}");
+    let good = format!("{SECTORS} sectors: {SECTORS} good, 0 expired before, 0 bad");
+    assert_eq!(text.matches(&good).count(), FARMS, "{text}{errors}");
+}

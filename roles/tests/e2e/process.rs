@@ -1,0 +1,81 @@
+//! Processes of the binary, each with its log in a file, that end with the test.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Lines of each log that a failed test shows.
+const TAIL_LINES: usize = 40;
+
+/// A process, and what is needed to start it again.
+pub struct Process {
+    pub name: &'static str,
+    args: Vec<String>,
+    log: PathBuf,
+    child: Child,
+}
+
+impl Process {
+    /// `autonomys-farmer ARGS`, with its log in `folder`.
+    pub fn start(name: &'static str, args: Vec<String>, folder: &Path) -> Self {
+        let log = folder.join(format!("{name}.log"));
+        let child = spawn(&args, &log).unwrap();
+        Self { name, args, log, child }
+    }
+
+    /// SIGKILL. What it held of its files is free when this returns.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// The same again, after [`Process::kill`].
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.args, &self.log).unwrap();
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn show_tail(&self) {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        eprintln!("---- the end of {}'s log ----", self.name);
+        for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+            eprintln!("{line}");
+        }
+    }
+}
+
+fn spawn(args: &[String], log: &Path) -> io::Result<Child> {
+    let log: File = OpenOptions::new().create(true).append(true).open(log)?;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
+    command.args(args).env("RUST_LOG", "info,roles=debug").env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Kills nothing that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            self.show_tail();
+        }
+    }
+}
