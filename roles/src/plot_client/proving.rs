@@ -133,9 +133,8 @@ impl Provers {
             Ok(Ok(proved)) => return Ok(proved),
             Ok(Err(error)) => error,
             Err(_) => match select(there, &mut here).await {
-                Either::Left((Ok(proved), _)) => return Ok(proved),
+                Either::Left((Ok(proved), _)) | Either::Right((Ok(proved), _)) => return Ok(proved),
                 Either::Left((Err(error), _)) => error,
-                Either::Right((Ok(proved), _)) => return Ok(proved),
                 Either::Right((Err(error), there)) => return there.await.map_err(|_| error),
             },
         };
