@@ -5,10 +5,14 @@ CARGO ?= cargo
 SHARED ?= ../shared
 FARMER = target/debug/autonomys-farmer
 
-.PHONY: build test unit lint loom conformance setup clean
+.PHONY: build dev test unit lint loom conformance setup clean
 
 build: setup
 	$(CARGO) build --release --locked
+
+## A whole cluster in one process farms until ten solutions are accepted: on two cores some three minutes after the build.
+dev: build
+	target/release/autonomys-farmer dev --until-solutions 10
 
 ## All tests: style, unit and integration tests with a real nats-server, model checking, golden vectors.
 test: setup lint unit loom conformance

@@ -62,7 +62,7 @@ impl Wanted {
 
 /// Sectors that the farm has.
 fn plotted(status: &Status) -> u64 {
-    status.sectors_found + status.summary.sectors_plotted
+    status.summary.sectors_found + status.summary.sectors_plotted
 }
 
 pub struct Bars {

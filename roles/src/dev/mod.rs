@@ -141,8 +141,6 @@ pub struct Status {
     pub is_archived: bool,
     /// Pieces that are in the caches, of those in [`Summary::pieces`].
     pub pieces_cached: u64,
-    /// Sectors that the farm had at the start.
-    pub sectors_found: u64,
     /// The numbers as they would stand at the end.
     pub summary: Summary,
 }

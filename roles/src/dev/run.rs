@@ -102,7 +102,6 @@ impl<'a> Run<'a> {
         while self.status.pieces_cached < pieces && self.is_next_segment_cached().await? {
             self.status.pieces_cached += SEGMENT_PIECES as u64;
         }
-        self.status.sectors_found = self.counters.found_plotted.get();
         let (old, plotted) = (&self.status.summary, self.counters.plotted.get());
         let seconds_a_sector = if plotted > old.sectors_plotted {
             Some(self.started_at.elapsed().as_secs_f64() / plotted as f64)
@@ -113,6 +112,7 @@ impl<'a> Run<'a> {
         self.status.summary = Summary {
             node,
             pieces,
+            sectors_found: self.counters.found_plotted.get(),
             sectors_plotted: plotted,
             seconds_a_sector,
             audits: Audits {

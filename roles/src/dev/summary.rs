@@ -15,6 +15,8 @@ pub struct Summary {
     pub node: NodeReport,
     /// Pieces of history.
     pub pieces: u64,
+    /// Sectors that the farm had when it was opened.
+    pub sectors_found: u64,
     /// Sectors plotted by this run.
     pub sectors_plotted: u64,
     /// Seconds from the start of the roles to the last sector stored, by the number of sectors of this run.
@@ -50,7 +52,7 @@ impl fmt::Display for Summary {
         let mut row = |name: &str, value: String| writeln!(f, "  {name:<22} {value}");
         row("segments", self.node.segments.to_string())?;
         row("pieces", self.pieces.to_string())?;
-        row("sectors plotted", self.sectors_plotted.to_string())?;
+        row("sectors plotted", format!("{} (and {} before)", self.sectors_plotted, self.sectors_found))?;
         row("time a sector", optional(self.seconds_a_sector, "s"))?;
         row("slots", self.node.slots.to_string())?;
         let (p50, p99) = (optional(self.audits.p50_ms, "ms"), optional(self.audits.p99_ms, "ms"));
