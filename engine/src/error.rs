@@ -57,7 +57,7 @@ pub enum IoError {
         wanted: u64,
     },
     /// The system refused.
-    #[error("{}: cannot {action} {wanted} bytes at offset {offset}: {source}", path.display())]
+    #[error("{}: cannot {action} {wanted} bytes at offset {offset}: {source}{}", path.display(), failed_hint(source))]
     Failed {
         /// What was tried.
         action: Action,
@@ -122,6 +122,15 @@ impl IoError {
 
     pub(crate) fn open(path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Open { path: path.to_owned(), source: source.into() }
+    }
+}
+
+fn failed_hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::FileTooLarge => {
+            "; files of this length are not allowed here: by a limit (ulimit -f) or by the file system; give a smaller size"
+        }
+        _ => "",
     }
 }
 

@@ -27,3 +27,4 @@ pub mod proof_server;
 pub mod role;
 pub mod scrub;
 pub mod shutdown;
+pub mod sizes;

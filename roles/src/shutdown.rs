@@ -2,6 +2,7 @@
 
 use std::io;
 
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -44,6 +45,8 @@ impl Shutdown {
 pub fn requested() -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    // Taken from its default, which kills: a limit on the size of files is the error of a write, and told as such.
+    let _ = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use engine::piece_store::{ITEMS_FILE, SLOT_BYTES};
 
+use crate::sizes;
+
 /// Share of the file system that a cache without a size may fill, in percent.
 const DEFAULT_SHARE_PERCENT: u64 = 90;
 
@@ -62,20 +64,8 @@ impl FromStr for CacheSpec {
     }
 }
 
-/// Bytes, with a unit of thousands (`GB`, `G`) or of 1024s (`GiB`, `Gi`), upper or lower case.
 fn parse_size(value: &str) -> Result<u64, SpecError> {
-    let bad = || SpecError::Size(value.into());
-    let digits = value.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(value.len());
-    let (number, unit) = value.split_at(digits);
-    let unit = unit.trim().to_ascii_lowercase();
-    let unit = unit.strip_suffix('b').unwrap_or(&unit);
-    let (prefix, base) = unit.strip_suffix('i').map_or((unit, 1000u64), |prefix| (prefix, 1024));
-    let exponent = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == prefix).ok_or_else(bad)?;
-    let unit_bytes = (0..exponent).fold(1, |bytes, _| bytes * base);
-    // Sizes of disks need no more digits than this has.
-    let number: f64 = number.parse().map_err(|_| bad())?;
-    let bytes = number * unit_bytes as f64;
-    if (1.0..u64::MAX as f64).contains(&bytes) { Ok(bytes as u64) } else { Err(bad()) }
+    sizes::parse_size(value).ok_or_else(|| SpecError::Size(value.into()))
 }
 
 impl CacheSpec {

@@ -129,7 +129,8 @@ async fn open_farms(
             Err(error) => tracing::error!("this farm takes no part: {error}"),
         }
     }
-    if farms.is_empty() { Err(RoleError::own("none of the farms could be opened")) } else { Ok(farms) }
+    let none = "none of the farms could be opened: the lines above say what is wrong with each";
+    if farms.is_empty() { Err(RoleError::own(none)) } else { Ok(farms) }
 }
 
 /// Starts the tasks; they end with the set, or when the bus is closed.

@@ -4,14 +4,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use consensus::constants::PIECE_SIZE;
+use engine::piece_store::{RECORD_AT, SLOT_BYTES};
 use engine::pool::{Slab, SlabMut};
 use futures::future::LocalBoxFuture;
+use roles::bus::SharedBus;
 use roles::bus::ids::InstanceId;
 use roles::bus::messages::Role;
 use roles::host::{Host, HostConfig, HostError};
 use transport::message::{ItemKind, Layout, Refusal, RefusalCode, Request, Response};
 use transport::payload::PayloadBuf;
-use transport::tcp::{Answer, Handler, PIECE_POINTS_AT, PeerInfo, Received, SlabPayload};
+use transport::tcp::{Answer, Handler, PIECE_POINTS_AT, PIECE_RECORD_AT, PeerInfo, Received, SlabPayload};
 
 use crate::nats_server::NatsServer;
 use crate::process::{PATIENCE, Process, development_cluster, joined};
@@ -99,5 +101,90 @@ async fn a_cache_keeps_its_pieces_and_its_id() {
         assert!(cache.terminate().success());
     }
     assert_eq!(ids[0], ids[1], "a directory is one cache");
+    host.shutdown(PATIENCE).await;
+}
+
+/// A cache as a process, and a member that asks it.
+struct Shelf<'a> {
+    nats: &'a NatsServer,
+    bus: &'a SharedBus,
+    host: &'a Host,
+    line: String,
+}
+
+impl Shelf<'_> {
+    /// Runs the cache and asks it for pieces; which of them it has.
+    async fn holds(&self, puts: bool, tmp: bool) -> Vec<u64> {
+        let line = ["sharded-cache", &self.line, "--tmp"];
+        let cache = Process::start(self.nats, if tmp { &line } else { &line[..2] });
+        let id = joined(self.bus, Role::ShardedCache).await.id;
+        let mut held = Vec::new();
+        for index in 0..3 {
+            let piece = piece(self.host, index);
+            if puts {
+                let blake3 = SlabPayload::piece(&piece).blake3();
+                let put = Request::PutItem { index, kind: ItemKind::Piece, blake3 };
+                ask(self.host, id, put, vec![piece.clone()]).await.unwrap();
+            }
+            match ask(self.host, id, Request::GetItem { index, kind: ItemKind::Piece }, vec![]).await {
+                Ok((_, slab)) => {
+                    let range = PIECE_POINTS_AT..PIECE_POINTS_AT + PIECE_SIZE;
+                    assert!(slab.unwrap()[range.clone()] == piece[range], "never other bytes");
+                    held.push(index);
+                }
+                Err(error) => assert_eq!(error.refusal(), Some(RefusalCode::NotFound), "{error}"),
+            }
+        }
+        assert!(cache.terminate().success());
+        held
+    }
+}
+
+/// The slot in which a piece lies.
+fn slot_of(items: &[u8], host: &Host, index: u64) -> usize {
+    let piece = piece(host, index);
+    let record = &piece[PIECE_RECORD_AT..PIECE_RECORD_AT + 4096];
+    let slots = items.chunks(SLOT_BYTES);
+    slots.into_iter().position(|slot| slot[RECORD_AT..].starts_with(record)).unwrap()
+}
+
+#[tokio::test]
+async fn damaged_slots_cost_their_own_pieces_and_are_never_served() {
+    let nats = NatsServer::start();
+    let bus = development_cluster(&nats).await;
+    let host = HostConfig { slabs: 8, ..HostConfig::new(Role::Controller) };
+    let host = Host::start(host, bus.clone(), |_| Rc::new(Asker)).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (items, id) = (folder.path().join("items.bin"), folder.path().join("id"));
+    let line = format!("path={},size=4MiB", folder.path().display());
+    let shelf = Shelf { nats: &nats, bus: &bus, host: &host, line };
+    assert_eq!(shelf.holds(true, false).await, [0, 1, 2]);
+    let whole = std::fs::read(&items).unwrap();
+    let slot = |index| slot_of(&whole, &host, index) * SLOT_BYTES;
+    let damage = |at: usize| {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        std::fs::write(&items, damaged).unwrap();
+    };
+    for tmp in [false, true] {
+        // In its header, and in its record.
+        for at in [3, RECORD_AT + 70_000] {
+            damage(slot(1) + at);
+            assert_eq!(shelf.holds(false, tmp).await, [0, 2], "byte {at} of a slot");
+            assert_eq!(shelf.holds(false, tmp).await, [0, 2], "and it is forgotten");
+        }
+        let last = (0..3).find(|index| slot(*index) == 2 * SLOT_BYTES).unwrap();
+        std::fs::write(&items, &whole[..2 * SLOT_BYTES + 100]).unwrap();
+        let others: Vec<_> = (0..3).filter(|index| *index != last).collect();
+        assert_eq!(shelf.holds(false, tmp).await, others, "its file is cut off");
+    }
+    // Room is found again for what is missing.
+    assert_eq!(shelf.holds(true, false).await, [0, 1, 2]);
+    std::fs::write(&id, "nonsense").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
+    let output =
+        command.args(["cluster", "--nats-server", &nats.url(), "sharded-cache", &shelf.line]).output();
+    let text = String::from_utf8(output.unwrap().stderr).unwrap();
+    assert!(text.contains(id.to_str().unwrap()) && text.contains("remove the file"), "{text}");
     host.shutdown(PATIENCE).await;
 }

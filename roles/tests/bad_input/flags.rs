@@ -1,0 +1,67 @@
+//! Command lines that cannot be meant.
+
+use crate::process::{contents, farmer, member, misunderstood, refused};
+
+/// Nobody listens there, and nobody needs to.
+const NATS: &str = "nats://127.0.0.1:1";
+/// A valid one.
+const ADDRESS: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+
+#[test]
+fn unknown_flags_are_named_by_every_command() {
+    let cluster = ["cluster", "--nats-server", NATS];
+    let roles = [
+        "controller",
+        "sharded-cache",
+        "full-piece-sharded-cache",
+        "plot-server",
+        "plot-client",
+        "proof-server",
+    ];
+    let mut lines: Vec<Vec<&str>> = roles.iter().map(|role| [&cluster[..], &[*role]].concat()).collect();
+    lines.extend([vec![], vec!["cluster"], vec!["dev-node"], vec!["scrub"], vec!["util", "conformance"]]);
+    for line in lines {
+        misunderstood(farmer().args(&line).arg("--no-such-flag"), &["--no-such-flag", "--help"]);
+    }
+    misunderstood(member(NATS, &["plot-clients"]).arg("x"), &["plot-clients", "plot-client"]);
+    misunderstood(farmer().args(["cluster", "proof-server", "--threads", "0"]), &["--threads", "'0'"]);
+    refused(farmer().args(["cluster", "proof-server"]), &["--nats-server nats://HOST:4222"]);
+}
+
+#[test]
+fn wrong_reward_addresses_are_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let farm = format!("path={},sectors=1", folder.path().join("farm").display());
+    let typo = ADDRESS.replace("GKut", "GKvt");
+    for (address, words) in [
+        (typo.as_str(), "checksum"),
+        (&ADDRESS[..40], "instead of"),
+        ("0x0202020202020202020202020202020202020202020202020202020202020202", "SS58"),
+        ("", "0 bytes"),
+    ] {
+        let line = ["plot-client", "--reward-address", address, &farm];
+        misunderstood(&mut member(NATS, &line), &["--reward-address", words]);
+    }
+    misunderstood(&mut member(NATS, &["plot-client", &farm]), &["--reward-address"]);
+    assert!(contents(folder.path()).is_empty() && !folder.path().join("farm").exists());
+}
+
+#[test]
+fn farms_and_caches_that_are_not_said_right_are_refused() {
+    for (farm, words) in [
+        ("path=/tmp/farm", "neither size= nor sectors="),
+        ("/tmp/farm", "path=DIRECTORY"),
+        ("path=/tmp/farm,sectors=0", "1 to"),
+        ("path=/tmp/farm,size=10XB", "7900GB"),
+        ("path=/tmp/farm,size=1TB,colour=red", "colour"),
+    ] {
+        let line = ["plot-client", "--reward-address", ADDRESS, farm];
+        misunderstood(&mut member(NATS, &line), &[farm, words]);
+    }
+    let long = format!("path=/tmp/farm,size=1.{}XB", "1".repeat(100));
+    misunderstood(&mut member(NATS, &["plot-client", "--reward-address", ADDRESS, &long]), &["size=1.111"]);
+    for (cache, words) in [("size=1TB", "path=DIRECTORY"), ("path=/tmp/cache,size=much", "500GB")] {
+        misunderstood(&mut member(NATS, &["sharded-cache", cache]), &[cache, words]);
+    }
+    misunderstood(&mut member(NATS, &["plot-server"]), &["BASE_PATH"]);
+}
