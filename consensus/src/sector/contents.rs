@@ -1,5 +1,7 @@
 //! Which s-buckets each record of a sector uses: the contents map (PROTOCOL 5.3).
 
+use std::iter;
+
 use crate::constants::{HASH_SIZE, RECORD_CHUNKS, S_BUCKET_BITFIELD_SIZE, S_BUCKETS, contents_map_size};
 
 /// One bit for each s-bucket, least significant bit of the first byte first: set where a record has an encoded chunk.
@@ -78,13 +80,23 @@ impl Bitfield {
     /// Every s-bucket that the record uses, ascending, and whether its chunk there is encoded. A record of fewer than 32 768 encoded chunks
     /// fills up with unencoded ones in the lowest s-buckets left.
     pub fn used(&self) -> impl Iterator<Item = (u16, bool)> + '_ {
+        (0..).step_by(64).zip(self.used_words()).flat_map(|(first, Used { encoded, unencoded })| {
+            let mut left = encoded | unencoded;
+            iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(((first + bit) as u16, encoded >> bit & 1 != 0))
+            })
+        })
+    }
+
+    /// The s-buckets that the record uses, 64 at a time.
+    fn used_words(&self) -> impl Iterator<Item = Used> + '_ {
         let mut unencoded_left = RECORD_CHUNKS.saturating_sub(self.count());
-        (0..=u16::MAX).filter_map(move |s_bucket| {
-            if self.get(s_bucket) {
-                return Some((s_bucket, true));
-            }
-            unencoded_left = unencoded_left.checked_sub(1)?;
-            Some((s_bucket, false))
+        self.words().map(move |encoded| {
+            let unencoded = lowest(!encoded, unencoded_left);
+            unencoded_left -= unencoded.count_ones() as usize;
+            Used { encoded, unencoded }
         })
     }
 
@@ -100,6 +112,54 @@ impl Bitfield {
         let unused_before = usize::from(s_bucket) - set_before;
         (unused_before < RECORD_CHUNKS.saturating_sub(self.count())).then_some(false)
     }
+}
+
+/// What a record has in 64 s-buckets, a bit each.
+struct Used {
+    encoded: u64,
+    unencoded: u64,
+}
+
+/// The lowest `count` of the set bits.
+fn lowest(bits: u64, count: usize) -> u64 {
+    if count >= bits.count_ones() as usize {
+        return bits;
+    }
+    let above = (0..count).fold(bits, |left, _| left & (left - 1));
+    bits ^ above
+}
+
+/// How many records use each of 64 s-buckets: bit n of plane p is bit p of the count of s-bucket n. So a record is counted in all 64
+/// at once; one by one, the records of a full sector would take a third of a second.
+#[derive(Clone, Default)]
+struct Tally([u64; u16::BITS as usize]);
+
+impl Tally {
+    /// Counts a record in each of these s-buckets.
+    fn add(&mut self, s_buckets: u64) {
+        let mut carry = s_buckets;
+        for plane in &mut self.0 {
+            (*plane, carry) = (*plane ^ carry, *plane & carry);
+            if carry == 0 {
+                return;
+            }
+        }
+    }
+
+    fn count(&self, s_bucket: u32) -> u16 {
+        (0..).zip(&self.0).map(|(bit, plane)| ((plane >> s_bucket & 1) as u16) << bit).sum()
+    }
+}
+
+/// How many of the records use each s-bucket.
+fn count_users(records: &[Bitfield]) -> Vec<u16> {
+    let mut tallies = vec![Tally::default(); S_BUCKETS / 64];
+    for record in records {
+        for (tally, Used { encoded, unencoded }) in tallies.iter_mut().zip(record.used_words()) {
+            tally.add(encoded | unencoded);
+        }
+    }
+    tallies.iter().flat_map(|tally| (0..64).map(|s_bucket| tally.count(s_bucket))).collect()
 }
 
 /// The bitfields of all records of a sector.
@@ -145,11 +205,7 @@ impl ContentsMap {
 
     /// How many records use each s-bucket.
     pub fn s_bucket_sizes(&self) -> Vec<u16> {
-        let mut sizes = vec![0; S_BUCKETS];
-        for bitfield in &self.0 {
-            bitfield.used().for_each(|(s_bucket, _)| sizes[usize::from(s_bucket)] += 1);
-        }
-        sizes
+        count_users(&self.0)
     }
 
     /// Which record's chunk is number `chunk_offset` in this s-bucket, and whether it is encoded.
@@ -164,19 +220,19 @@ impl ContentsMap {
     pub fn chunk_locations(&self, piece_offset: u16, s_bucket_sizes: &[u16]) -> Option<Vec<u32>> {
         let (before, rest) = self.0.split_at_checked(usize::from(piece_offset))?;
         let record = rest.first()?;
-        let mut ranks = vec![0u32; S_BUCKETS];
-        for other in before {
-            other.used().for_each(|(s_bucket, _)| ranks[usize::from(s_bucket)] += 1);
-        }
         let mut start = 0;
-        for (rank, size) in ranks.iter_mut().zip(s_bucket_sizes) {
-            *rank += start;
-            start += u32::from(*size);
-        }
+        let starts: Vec<u32> = s_bucket_sizes
+            .iter()
+            .map(|size| {
+                start += u32::from(*size);
+                start - u32::from(*size)
+            })
+            .collect();
+        let ranks = count_users(before);
         let (mut locations, mut unencoded) = (Vec::with_capacity(RECORD_CHUNKS), Vec::new());
         for (s_bucket, encoded) in record.used() {
             let list = if encoded { &mut locations } else { &mut unencoded };
-            list.push(ranks[usize::from(s_bucket)]);
+            list.push(starts[usize::from(s_bucket)] + u32::from(ranks[usize::from(s_bucket)]));
         }
         locations.append(&mut unencoded);
         Some(locations)
@@ -186,6 +242,77 @@ impl ContentsMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// [`Bitfield::used`], looked up bit by bit.
+    fn used_slowly(bitfield: &Bitfield) -> Vec<(u16, bool)> {
+        let mut unencoded_left = RECORD_CHUNKS.saturating_sub(bitfield.count());
+        let mut used = Vec::new();
+        for s_bucket in 0..=u16::MAX {
+            if bitfield.get(s_bucket) {
+                used.push((s_bucket, true));
+            } else if unencoded_left > 0 {
+                unencoded_left -= 1;
+                used.push((s_bucket, false));
+            }
+        }
+        used
+    }
+
+    /// [`ContentsMap::chunk_locations`] of every record, by laying the sector out chunk by chunk.
+    fn locations_slowly(map: &ContentsMap) -> Vec<Vec<u32>> {
+        let used: Vec<_> = map.records().iter().map(used_slowly).collect();
+        let mut at = vec![(Vec::new(), Vec::new()); used.len()];
+        let (mut next, mut location) = (vec![0; used.len()], 0);
+        for s_bucket in 0..=u16::MAX {
+            for (record, used) in used.iter().enumerate() {
+                if let Some(&(_, encoded)) = used.get(next[record]).filter(|used| used.0 == s_bucket) {
+                    let (encoded_at, unencoded_at) = &mut at[record];
+                    if encoded { encoded_at } else { unencoded_at }.push(location);
+                    (next[record], location) = (next[record] + 1, location + 1);
+                }
+            }
+        }
+        at.into_iter().map(|(encoded, unencoded)| [encoded, unencoded].concat()).collect()
+    }
+
+    /// Bitfields of any density: of random bytes, each with some bits more or fewer, cut off somewhere.
+    fn any_bitfield() -> impl Strategy<Value = Bitfield> {
+        let masks = prop_oneof![Just((0u8, 0u8)), Just((0, 255)), Just((255, 255)), any::<(u8, u8)>()];
+        (any::<u64>(), masks, 0..=S_BUCKET_BITFIELD_SIZE).prop_map(|(seed, (or, and), bytes)| {
+            let mut bits = [0; S_BUCKET_BITFIELD_SIZE];
+            blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bits[..bytes]);
+            bits[..bytes].iter_mut().for_each(|byte| *byte = (*byte | or) & and);
+            Bitfield(bits)
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn words_at_a_time_give_what_bits_do(records in prop::collection::vec(any_bitfield(), 1..6)) {
+            let map = ContentsMap::new(records);
+            let mut sizes = vec![0; S_BUCKETS];
+            for record in map.records() {
+                let used = used_slowly(record);
+                prop_assert!(record.used().eq(used.iter().copied()));
+                used.iter().for_each(|(s_bucket, _)| sizes[usize::from(*s_bucket)] += 1);
+            }
+            prop_assert_eq!(map.s_bucket_sizes(), &sizes[..]);
+            for (offset, expected) in (0..).zip(locations_slowly(&map)) {
+                prop_assert!(map.chunk_locations(offset, &sizes).unwrap() == expected, "record {offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_sector_of_many_records_is_counted() {
+        let records = (0..1000).map(|record| bitfield(|s_bucket| s_bucket % 1000 < record)).collect();
+        let sizes = ContentsMap::new(records).s_bucket_sizes();
+        assert_eq!((sizes[0], sizes[5]), (1000, 1000), "short records fill up from below");
+        assert_eq!(sizes.iter().map(|size| usize::from(*size)).sum::<usize>(), 1000 * RECORD_CHUNKS);
+    }
 
     fn bitfield(keep: impl Fn(u16) -> bool) -> Bitfield {
         let mut bitfield = Bitfield::default();
