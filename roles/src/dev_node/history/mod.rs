@@ -18,8 +18,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
-use chacha20::ChaCha8;
-use chacha20::cipher::{KeyIvInit, StreamCipher};
+use consensus::archiver::extend_first_block;
 use consensus::constants::SEGMENT_SIZE;
 use parity_scale_codec::{Decode, Encode};
 
@@ -135,13 +134,8 @@ pub fn block_0(imported: impl Read, manifest_hash: &[u8; 32]) -> io::Result<Vec<
     imported.take(BLOCK_0_SIZE as u64).read_to_end(&mut block)?;
     let end = block.len();
     block.resize(BLOCK_0_SIZE, 0);
-    fill(manifest_hash, &mut block[end..]);
+    extend_first_block(manifest_hash, &mut block[end..]);
     Ok(block)
-}
-
-/// Overwrites zeros with the ChaCha8 stream of a seed.
-pub fn fill(seed: &[u8; 32], zeros: &mut [u8]) {
-    ChaCha8::new(seed.into(), &[0; 12].into()).apply_keystream(zeros);
 }
 
 #[cfg(test)]
@@ -174,7 +168,7 @@ mod tests {
         let block = block_0(&b"front"[..], &[7; 32]).unwrap();
         assert_eq!(block.len(), BLOCK_0_SIZE);
         let mut stream = [0; 64];
-        fill(&[7; 32], &mut stream);
+        extend_first_block(&[7; 32], &mut stream);
         assert_eq!(block[..5], *b"front");
         assert_eq!(block[5..69], stream);
         let long = block_0(io::repeat(9), &[7; 32]).unwrap();

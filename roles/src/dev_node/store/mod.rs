@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use consensus::archiver::NewArchivedSegment;
+use consensus::archiver::extend_first_block;
 use consensus::constants::{PIECE_SIZE, SEGMENT_PIECES};
 use consensus::piece::PieceIndex;
 use consensus::segment::{HeaderError, SegmentHeader};
@@ -226,7 +227,7 @@ impl Store {
                 bytes.resize(start + BODY_SIZE_MAX as usize, 0);
                 let mut hasher = blake3::Hasher::new();
                 hasher.update(&self.genesis.hash()).update(&position.to_le_bytes());
-                history::fill(hasher.finalize().as_bytes(), &mut bytes[start..]);
+                extend_first_block(hasher.finalize().as_bytes(), &mut bytes[start..]);
             }
         }
         Ok(bytes)
