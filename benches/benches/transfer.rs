@@ -3,7 +3,9 @@
 //! Run with `cargo bench -p benches --bench transfer`. With two cores or more; the last lines are the ratios.
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
+use criterion::{
+    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
+};
 use engine::pool::{Pool, Slab};
 use engine::{Executors, ExecutorsConfig};
 use futures::StreamExt;
@@ -184,7 +186,11 @@ fn transfer(c: &mut Criterion) {
     group.finish();
     for (name, took) in ratios {
         let to = |other: Duration| took.as_secs_f64() / other.as_secs_f64();
-        println!("{name}: {:.2} x the time of plain TCP, {:.2} x that of a copy in memory", to(tcp), to(copy));
+        println!(
+            "{name}: {:.2} x the time of plain TCP, {:.2} x that of a copy in memory",
+            to(tcp),
+            to(copy)
+        );
     }
 }
 
