@@ -1,0 +1,39 @@
+//! Control messages from any bytes, as every type: what is accepted becomes the same bytes again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use roles::bus::messages::{
+    Claim, ClusterInfo, Control, Epoch, Heartbeat, Invalidation, MemberEntry, PlotJob, PlotProgress,
+    ReinitializeCaches, RewardSignature, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SlotInfo,
+    SolutionFound, VERSION,
+};
+
+fn read<M: Control>(bytes: &mut [u8]) {
+    // The first two bytes are version and kind; these let the rest be reached.
+    if let [version, kind, ..] = bytes {
+        (*version, *kind) = (VERSION, M::KIND);
+    }
+    if let Ok(message) = M::from_bytes(bytes) {
+        assert_eq!(message.to_bytes().expect("it was decoded"), &*bytes);
+    }
+}
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = PlotJob::from_bytes(bytes);
+    let mut bytes = bytes.to_vec();
+    read::<SlotInfo>(&mut bytes);
+    read::<SolutionFound>(&mut bytes);
+    read::<RewardSigningRequest>(&mut bytes);
+    read::<RewardSignature>(&mut bytes);
+    read::<PlotJob>(&mut bytes);
+    read::<PlotProgress>(&mut bytes);
+    read::<ClusterInfo>(&mut bytes);
+    read::<MemberEntry>(&mut bytes);
+    read::<Heartbeat>(&mut bytes);
+    read::<Epoch>(&mut bytes);
+    read::<Claim>(&mut bytes);
+    read::<ReinitializeCaches>(&mut bytes);
+    read::<Invalidation>(&mut bytes);
+    read::<SegmentCommitment>(&mut bytes);
+    read::<SegmentPlaced>(&mut bytes);
+});
