@@ -12,6 +12,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// Attempts to take a lock.
+const LOCK_TRIES: usize = 20;
+/// Pause between two of them.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a file is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,9 +106,9 @@ impl DirectFile {
         }
     }
 
-    /// Takes the exclusive advisory lock (flock) without waiting. It ends with the file, also after `kill -9`.
+    /// Takes the exclusive advisory lock (flock), see [`lock_exclusive`]. It ends with the file, also after `kill -9`.
     pub fn lock_exclusive(&self) -> Result<(), IoError> {
-        match self.file.try_lock() {
+        match lock_exclusive(&self.file) {
             Ok(()) => Ok(()),
             Err(TryLockError::WouldBlock) => Err(IoError::Locked { path: self.path.clone() }),
             Err(TryLockError::Error(error)) => Err(IoError::open(&self.path, error)),
@@ -123,6 +130,18 @@ impl DirectFile {
     pub fn is_direct(&self) -> bool {
         self.direct
     }
+}
+
+/// Takes the exclusive advisory lock (flock) of a file. Waits two seconds for it: a process that was killed, and is
+/// started again at once, still holds it while the system frees its memory.
+pub fn lock_exclusive(file: &File) -> Result<(), TryLockError> {
+    for _ in 1..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => thread::sleep(LOCK_PAUSE),
+            taken => return taken,
+        }
+    }
+    file.try_lock()
 }
 
 impl AsFd for DirectFile {

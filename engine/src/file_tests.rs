@@ -23,8 +23,12 @@ fn a_second_lock_is_refused_with_a_clear_text() {
     let second = DirectFile::open(&path, Access::Read).unwrap();
     let error = second.lock_exclusive().unwrap_err().to_string();
     assert!(error.contains("already locked by a process"), "{error}");
-    drop(first);
+    let last_moments = std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        drop(first);
+    });
     second.lock_exclusive().unwrap();
+    last_moments.join().unwrap();
 }
 
 #[test]

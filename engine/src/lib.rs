@@ -49,7 +49,7 @@ pub use self::{
     disk::{Class, Disk, FileWriter, Limits},
     error::{Action, IoError},
     executor::{Executors, ExecutorsConfig, Local, Remote, Spawner},
-    file::{Access, DirectFile, sync_directory},
+    file::{Access, DirectFile, lock_exclusive, sync_directory},
     ring::{MAX_DEPTH, Ring, RingError},
 };
 

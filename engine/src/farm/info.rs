@@ -19,8 +19,7 @@ use ulid::Ulid;
 
 /// Largest `single_disk_farm.json` that is read.
 const MAX_INFO_BYTES: u64 = 64 * 1024;
-/// How often the lock is tried: the file may be replaced meanwhile, and a process that the last holder was just starting
-/// when it let go shares the lock until it runs its own program.
+/// How often the lock is tried: the file may be replaced meanwhile.
 const LOCK_TRIES: usize = 5;
 /// Pause between tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -154,7 +153,7 @@ impl Lock {
             let file = DirectFile::open(path, Access::Read)?;
             match file.lock_exclusive() {
                 Ok(()) if has_name(&file, path)? => return Ok(Self(file)),
-                Ok(()) | Err(IoError::Locked { .. }) => std::thread::sleep(LOCK_PAUSE),
+                Ok(()) => std::thread::sleep(LOCK_PAUSE),
                 Err(error) => return Err(error),
             }
         }

@@ -69,24 +69,30 @@ fn parse_size(value: &str) -> Result<u64, SpecError> {
 }
 
 impl CacheSpec {
-    /// Slots for items: those of `size`, or all until the file system of the directory (which exists) is 90 % full.
+    /// Slots for items, which are the cache's weight among others: those of `size`, or of its share of the file system of the
+    /// directory (which exists). That is the same at every start, whatever else lies there now: a weight that changes moves
+    /// pieces to other owners.
     pub fn slots(&self) -> Result<u64, SpecError> {
-        let available = self.size_bytes.unwrap_or_else(|| default_size_bytes(&self.path));
-        match available / SLOT_BYTES as u64 {
-            0 => Err(SpecError::NoRoom { path: self.path.clone(), available }),
-            slots => Ok(slots),
+        let (share, available) = match self.size_bytes {
+            Some(size) => (size, size),
+            None => share_of_file_system(&self.path),
+        };
+        if available < SLOT_BYTES as u64 {
+            return Err(SpecError::NoRoom { path: self.path.clone(), available });
         }
+        Ok(share / SLOT_BYTES as u64)
     }
 }
 
-/// What the store has now, and what it may take of the rest. Nothing where the file system does not tell.
-fn default_size_bytes(directory: &Path) -> u64 {
+/// What a store may take where nothing else lies, and what it has now together with what it may take of the rest. Both are
+/// what it has where the file system does not tell.
+fn share_of_file_system(directory: &Path) -> (u64, u64) {
     let own = std::fs::metadata(directory.join(ITEMS_FILE)).map_or(0, |metadata| metadata.len());
-    let Ok(system) = rustix::fs::statvfs(directory) else { return own };
+    let Ok(system) = rustix::fs::statvfs(directory) else { return (own, own) };
     let used = (system.f_blocks - system.f_bfree).saturating_mul(system.f_frsize);
-    let allowed = system.f_blocks.saturating_mul(system.f_frsize) / 100 * DEFAULT_SHARE_PERCENT;
+    let share = system.f_blocks.saturating_mul(system.f_frsize) / 100 * DEFAULT_SHARE_PERCENT;
     let free = system.f_bavail.saturating_mul(system.f_frsize);
-    own + allowed.saturating_sub(used).min(free)
+    (share, own + share.saturating_sub(used).min(free))
 }
 
 #[cfg(test)]
@@ -136,6 +142,9 @@ mod tests {
             .unwrap()
             .set_len(9 * SLOT_BYTES as u64)
             .unwrap();
-        assert!(of(None).unwrap() >= 9, "what is there stays");
+        let slots = of(None).unwrap();
+        assert!(slots >= 9, "what is there stays");
+        std::fs::write(folder.path().join("other"), vec![1; 3 * SLOT_BYTES]).unwrap();
+        assert_eq!(of(None), Ok(slots), "whatever else lies there");
     }
 }

@@ -17,7 +17,7 @@ use crate::bus::ids::FarmId;
 use crate::bus::messages::PlotJob;
 use crate::files;
 use consensus::constants::sector_size;
-use engine::{Access, BLOCK_BYTES, DirectFile, IoError, sync_directory};
+use engine::{Access, BLOCK_BYTES, DirectFile, IoError, lock_exclusive, sync_directory};
 use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -134,7 +134,7 @@ impl Staging {
         fs::create_dir_all(root).map_err(failed(root))?;
         let lock_path = root.join(LOCK_FILE);
         let lock = File::create(&lock_path).map_err(failed(&lock_path))?;
-        lock.try_lock().map_err(|error| match error {
+        lock_exclusive(&lock).map_err(|error| match error {
             TryLockError::WouldBlock => StagingError::InUse { path: root.to_owned() },
             TryLockError::Error(source) => failed(&lock_path)(source),
         })?;

@@ -18,7 +18,7 @@ use crate::process::Process;
 use crate::stored_chain::{copy_of, stored_chain};
 
 /// For everything that is waited for. A machine with two busy cores takes its time to encode and to prove.
-const PATIENCE: Duration = Duration::from_secs(180);
+const PATIENCE: Duration = Duration::from_secs(240);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Plot-clients, each with one farm, and the sectors of a farm.
