@@ -4,10 +4,12 @@
 
 use benches::{piece, unit};
 use consensus::challenge::SectorSlotChallenge;
-use consensus::constants::sector_size;
+use consensus::constants::{MAX_PIECES_IN_SECTOR, RECORD_CHUNKS, S_BUCKETS, sector_size};
 use consensus::kzg::{Kzg, insecure};
 use consensus::pos::{Seed, Tables, is_valid};
-use consensus::sector::{RecordDecoder, RecordEncoder, RecordMetadata, SectorAssembler};
+use consensus::sector::{
+    Bitfield, ContentsMap, RecordDecoder, RecordEncoder, RecordMetadata, SectorAssembler,
+};
 use consensus::{CpuLevel, audit};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -73,6 +75,26 @@ fn assemble(c: &mut Criterion) {
     });
 }
 
+/// What auditing and proving look up in a sector of full size before they read it.
+fn contents_map(c: &mut Criterion) {
+    let bitfields = (0..u64::from(MAX_PIECES_IN_SECTOR)).map(|record| {
+        let mut random = blake3::Hasher::new().update(&record.to_le_bytes()).finalize_xof();
+        let (mut bits, mut bitfield) = (vec![0; S_BUCKETS], Bitfield::default());
+        random.fill(&mut bits);
+        // As many as a record has proofs, up to its chunks.
+        let set = (0..=u16::MAX).zip(bits).filter(|&(_, bits)| bits < 160).take(RECORD_CHUNKS);
+        set.for_each(|(s_bucket, _)| bitfield.set(s_bucket));
+        bitfield
+    });
+    let map = ContentsMap::new(bitfields.collect());
+    let sizes = map.s_bucket_sizes();
+    let mut group = c.benchmark_group("contents map of 1000 records");
+    group.bench_function("sizes of s-buckets", |b| b.iter(|| black_box(&map).s_bucket_sizes()));
+    group.bench_function("chunks of the last record", |b| {
+        b.iter(|| black_box(&map).chunk_locations(MAX_PIECES_IN_SECTOR - 1, &sizes));
+    });
+}
+
 fn audit_and_prove(c: &mut Criterion) {
     let chunks: Vec<[u8; 32]> =
         (0..AUDITED_CHUNKS as u64).map(|i| blake3::hash(&i.to_le_bytes()).into()).collect();
@@ -100,6 +122,6 @@ fn audit_and_prove(c: &mut Criterion) {
 criterion_group! {
     name = suite;
     config = Criterion::default().sample_size(10);
-    targets = unit, table, encode, assemble, audit_and_prove
+    targets = unit, table, encode, assemble, contents_map, audit_and_prove
 }
 criterion_main!(suite);
