@@ -29,6 +29,13 @@ fn unknown_flags_are_named_by_every_command() {
 }
 
 #[test]
+fn addresses_that_no_node_can_have_are_refused() {
+    for url in ["ws://127.0.0.1:99999", "http://127.0.0.1:9944", "127.0.0.1:9944", "ws://", ""] {
+        misunderstood(&mut member(NATS, &["controller", "--node-rpc-url", url]), &["ws://HOST:PORT"]);
+    }
+}
+
+#[test]
 fn wrong_reward_addresses_are_refused_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let farm = format!("path={},sectors=1", folder.path().join("farm").display());

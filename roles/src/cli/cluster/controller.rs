@@ -14,6 +14,7 @@ use roles::controller::{self, Config, Counts};
 use roles::host::HostConfig;
 use roles::role::RoleError;
 use roles::shutdown::Shutdown;
+use url::Url;
 
 use super::{MemberArgs, NatsArgs};
 
@@ -22,7 +23,7 @@ pub struct ControllerArgs {
     #[command(flatten)]
     member: MemberArgs,
     /// The node, started with `--rpc-methods unsafe`
-    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:9944")]
+    #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:9944", value_parser = node_url)]
     node_rpc_url: String,
     /// Keep no state beyond this run, which is all a controller does
     #[arg(long)]
@@ -36,6 +37,16 @@ pub struct ControllerArgs {
     /// KZG parameters of the Ethereum ceremony, if not in the usual place
     #[arg(long, value_name = "FILE")]
     kzg_parameters: Option<PathBuf>,
+}
+
+/// Refuses at once what no node can ever have, rather than to wait for it.
+fn node_url(text: &str) -> Result<String, String> {
+    let is_node = |url: &Url| matches!(url.scheme(), "ws" | "wss") && url.has_host();
+    match Url::parse(text) {
+        Ok(url) if is_node(&url) => Ok(text.to_owned()),
+        Ok(_) => Err("a node is named as ws://HOST:PORT".into()),
+        Err(error) => Err(format!("{error}: a node is named as ws://HOST:PORT")),
+    }
 }
 
 impl ControllerArgs {
