@@ -66,3 +66,30 @@ impl Cli {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Command lines of a supervisor file.
+    fn lines(file: &str) -> impl Iterator<Item = Vec<&str>> {
+        file.lines().filter_map(|line| line.strip_prefix("command=")).map(|line| line.split(' ').collect())
+    }
+
+    #[test]
+    fn deployed_lines_are_understood() {
+        let files = [
+            include_str!("../../deploy/supervisor/node-host.conf"),
+            include_str!("../../deploy/supervisor/plotting-host.conf"),
+            include_str!("../../deploy/supervisor/storage-host.conf"),
+        ];
+        let lines: Vec<_> = files.iter().flat_map(|file| lines(file)).collect();
+        for line in &lines {
+            if let Err(error) = Cli::try_parse_from(line) {
+                panic!("{}: {error}", line.join(" "));
+            }
+        }
+        let roles: std::collections::BTreeSet<_> = lines.iter().map(|line| line[6]).collect();
+        assert_eq!(roles.len(), 6, "each role once: {roles:?}");
+    }
+}

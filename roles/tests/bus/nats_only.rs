@@ -179,6 +179,16 @@ async fn servers_that_cannot_work_are_told_apart() {
     assert!(matches!(error, BusError::PayloadLimit { found_bytes: 102_400, .. }), "{error}");
 }
 
+#[tokio::test]
+async fn the_deployed_configuration_works() {
+    let deployed = include_str!("../../../deploy/nats/nats-server.conf");
+    // What a test cannot have: that port, and that folder.
+    let config = deployed.replace("listen: 0.0.0.0:4222\n", "").replace("/var/lib/nats", "STORE");
+    assert!(!config.contains("4222") && config.contains("STORE"), "{config}");
+    let server = NatsServer::start_with(&config);
+    NatsBus::connect(&options(&server)).await.unwrap();
+}
+
 /// Greets as Debian's nats-server does.
 #[tokio::test]
 async fn an_old_server_is_named_with_its_version() {
