@@ -105,7 +105,7 @@ impl Bars {
         }
         let summary = &status.summary;
         if !self.history.is_finished() {
-            self.history.finish_with_message(format!("{} segments", summary.node.segments));
+            self.history.finish_with_message("archived in");
         }
         self.pieces.set_length(summary.pieces);
         self.pieces.set_position(status.pieces_cached);
