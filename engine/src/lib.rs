@@ -31,6 +31,8 @@ pub mod farm;
 mod file;
 #[cfg(not(loom))]
 pub mod net;
+#[cfg(all(test, not(loom)))]
+mod on_disk;
 #[cfg(not(loom))]
 mod parts;
 #[cfg(not(loom))]

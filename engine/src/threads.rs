@@ -1,7 +1,7 @@
 //! Threads for consensus work: a pool given a set of cores, not one core each.
 
 use consensus::Workers;
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -75,8 +75,9 @@ impl ThreadWorkers {
             let _ = sched_setaffinity(None, cores);
         }
         if self.in_background {
-            // Everybody may lower a priority. On Linux it is that of the calling thread alone.
-            let _ = setpriority_process(None, BACKGROUND_PRIORITY);
+            // On Linux it is that of the calling thread alone. Everybody may lower it; where the operator's is lower still, it stays.
+            let own = getpriority_process(None).unwrap_or_default();
+            let _ = setpriority_process(None, own.max(BACKGROUND_PRIORITY));
         }
     }
 }
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn background_threads_alone_have_the_lower_priority() {
-        let priority = || rustix::process::getpriority_process(None).unwrap();
+        let priority = || getpriority_process(None).unwrap();
         let before = priority();
         for threads in [1, 2] {
             let workers = ThreadWorkers::unbound(threads).in_background();

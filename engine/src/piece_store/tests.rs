@@ -1,30 +1,11 @@
 use super::*;
-use crate::disk::Limits;
-use crate::ring::Ring;
-use glommio::{LocalExecutorBuilder, Placement};
+use crate::on_disk::on_disk;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
 
 const SLOTS: u64 = 4;
-
-/// Runs a test on an executor with a disk, and sees that no slab is left behind.
-fn on_disk<F: Future<Output = ()> + 'static>(test: impl FnOnce(Disk, Pool) -> F + Send + 'static) {
-    let pool = Pool::new(8, 128).unwrap();
-    let pool_there = pool.clone();
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(64 << 10)
-        .spawn(move || async move {
-            let ring = Ring::new(&pool_there, 64).unwrap();
-            test(Disk::new(ring.clone(), Limits::default()), pool_there).await;
-            ring.close().await;
-        })
-        .unwrap()
-        .join()
-        .unwrap();
-    assert_eq!(pool.stats().in_use, 0, "a slab was lost");
-}
 
 fn config(tmp: bool) -> StoreConfig {
     StoreConfig { size_bytes: Some(SLOTS * SLOT_BYTES as u64 + 5), tmp }

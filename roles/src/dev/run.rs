@@ -19,8 +19,8 @@ use crate::shutdown::{KeepRunning, Shutdown};
 /// Everything that runs.
 pub struct Run<'a> {
     config: &'a Config,
-    /// Dropped, node and roles end.
-    keep_running: KeepRunning,
+    /// Until it is dropped, node and roles go on.
+    keep_running: Option<KeepRunning>,
     parts: Parts,
     reports: ReportReader,
     cluster: Cluster,
@@ -47,6 +47,7 @@ impl<'a> Run<'a> {
         cluster::start(&mut parts, config, address, segments, &shutdown, &counters, &bus);
         let status = Status { is_archived: true, ..Status::default() };
         let started_at = Instant::now();
+        let keep_running = Some(keep_running);
         Ok(Self { config, keep_running, parts, reports, cluster, counters, status, started_at })
     }
 
@@ -86,7 +87,7 @@ impl<'a> Run<'a> {
 
     /// Ends node and roles in the same moment: no solution is late or unsigned for that reason.
     async fn end(mut self) -> Result<Summary, DevError> {
-        drop(std::mem::replace(&mut self.keep_running, Shutdown::new().0));
+        self.keep_running = None;
         let mut outcome = Ok(());
         while let Some(ended) = self.parts.join_next().await {
             outcome = outcome.and(ended.map_err(DevError::from).and_then(|(_, ended)| ended));

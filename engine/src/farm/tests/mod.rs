@@ -6,34 +6,15 @@ mod plotting;
 mod scrubbing;
 
 use super::*;
-use crate::disk::{Class, Disk, Limits};
+use crate::disk::{Class, Disk};
+pub use crate::on_disk::on_disk;
 use crate::pool::{Pool, Slab, SlabMut};
-use crate::ring::Ring;
 use crate::{BLOCK_BYTES, task};
 use consensus::constants::{PIECE_SIZE, RECORD_CHUNKS, S_BUCKETS};
 use consensus::sector::{Bitfield, ContentsMap, RecordMetadata, SectorAssembler, SectorMetadata};
-use glommio::{LocalExecutorBuilder, Placement};
 use std::fs;
-use std::future::Future;
 
 pub const GENESIS: [u8; 32] = [9; 32];
-
-/// Runs a test on an executor with a disk, and sees that no slab is left behind.
-pub fn on_disk<F: Future<Output = ()> + 'static>(test: impl FnOnce(Disk, Pool) -> F + Send + 'static) {
-    let pool = Pool::new(8, 64).unwrap();
-    let pool_there = pool.clone();
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .io_memory(64 << 10)
-        .spawn(move || async move {
-            let ring = Ring::new(&pool_there, 64).unwrap();
-            test(Disk::new(ring.clone(), Limits::default()), pool_there).await;
-            ring.close().await;
-        })
-        .unwrap()
-        .join()
-        .unwrap();
-    assert_eq!(pool.stats().in_use, 0, "a slab was lost");
-}
 
 pub fn config(pieces_in_sector: u16, sectors: u16) -> FarmConfig {
     FarmConfig {
