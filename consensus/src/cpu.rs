@@ -2,6 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
+
+/// What [`CpuLevel::current`] answers, once something asked or [`CpuLevel::force`] was called.
+static CURRENT: OnceLock<CpuLevel> = OnceLock::new();
 
 /// An instruction set level that this machine has; a value of this type cannot be made for one that it lacks.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -25,7 +29,31 @@ pub(crate) enum Level {
 #[error("CPU level '{0}' is not available here; this machine has: {list}", list = CpuLevel::names())]
 pub struct CpuLevelError(String);
 
+/// The process already works at another level.
+#[derive(Debug, thiserror::Error)]
+#[error("the CPU level must be chosen before the first work; this process already works at '{0}'")]
+pub struct CpuLevelChosen(CpuLevel);
+
 impl CpuLevel {
+    /// The level of this process: the best of the machine, unless [`Self::force`] chose another one.
+    pub fn current() -> Self {
+        *CURRENT.get_or_init(Self::detect)
+    }
+
+    /// Makes `level` that of the whole process (`--cpu-level`); to be called before any work.
+    pub fn force(level: Self) -> Result<(), CpuLevelChosen> {
+        let chosen = *CURRENT.get_or_init(|| level);
+        if chosen == level { Ok(()) } else { Err(CpuLevelChosen(chosen)) }
+    }
+
+    /// Whether 52-bit integer multiplication (AVX-512 IFMA) may be used: an AVX-512 level on a machine that has it.
+    pub(crate) fn has_ifma(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Level::Avx512 && is_x86_feature_detected!("avx512ifma");
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     /// The best level of this machine.
     pub fn detect() -> Self {
         *Self::available().last().expect("portable is always available")
@@ -101,6 +129,16 @@ impl fmt::Debug for CpuLevel {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_level_of_a_process_is_chosen_once() {
+        let chosen = CpuLevel::current();
+        assert!(CpuLevel::force(chosen).is_ok());
+        for other in CpuLevel::available().into_iter().filter(|level| *level != chosen) {
+            assert!(CpuLevel::force(other).unwrap_err().to_string().contains(chosen.name()));
+        }
+        assert_eq!(CpuLevel::current(), chosen);
+    }
 
     #[test]
     fn names_round_trip_and_unknown_ones_are_refused() {
