@@ -5,10 +5,12 @@
 //! Never: protocol rules. What the numbers mean is decided in [`crate::erasure`] and [`crate::kzg`].
 
 mod g1;
+mod msm;
 mod pairing;
 mod scalar;
 
 pub use g1::{G1, G1Affine, InvalidPoint, PointBytes, multi_scalar_mul, multi_scalar_mul_short};
+pub(crate) use msm::Bases;
 pub use pairing::{G2, G2Affine, G2Bytes, pairings_equal};
 pub use scalar::{
     InvalidScalar, InvalidScalarAt, Scalar, batch_invert, scalars_from_bytes, scalars_to_bytes,

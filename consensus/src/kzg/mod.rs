@@ -12,6 +12,7 @@ pub use crate::bls::PointBytes;
 pub use polynomial::Polynomial;
 pub use setup::{
     Kzg, MAINNET_PARAMETERS_SHA256, PARAMETERS_G1_POINTS, PARAMETERS_G2_POINTS, PARAMETERS_SIZE,
+    TABLE_SIZE_MAX,
 };
 pub use verify::{KzgVerifier, Opening};
 

@@ -1,0 +1,119 @@
+//! Points and multiples of them, and the sum over them.
+
+use super::buckets::{Arena, sum_buckets};
+use super::lanes::{NEGATE, PointLanes, Sum};
+use super::reduce::reduce;
+use super::{Plan, digits};
+use crate::Workers;
+use crate::bls::{G1, G1Affine, Scalar};
+use crate::parallel::for_each_mut;
+
+/// Points whose multiples are made together: they share inversions and fit the second-level cache.
+const CHUNK_POINTS: usize = 2048;
+
+/// Points, each followed by its multiples: entry `i * multiples + t` is point `i` times `2^(bits sets t)`.
+pub(super) struct Table<L: PointLanes> {
+    lanes: L,
+    stored: Vec<L::Stored>,
+    plan: Plan,
+    multiples: usize,
+}
+
+impl<L: PointLanes> Table<L> {
+    /// The points alone.
+    pub(super) fn new(lanes: L, points: &[G1Affine]) -> Self {
+        let mut stored = Vec::with_capacity(points.len());
+        lanes.store(points, &mut stored);
+        Self { lanes, plan: Plan::best(points.len(), 1), multiples: 1, stored }
+    }
+
+    /// The same points with the best table of this size.
+    pub(super) fn extended(&self, budget_bytes: usize, workers: &dyn Workers) -> Self {
+        let points = self.len();
+        let multiples_max = budget_bytes / (points * size_of::<L::Stored>()).max(1);
+        let plan = Plan::best(points, multiples_max.max(1));
+        let multiples = plan.multiples();
+        let mut stored = vec![self.lanes.stored_infinity(); points * multiples];
+        let mut chunks: Vec<_> = stored.chunks_mut(CHUNK_POINTS * multiples).collect();
+        for_each_mut(workers, &mut chunks, |chunk, out| {
+            let first = chunk * CHUNK_POINTS;
+            let entries = (first..first + out.len() / multiples).map(|point| (point * self.multiples) as u32);
+            self.fill(entries.collect(), plan, out);
+        });
+        drop(chunks);
+        Self { lanes: self.lanes, stored, plan, multiples }
+    }
+
+    /// Makes the multiples of the points that entries name.
+    fn fill(&self, mut entries: Vec<u32>, plan: Plan, out: &mut [L::Stored]) {
+        let lanes = self.lanes;
+        let multiples = plan.multiples();
+        entries.resize(entries.len().next_multiple_of(L::LANES), super::lanes::NO_ENTRY);
+        let mut blocks = vec![lanes.block_infinity(); entries.len() / L::LANES];
+        lanes.gather(&self.stored, &entries, &mut blocks);
+        let doublings: Vec<_> = (0..blocks.len() as u32).map(|i| Sum { target: i, other: i }).collect();
+        let mut scratch = L::Scratch::default();
+        for multiple in 0..multiples {
+            if multiple > 0 {
+                (0..plan.bits * plan.sets).for_each(|_| lanes.add(&mut blocks, &doublings, &mut scratch));
+            }
+            let places = out.chunks_mut(L::LANES * multiples);
+            for (block, places) in blocks.iter().zip(places) {
+                let mut stored = [lanes.stored_infinity(); 8];
+                lanes.scatter(block, &mut stored[..L::LANES]);
+                for (place, point) in places[multiple..].iter_mut().step_by(multiples).zip(stored) {
+                    *place = point;
+                }
+            }
+        }
+    }
+
+    /// How many points there are.
+    pub(super) fn len(&self) -> usize {
+        self.stored.len() / self.multiples
+    }
+
+    /// Memory taken.
+    pub(super) fn size_bytes(&self) -> usize {
+        size_of_val(self.stored.as_slice())
+    }
+
+    /// The sum of `scalars[i]` times point `i`.
+    pub(super) fn sum(&self, scalars: &[Scalar]) -> G1 {
+        let count = scalars.len();
+        assert!(count <= self.len(), "not more scalars than points");
+        let plain = Plan::best(count, 1);
+        let plan = if plain.cost(count) < self.plan.cost(count) { plain } else { self.plan };
+        let mut arena = Arena::new();
+        let (entries, bounds) = self.sort(scalars, plan);
+        let buckets = sum_buckets(self.lanes, &self.stored, entries, &bounds, &mut arena);
+        let sets = reduce(self.lanes, &buckets, plan.sets, plan.bits - 1, &mut arena);
+        let horner = |sum: G1, set: &G1| (0..plan.bits).fold(sum, |sum, _| sum.double()) + *set;
+        sets.iter().rev().fold(G1::infinity(), horner)
+    }
+
+    /// Entries of all digits other than zero, sorted by bucket, and where each bucket's begin and end.
+    fn sort(&self, scalars: &[Scalar], plan: Plan) -> (Vec<u32>, Vec<u32>) {
+        let set_buckets = plan.buckets();
+        let mut keys = Vec::with_capacity(scalars.len() * digits::count(plan.bits));
+        // One place more than bounds: counted two places up, summed, and moved one down again by the sorting itself.
+        let mut bounds = vec![0; plan.sets * set_buckets + 2];
+        for (i, scalar) in scalars.iter().enumerate() {
+            digits::for_each(scalar, plan.bits, |place, magnitude, negative| {
+                let bucket = place % plan.sets * set_buckets + magnitude as usize - 1;
+                let entry = (i * self.multiples + place / plan.sets) as u32;
+                keys.push((bucket as u32, if negative { entry | NEGATE } else { entry }));
+                bounds[bucket + 2] += 1;
+            });
+        }
+        (1..bounds.len()).for_each(|i| bounds[i] += bounds[i - 1]);
+        let mut entries = vec![0; keys.len()];
+        for (bucket, entry) in keys {
+            let place: &mut u32 = &mut bounds[bucket as usize + 1];
+            entries[*place as usize] = entry;
+            *place += 1;
+        }
+        bounds.pop();
+        (entries, bounds)
+    }
+}
