@@ -2,9 +2,10 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use benches::{numbers, unit};
+use consensus::CpuLevel;
 use consensus::bls::G1;
 use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SEGMENT_PIECES, SEGMENT_RAW_RECORDS};
-use consensus::erasure::{Recovery, extend, extend_commitments, extend_record};
+use consensus::erasure::{Extender, Recovery, extend, extend_commitments};
 use consensus::fft::{fft, root_of_unity};
 use consensus::kzg::{Kzg, Opening, Polynomial, insecure};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -20,7 +21,12 @@ fn erasure(c: &mut Criterion) {
     });
     c.bench_function("fft 2^15", |b| b.iter(|| fft(black_box(&mut parity))));
     c.bench_function("extend 2^15 scalars", |b| b.iter(|| extend(black_box(&source), &mut parity)));
-    c.bench_function("extend a record", |b| b.iter(|| extend_record(black_box(&record), &mut parity_record)));
+    for level in CpuLevel::available() {
+        let mut extender = Extender::new(level, RECORD_CHUNKS).expect("a record's width is one");
+        c.bench_function(&format!("extend a record: {level}"), |b| {
+            b.iter(|| extender.extend_record(black_box(&record), &mut parity_record));
+        });
+    }
 
     for (name, count) in [("a sector's record", S_BUCKETS), ("a segment", SEGMENT_PIECES)] {
         let present: Vec<_> = (0..count).map(|place| place * 5 % 8 < 4).collect();

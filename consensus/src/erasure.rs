@@ -10,7 +10,11 @@
 use crate::bls::{
     G1, InvalidScalarAt, PointBytes, Scalar, batch_invert, scalars_from_bytes, scalars_to_bytes,
 };
-use crate::fft::{InvalidWidth, LOG2_WIDTH_MAX, derive_times_x, root_of_unity, to_odd_points};
+use crate::cpu::CpuLevel;
+use crate::fft::{
+    InvalidWidth, Kind, LOG2_WIDTH_MAX, derive_times_x, root_of_unity, to_odd_points, transform_at,
+};
+use crate::field::{Ifma, RowExtender};
 use crate::kzg::Polynomial;
 use thiserror::Error;
 
@@ -87,14 +91,57 @@ pub fn extend(source: &[Scalar], parity: &mut [Scalar]) -> Result<(), ErasureErr
     Ok(to_odd_points(parity)?)
 }
 
-/// [`extend`] for the chunks of a record, 32 big-endian bytes each; any chunk of r or more is refused.
+/// [`extend`] for the chunks of a record, 32 big-endian bytes each; any chunk of r or more is refused. Who extends many
+/// records makes an [`Extender`].
 pub fn extend_record(record: &[[u8; 32]], parity: &mut [[u8; 32]]) -> Result<(), ErasureError> {
-    check_length(record.len(), parity.len())?;
-    let mut scalars = vec![Scalar::ZERO; record.len()];
-    scalars_from_bytes(record, &mut scalars)?;
-    to_odd_points(&mut scalars)?;
-    scalars_to_bytes(&scalars, parity);
-    Ok(())
+    Extender::new(CpuLevel::current(), record.len())?.extend_record(record, parity)
+}
+
+/// Extends records of one width, one after another; its memory (up to 2.6 MB) is allocated once.
+#[derive(Debug)]
+pub struct Extender {
+    /// Chunks of a record.
+    length: usize,
+    memory: Memory,
+}
+
+/// What a level works in.
+#[derive(Debug)]
+enum Memory {
+    Row(RowExtender),
+    Scalars(CpuLevel, Vec<Scalar>),
+}
+
+impl Extender {
+    /// For records of `length` chunks, a power of two, 32 768 at most, with the instructions of `level`.
+    pub fn new(level: CpuLevel, length: usize) -> Result<Self, ErasureError> {
+        check_length(length, length)?;
+        let row = Ifma::of(level).and_then(|ifma| ifma.row_extender(length));
+        let memory = row.map_or_else(|| Memory::Scalars(level, vec![Scalar::ZERO; length]), Memory::Row);
+        Ok(Self { length, memory })
+    }
+
+    /// Writes the parity chunks of `record`, 32 big-endian bytes each; any chunk of r or more is refused.
+    pub fn extend_record(
+        &mut self,
+        record: &[[u8; 32]],
+        parity: &mut [[u8; 32]],
+    ) -> Result<(), ErasureError> {
+        for found in [record.len(), parity.len()] {
+            if found != self.length {
+                return Err(ErasureError::LengthMismatch { expected: self.length, found });
+            }
+        }
+        match &mut self.memory {
+            Memory::Row(row) => row.extend(record, parity).map_err(ErasureError::from),
+            Memory::Scalars(level, scalars) => {
+                scalars_from_bytes(record, scalars)?;
+                transform_at(*level, Kind::OddPoints, scalars)?;
+                scalars_to_bytes(scalars, parity);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Commitments of source records to those of all records, in extended order. The group's own transform gives exactly
@@ -155,7 +202,7 @@ impl Recovery {
         let unused = powers.zip(&places).filter(|(_, place)| **place != Place::Used);
         let mut factors = vanishing_values(unused.map(|(root, _)| root).collect())?;
         let mut derived = factors.clone();
-        derive_times_x(&mut derived)?;
+        derive_times_x(CpuLevel::current(), &mut derived)?;
         batch_invert(&mut derived);
         for ((factor, inverse), place) in factors.iter_mut().zip(derived).zip(&places) {
             if *place != Place::Used {
@@ -178,7 +225,7 @@ impl Recovery {
             Place::Spare | Place::Missing => Scalar::ZERO,
         });
         let mut derived: Vec<_> = weighted.collect();
-        derive_times_x(&mut derived)?;
+        derive_times_x(CpuLevel::current(), &mut derived)?;
         for (index, ((place, factor), value)) in factors.zip(values).enumerate() {
             match place {
                 Place::Used => {}
@@ -384,6 +431,37 @@ mod tests {
         for (place, value) in vanishing_values(roots.clone()).unwrap().into_iter().enumerate() {
             let x = root_of_unity(4).pow(place as u64);
             assert_eq!(value, roots.iter().fold(Scalar::ONE, |product, root| product * (x - *root)));
+        }
+    }
+
+    /// What each level makes of records from one to all chunks, against the scalars one by one.
+    #[test]
+    fn every_level_extends_records() {
+        for log2_length in [0, 1, 5, 8, 9, 10, 13, 15] {
+            let mut source = numbers(8, 1 << log2_length);
+            source[0] = -Scalar::ONE;
+            let record: Vec<_> = source.iter().map(|scalar| scalar.to_bytes()).collect();
+            let mut expected = source.clone();
+            let portable = CpuLevel::available()[0];
+            transform_at(portable, Kind::OddPoints, &mut expected).unwrap();
+            let expected: Vec<_> = expected.into_iter().map(Scalar::to_bytes).collect();
+            for level in CpuLevel::available() {
+                let mut extender = Extender::new(level, record.len()).unwrap();
+                let mut parity = vec![[0; 32]; record.len()];
+                for _ in 0..2 {
+                    extender.extend_record(&record, &mut parity).unwrap();
+                    assert!(parity == expected, "{level}: 2^{log2_length} chunks");
+                }
+                let mut bad = record.clone();
+                *bad.last_mut().unwrap() = [0xff; 32];
+                let index = bad.len() - 1;
+                let error = ErasureError::InvalidScalar(InvalidScalarAt { index });
+                assert_eq!(extender.extend_record(&bad, &mut parity), Err(error), "{level}");
+                assert!(matches!(
+                    extender.extend_record(&record, &mut []),
+                    Err(ErasureError::LengthMismatch { .. })
+                ));
+            }
         }
     }
 

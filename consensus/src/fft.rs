@@ -6,6 +6,8 @@
 //! width; and going out and back again needs no reordering at all, which is how [`to_odd_points`] works.
 
 use crate::bls::{G1, Scalar};
+use crate::cpu::CpuLevel;
+use crate::field::Ifma;
 use std::sync::LazyLock;
 use thiserror::Error;
 
@@ -53,8 +55,23 @@ pub struct InvalidWidth {
     pub width: usize,
 }
 
+/// Which way a transform goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`fft`]
+    Values,
+    /// [`ifft`]
+    Coefficients,
+    /// [`to_odd_points`]
+    OddPoints,
+}
+
 /// What can be transformed: a group on which scalars act.
 pub trait Transform: Copy {
+    /// Does all of a transform, whose width is a valid one, by instructions that `level` has for it; false if there are none.
+    fn transform_at_once(_level: CpuLevel, _kind: Kind, _values: &mut [Self]) -> bool {
+        false
+    }
     /// `(a, b)` becomes `(a + t b, a - t b)`.
     fn butterfly_time(a: &mut Self, b: &mut Self, twiddle: &Scalar);
     /// `(a, b)` becomes `(a + b, t (a - b))`.
@@ -66,6 +83,14 @@ pub trait Transform: Copy {
 }
 
 impl Transform for Scalar {
+    fn transform_at_once(level: CpuLevel, kind: Kind, values: &mut [Self]) -> bool {
+        Ifma::of(level).is_some_and(|ifma| match kind {
+            Kind::Values => ifma.transform(values, false),
+            Kind::Coefficients => ifma.transform(values, true),
+            Kind::OddPoints => ifma.to_odd_points(values),
+        })
+    }
+
     #[inline]
     fn butterfly_time(a: &mut Self, b: &mut Self, twiddle: &Scalar) {
         Self::butterfly_time(a, b, twiddle);
@@ -119,46 +144,66 @@ pub fn root_of_unity(log2_width: u32) -> Scalar {
 
 /// Coefficients, lowest first, to values at the powers of omega; in place.
 pub fn fft<T: Transform>(values: &mut [T]) -> Result<(), InvalidWidth> {
-    check_width(values.len())?;
-    reverse_bits(values);
-    gather(values, &FORWARD);
-    Ok(())
+    transform_at(CpuLevel::current(), Kind::Values, values)
 }
 
 /// Values at the powers of omega to coefficients, lowest first; in place.
 pub fn ifft<T: Transform>(values: &mut [T]) -> Result<(), InvalidWidth> {
-    check_width(values.len())?;
-    scatter(values, &INVERSE);
-    reverse_bits(values);
-    let factor = inverse_of_width(values.len());
-    values.iter_mut().for_each(|value| value.scale(&factor));
-    Ok(())
+    transform_at(CpuLevel::current(), Kind::Coefficients, values)
 }
 
 /// Values of a polynomial of degree below n at the even powers of omega_2n to its values at the odd powers; in place.
 ///
 /// The width n may be 32 768 at most.
 pub fn to_odd_points<T: Transform>(values: &mut [T]) -> Result<(), InvalidWidth> {
+    transform_at(CpuLevel::current(), Kind::OddPoints, values)
+}
+
+/// Any transform, with the instructions of `level`.
+pub(crate) fn transform_at<T: Transform>(
+    level: CpuLevel,
+    kind: Kind,
+    values: &mut [T],
+) -> Result<(), InvalidWidth> {
     let width = values.len();
-    if width > 1 << (LOG2_WIDTH_MAX - 1) {
+    check_width(width)?;
+    if kind == Kind::OddPoints && width > 1 << (LOG2_WIDTH_MAX - 1) {
         return Err(InvalidWidth { width });
     }
-    check_width(width)?;
-    scatter(values, &INVERSE);
-    // Coefficient k times omega_2n^k moves the polynomial to the odd points. Coefficients are bit-reversed now, and
-    // so is the twiddle table.
-    let factor = inverse_of_width(width);
-    for (value, twiddle) in values.iter_mut().zip(FORWARD.iter()) {
-        value.scale(&(*twiddle * factor));
+    if T::transform_at_once(level, kind, values) {
+        return Ok(());
     }
-    gather(values, &FORWARD);
+    let factor = inverse_of_width(width);
+    match kind {
+        Kind::Values => {
+            reverse_bits(values);
+            gather(values, &FORWARD);
+        }
+        Kind::Coefficients => {
+            scatter(values, &INVERSE, 0);
+            reverse_bits(values);
+            values.iter_mut().for_each(|value| value.scale(&factor));
+        }
+        Kind::OddPoints => {
+            scatter(values, &INVERSE, 0);
+            // Coefficient k times omega_2n^k moves the polynomial to the odd points. Coefficients are bit-reversed
+            // now, and so is the twiddle table.
+            for (value, twiddle) in values.iter_mut().zip(FORWARD.iter()) {
+                value.scale(&(*twiddle * factor));
+            }
+            gather(values, &FORWARD);
+        }
+    }
     Ok(())
 }
 
 /// Values of a polynomial p at the powers of omega to the values of X p'(X) there: coefficient k is multiplied by k.
-pub(crate) fn derive_times_x(values: &mut [Scalar]) -> Result<(), InvalidWidth> {
+pub(crate) fn derive_times_x(level: CpuLevel, values: &mut [Scalar]) -> Result<(), InvalidWidth> {
     check_width(values.len())?;
-    scatter(values, &INVERSE);
+    if Ifma::of(level).is_some_and(|ifma| ifma.derive_times_x(values)) {
+        return Ok(());
+    }
+    scatter(values, &INVERSE, 0);
     let bits = values.len().ilog2();
     let factor = inverse_of_width(values.len());
     let mut degree = Scalar::ZERO;
@@ -168,6 +213,16 @@ pub(crate) fn derive_times_x(values: &mut [Scalar]) -> Result<(), InvalidWidth> 
     }
     gather(values, &FORWARD);
     Ok(())
+}
+
+/// omega^reversed(b) for every block b of the widest transform's last stage.
+pub(crate) fn forward_twiddles() -> &'static [Scalar] {
+    &FORWARD
+}
+
+/// The same for the inverse of omega.
+pub(crate) fn inverse_twiddles() -> &'static [Scalar] {
+    &INVERSE
 }
 
 fn check_width(width: usize) -> Result<(), InvalidWidth> {
@@ -192,37 +247,40 @@ fn twiddles(root: Scalar) -> Vec<Scalar> {
     table
 }
 
-/// Natural to bit-reversed order: halves the blocks stage by stage, block b with twiddle b.
-fn scatter<T: Transform>(values: &mut [T], twiddles: &[Scalar]) {
-    let mut block = values.len();
-    while block > 1 {
-        let half = block / 2;
-        let (first, rest) = values.split_at_mut(block);
-        // Twiddle 0 is one. Skipping the multiplication matters for points.
-        let (low, high) = first.split_at_mut(half);
-        low.iter_mut().zip(high).for_each(|(a, b)| T::butterfly(a, b));
-        for (pair, twiddle) in rest.chunks_exact_mut(block).zip(&twiddles[1..]) {
-            let (low, high) = pair.split_at_mut(half);
-            low.iter_mut().zip(high).for_each(|(a, b)| T::butterfly_time(a, b, twiddle));
+/// Natural to bit-reversed order: block b of a stage is divided by twiddle b. Depth first, so that blocks stay in the
+/// nearest cache that they fit into.
+fn scatter<T: Transform>(values: &mut [T], twiddles: &[Scalar], block: usize) {
+    if values.len() > 1 {
+        let (low, high) = values.split_at_mut(values.len() / 2);
+        if block == 0 {
+            // The twiddle is one. Skipping the multiplication matters for points.
+            low.iter_mut().zip(&mut *high).for_each(|(a, b)| T::butterfly(a, b));
+        } else {
+            let twiddle = &twiddles[block];
+            low.iter_mut().zip(&mut *high).for_each(|(a, b)| T::butterfly_time(a, b, twiddle));
         }
-        block = half;
+        scatter(low, twiddles, 2 * block);
+        scatter(high, twiddles, 2 * block + 1);
     }
 }
 
-/// Bit-reversed to natural order: doubles the blocks stage by stage. The reverse of [`scatter`] with the inverse
-/// twiddles, but for a factor of n; with the same twiddles, a transform in the other order.
+/// Bit-reversed to natural order: the stages of [`scatter`] backwards. With the inverse twiddles its reverse, but for a
+/// factor of n; with the same twiddles, a transform in the other order.
 fn gather<T: Transform>(values: &mut [T], twiddles: &[Scalar]) {
-    let mut block = 2;
-    while block <= values.len() {
-        let half = block / 2;
-        let (first, rest) = values.split_at_mut(block);
-        let (low, high) = first.split_at_mut(half);
-        low.iter_mut().zip(high).for_each(|(a, b)| T::butterfly(a, b));
-        for (pair, twiddle) in rest.chunks_exact_mut(block).zip(&twiddles[1..]) {
-            let (low, high) = pair.split_at_mut(half);
+    gather_block(values, twiddles, 0);
+}
+
+fn gather_block<T: Transform>(values: &mut [T], twiddles: &[Scalar], block: usize) {
+    if values.len() > 1 {
+        let (low, high) = values.split_at_mut(values.len() / 2);
+        gather_block(low, twiddles, 2 * block);
+        gather_block(high, twiddles, 2 * block + 1);
+        if block == 0 {
+            low.iter_mut().zip(high).for_each(|(a, b)| T::butterfly(a, b));
+        } else {
+            let twiddle = &twiddles[block];
             low.iter_mut().zip(high).for_each(|(a, b)| T::butterfly_frequency(a, b, twiddle));
         }
-        block *= 2;
     }
 }
 
@@ -237,7 +295,7 @@ fn reverse_bits<T>(values: &mut [T]) {
 }
 
 /// The lowest `bits` bits of `index` in reverse.
-fn reversed(index: usize, bits: u32) -> usize {
+pub(crate) fn reversed(index: usize, bits: u32) -> usize {
     if bits == 0 { 0 } else { index.reverse_bits() >> (usize::BITS - bits) }
 }
 
@@ -289,7 +347,7 @@ mod tests {
             for (i, value) in odd.iter().enumerate() {
                 assert_eq!(*value, evaluate(&coefficients, omega.pow(2 * i as u64 + 1)));
             }
-            derive_times_x(&mut even).unwrap();
+            derive_times_x(CpuLevel::current(), &mut even).unwrap();
             ifft(&mut even).unwrap();
             for (k, (derived, coefficient)) in even.iter().zip(&coefficients).enumerate() {
                 assert_eq!(*derived, *coefficient * Scalar::from_u64(k as u64));
@@ -314,6 +372,40 @@ mod tests {
         }
     }
 
+    /// Widths from below to above where a level begins to work on rows; extreme numbers among random ones.
+    #[test]
+    fn all_levels_agree() {
+        let all_at = |level| {
+            (8..=LOG2_WIDTH_MAX).step_by(2).chain([9, LOG2_WIDTH_MAX - 1]).map(move |log2_width| {
+                let mut values = numbers(6, 1 << log2_width);
+                for i in (0..values.len()).step_by(3) {
+                    values[i] = if i % 2 == 0 { -Scalar::ONE } else { Scalar::ZERO };
+                }
+                let kinds = [Kind::Values, Kind::Coefficients, Kind::OddPoints].map(|kind| {
+                    let mut values = values.clone();
+                    transform_at(level, kind, &mut values).map(|()| values)
+                });
+                derive_times_x(level, &mut values).unwrap();
+                (kinds, values)
+            })
+        };
+        let [portable, others @ ..] = &CpuLevel::available()[..] else { panic!("portable is always there") };
+        for other in others {
+            assert!(all_at(*portable).eq(all_at(*other)), "{other}");
+        }
+    }
+
+    /// Every number is r - 1: none is larger, so no sum of a transform can be.
+    #[test]
+    fn largest_numbers() {
+        for level in CpuLevel::available() {
+            let mut values = vec![-Scalar::ONE; 1 << LOG2_WIDTH_MAX];
+            transform_at(level, Kind::Values, &mut values).unwrap();
+            assert_eq!(values[0], -Scalar::from_u64(1 << LOG2_WIDTH_MAX));
+            assert!(values[1..].iter().all(|value| value.is_zero()), "{level}");
+        }
+    }
+
     #[test]
     fn odd_widths_are_refused() {
         for width in [0, 3, 6, (1 << LOG2_WIDTH_MAX) + 1, 1 << (LOG2_WIDTH_MAX + 1)] {
@@ -321,7 +413,7 @@ mod tests {
             assert_eq!(fft(&mut values), Err(InvalidWidth { width }));
             assert_eq!(ifft(&mut values), Err(InvalidWidth { width }));
             assert_eq!(to_odd_points(&mut values), Err(InvalidWidth { width }));
-            assert_eq!(derive_times_x(&mut values), Err(InvalidWidth { width }));
+            assert_eq!(derive_times_x(CpuLevel::current(), &mut values), Err(InvalidWidth { width }));
         }
         let mut values = vec![Scalar::ONE; 1 << LOG2_WIDTH_MAX];
         assert_eq!(to_odd_points(&mut values), Err(InvalidWidth { width: 1 << LOG2_WIDTH_MAX }));

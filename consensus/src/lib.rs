@@ -20,6 +20,7 @@ pub mod constants;
 pub mod cpu;
 pub mod erasure;
 pub mod fft;
+mod field;
 pub mod identity;
 pub mod kzg;
 mod lanes;

@@ -1,6 +1,6 @@
 //! BLS12-381 by way of the `blst` library: scalars, both groups, multi-scalar multiplication, pairings.
 //!
-//! Owns: every foreign call of the crate's algebra, and with it every `unsafe` block of it. All `blst` types are plain
+//! Owns: every foreign call of the crate's algebra, and with it every `unsafe` block that `blst` asks for. All `blst` types are plain
 //! arrays of limbs without pointers, so each value that safe code can hold may be handed to `blst`.
 //! Never: protocol rules. What the numbers mean is decided in [`crate::erasure`] and [`crate::kzg`].
 
@@ -15,3 +15,5 @@ pub use pairing::{G2, G2Affine, G2Bytes, pairings_equal};
 pub use scalar::{
     InvalidScalar, InvalidScalarAt, Scalar, batch_invert, scalars_from_bytes, scalars_to_bytes,
 };
+
+pub(crate) use scalar::MODULUS;

@@ -5,8 +5,8 @@ use std::fmt;
 use std::ops::{Add, AddAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 use thiserror::Error;
 
-/// Limbs of r, least significant first.
-const MODULUS: [u64; 4] =
+/// Words of r, least significant first.
+pub(crate) const MODULUS: [u64; 4] =
     [0xffff_ffff_0000_0001, 0x53bd_a402_fffe_5bfe, 0x3339_d808_09a1_d805, 0x73ed_a753_299d_7d48];
 
 /// Limbs of 2^256 mod r: the number one in Montgomery form.
@@ -115,6 +115,19 @@ impl Scalar {
             exponent >>= 1;
         }
         out
+    }
+
+    /// Its Montgomery form: words of 2^256 times the number, least significant first.
+    #[inline]
+    pub(crate) fn to_words(self) -> [u64; 4] {
+        self.0.l
+    }
+
+    /// The reverse of [`Self::to_words`]; the words must be below r.
+    #[inline]
+    pub(crate) fn from_words(words: [u64; 4]) -> Self {
+        debug_assert!(is_reduced(&words), "scalars are below r");
+        Self(blst_fr { l: words })
     }
 
     /// `(a, b)` becomes `(a + t b, a - t b)`: one step of a decimation-in-time transform.

@@ -4,12 +4,13 @@ use super::contents::{Bitfield, ContentsMap};
 use super::metadata::{RecordMetadata, SectorMetadata};
 use crate::constants::{RECORD_CHUNKS, S_BUCKETS, sector_size};
 use crate::cpu::CpuLevel;
-use crate::erasure::{self, ErasureError};
+use crate::erasure::{ErasureError, Extender};
 use crate::pos::{Seed, Tables};
 
-/// Encodes one record after another with the CPU; its memory (about 115 MB) is allocated once.
+/// Encodes one record after another with the CPU; its memory (about 118 MB) is allocated once.
 pub struct RecordEncoder {
     tables: Tables,
+    extender: Extender,
     parity: Vec<[u8; 32]>,
     encoded: Vec<[u8; 32]>,
 }
@@ -18,14 +19,15 @@ impl RecordEncoder {
     /// With the instructions of `level`.
     pub fn new(level: CpuLevel) -> Self {
         let (parity, encoded) = (vec![[0; 32]; RECORD_CHUNKS], Vec::with_capacity(RECORD_CHUNKS));
-        Self { tables: Tables::new(level), parity, encoded }
+        let extender = Extender::new(level, RECORD_CHUNKS).expect("a record's width is one");
+        Self { tables: Tables::new(level), extender, parity, encoded }
     }
 
     /// Replaces the 32 768 chunks of a record by those that are stored: the encoded ones in s-bucket order, then (if the
     /// seed has fewer than 32 768 proofs) unencoded ones. The bitfield says where they belong. On an error the
     /// record is as it was.
     pub fn encode(&mut self, seed: &Seed, record: &mut [[u8; 32]]) -> Result<Bitfield, ErasureError> {
-        erasure::extend_record(record, &mut self.parity)?;
+        self.extender.extend_record(record, &mut self.parity)?;
         self.tables.build(seed);
         let (tables, parity) = (&self.tables, &self.parity);
         let extended = |s_bucket: u16| {

@@ -1,0 +1,33 @@
+//! What other processors have of this: nothing. The types have no values, so that callers need not ask for which processor they are
+//! compiled.
+
+use super::Ifma;
+use crate::bls::{InvalidScalarAt, Scalar};
+
+/// Never made.
+#[derive(Debug)]
+pub(crate) enum RowExtender {}
+
+impl RowExtender {
+    pub(crate) fn extend(&mut self, _: &[[u8; 32]], _: &mut [[u8; 32]]) -> Result<(), InvalidScalarAt> {
+        match *self {}
+    }
+}
+
+impl Ifma {
+    pub(crate) fn row_extender(self, _: usize) -> Option<RowExtender> {
+        None
+    }
+
+    pub(crate) fn transform(self, _: &mut [Scalar], _: bool) -> bool {
+        false
+    }
+
+    pub(crate) fn to_odd_points(self, _: &mut [Scalar]) -> bool {
+        false
+    }
+
+    pub(crate) fn derive_times_x(self, _: &mut [Scalar]) -> bool {
+        false
+    }
+}
