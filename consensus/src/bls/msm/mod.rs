@@ -113,7 +113,7 @@ struct Plan {
 
 impl Plan {
     /// Digits of 16 bits make 32 768 buckets; more than that fit no cache.
-    const BITS: std::ops::RangeInclusive<usize> = 2..=16;
+    const BITS: std::ops::RangeInclusive<usize> = 4..=16;
 
     /// The cheapest plan for sums of so many points with so many multiples of each at most (one: no table).
     fn best(points: usize, multiples_max: usize) -> Self {

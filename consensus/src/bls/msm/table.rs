@@ -1,9 +1,10 @@
 //! Points and multiples of them, and the sum over them.
 
+use super::Plan;
 use super::buckets::{Arena, sum_buckets};
+use super::digits::{self, Place, Prepared};
 use super::lanes::{NEGATE, PointLanes, Sum};
 use super::reduce::reduce;
-use super::{Plan, digits};
 use crate::Workers;
 use crate::bls::{G1, G1Affine, Scalar};
 use crate::parallel::for_each_mut;
@@ -93,27 +94,40 @@ impl<L: PointLanes> Table<L> {
     }
 
     /// Entries of all digits other than zero, sorted by bucket, and where each bucket's begin and end.
+    ///
+    /// Digit by digit through all scalars, so that few buckets at a time take entries; and twice, first to count.
     fn sort(&self, scalars: &[Scalar], plan: Plan) -> (Vec<u32>, Vec<u32>) {
-        let set_buckets = plan.buckets();
-        let mut keys = Vec::with_capacity(scalars.len() * digits::count(plan.bits));
-        // One place more than bounds: counted two places up, summed, and moved one down again by the sorting itself.
-        let mut bounds = vec![0; plan.sets * set_buckets + 2];
-        for (i, scalar) in scalars.iter().enumerate() {
-            digits::for_each(scalar, plan.bits, |place, magnitude, negative| {
-                let bucket = place % plan.sets * set_buckets + magnitude as usize - 1;
-                let entry = (i * self.multiples + place / plan.sets) as u32;
-                keys.push((bucket as u32, if negative { entry | NEGATE } else { entry }));
-                bounds[bucket + 2] += 1;
-            });
-        }
+        let offset = digits::offset(plan.bits);
+        let prepared: Vec<_> = scalars.iter().map(|scalar| digits::prepare(scalar, &offset)).collect();
+        // Counts lie two places up; summed, each bucket's begin lies one place up, and the sorting moves it on to its
+        // end, which is the next one's begin.
+        let mut bounds = vec![0_u32; plan.sets * plan.buckets() + 2];
+        for_each_digit(&prepared, plan, |_, _, bucket, _| bounds[bucket + 2] += 1);
         (1..bounds.len()).for_each(|i| bounds[i] += bounds[i - 1]);
-        let mut entries = vec![0; keys.len()];
-        for (bucket, entry) in keys {
-            let place: &mut u32 = &mut bounds[bucket as usize + 1];
-            entries[*place as usize] = entry;
+        let total = bounds.last().copied().unwrap_or(0);
+        let mut entries = vec![0; total as usize];
+        for_each_digit(&prepared, plan, |scalar, multiple, bucket, is_negative| {
+            let entry = (scalar * self.multiples + multiple) as u32;
+            let place = &mut bounds[bucket + 1];
+            entries[*place as usize] = if is_negative { entry | NEGATE } else { entry };
             *place += 1;
-        }
+        });
         bounds.pop();
         (entries, bounds)
+    }
+}
+
+/// Calls `each(scalar, multiple, bucket, is_negative)` for all digits other than zero.
+#[inline(always)]
+fn for_each_digit(scalars: &[Prepared], plan: Plan, mut each: impl FnMut(usize, usize, usize, bool)) {
+    for number in 0..digits::count(plan.bits) {
+        let place = Place::new(number, plan.bits);
+        let (multiple, first) = (number / plan.sets, number % plan.sets * plan.buckets());
+        for (i, scalar) in scalars.iter().enumerate() {
+            let (magnitude, is_negative) = place.digit(scalar);
+            if magnitude != 0 {
+                each(i, multiple, first + magnitude - 1, is_negative);
+            }
+        }
     }
 }

@@ -215,25 +215,18 @@ fn add(blocks: &mut [Block], sums: &[Sum], products: &mut Vec<Fp8>) {
         let mut numerator = fp8::sub(&b.y, &a.y);
         let mut known = None;
         if is_special(a, b, &divisor) {
-            known = Some(special(a, b, &mut divisor, Some(&mut numerator)));
+            known = Some((special(a, b, &mut divisor, Some(&mut numerator)), *a, *b));
         }
         let slope = fp8::mul(&fp8::mul(&inverse, product), &numerator);
         inverse = fp8::mul(&inverse, &divisor);
-        let mut point = third_point(&slope, a, b);
-        if let Some(known) = known {
-            point = replace(&known, &point, a, b);
+        let x = fp8::sub_two_near(&fp8::mul(&slope, &slope), &a.x, &b.x);
+        let y = fp8::sub_near(&fp8::mul(&slope, &fp8::sub(&a.x, &x)), &a.y);
+        let target = &mut blocks[sum.target as usize];
+        (target.x, target.y) = (x, y);
+        if let Some((known, a, b)) = known {
+            replace(&known, target, &a, &b);
         }
-        blocks[sum.target as usize] = point;
     }
-}
-
-/// The sums of points on lines (or of points and themselves, on their tangents) of these slopes.
-#[target_feature(enable = "avx512f,avx512ifma")]
-#[inline]
-fn third_point(slope: &Fp8, a: &Block, b: &Block) -> Block {
-    let x = fp8::sub_two_near(&fp8::mul(slope, slope), &a.x, &b.x);
-    let y = fp8::sub_near(&fp8::mul(slope, &fp8::sub(&a.x, &x)), &a.y);
-    Block { x, y }
 }
 
 /// Whether a lane may have no slope, or a tangent's. Seldom wrong, and then harmless.
@@ -267,11 +260,11 @@ fn special(a: &Block, b: &Block, divisor: &mut Fp8, numerator: Option<&mut Fp8>)
 /// Puts what is known into its lanes.
 #[target_feature(enable = "avx512f")]
 #[inline(never)]
-fn replace(known: &Known, point: &Block, a: &Block, b: &Block) -> Block {
-    let coordinate = |point: &Fp8, a: &Fp8, b: &Fp8| {
-        let point = fp8::select(known.other, point, b);
-        let point = fp8::select(known.first, &point, a);
-        fp8::select(known.infinity, &point, &Fp8::ZERO)
-    };
-    Block { x: coordinate(&point.x, &a.x, &b.x), y: coordinate(&point.y, &a.y, &b.y) }
+fn replace(known: &Known, point: &mut Block, a: &Block, b: &Block) {
+    let coordinates = [(&mut point.x, &a.x, &b.x), (&mut point.y, &a.y, &b.y)];
+    for (coordinate, a, b) in coordinates {
+        *coordinate = fp8::select(known.other, coordinate, b);
+        *coordinate = fp8::select(known.first, coordinate, a);
+        *coordinate = fp8::select(known.infinity, coordinate, &Fp8::ZERO);
+    }
 }
