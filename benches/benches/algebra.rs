@@ -34,9 +34,14 @@ fn erasure(c: &mut Criterion) {
         let mut values = source.clone();
         extend(&source, &mut values).expect("half a power of two");
         let mut values: Vec<_> = source.into_iter().zip(values).flat_map(|(s, p)| [s, p]).collect();
-        c.bench_function(&format!("prepare recovery of {name}"), |b| b.iter(|| Recovery::new(&present)));
+        for level in CpuLevel::available() {
+            let prepare = format!("prepare recovery of {name}: {level}");
+            c.bench_function(&prepare, |b| b.iter(|| Recovery::at_level(level, &present)));
+            let recovery = Recovery::at_level(level, &present).expect("half is present");
+            let name = format!("recover values of {name}: {level}");
+            c.bench_function(&name, |b| b.iter(|| recovery.recover(&mut values)));
+        }
         let recovery = Recovery::new(&present).expect("half is present");
-        c.bench_function(&format!("recover values of {name}"), |b| b.iter(|| recovery.recover(&mut values)));
         let name = format!("recover polynomial of {name}");
         c.bench_function(&name, |b| b.iter(|| recovery.recover_polynomial(&mut values)));
     }

@@ -1,7 +1,11 @@
 //! Work along the columns of a segment: the chunks at the same place of all its records. Erasure coding of pieces runs
 //! along these, while pieces lie in memory record by record.
 
+use crate::bls::Scalar;
 use crate::constants::{RECORD_CHUNKS, SCALAR_BYTES};
+use crate::cpu::CpuLevel;
+use crate::fft::{Kind, transform_at};
+use crate::field::Ifma;
 
 /// Columns that one job handles: 8 KiB of each record, so that few cache lines are shared between jobs.
 pub(crate) const GROUP_COLUMNS: usize = 256;
@@ -20,4 +24,130 @@ pub(crate) fn split_columns<'a>(records: impl Iterator<Item = Run<'a>>) -> Vec<V
         }
     }
     groups
+}
+
+/// The runs of chunks of one group.
+pub(crate) fn group_of<'a>(
+    records: impl Iterator<Item = &'a [[u8; SCALAR_BYTES]]>,
+    group: usize,
+) -> Vec<&'a [[u8; SCALAR_BYTES]]> {
+    records.map(|record| &record[group * GROUP_COLUMNS..][..GROUP_COLUMNS]).collect()
+}
+
+/// Erasure codes each column of a group: parity run j becomes what [`crate::erasure::extend`] makes of source run j's place. All
+/// chunks must be scalars; there are as many runs of parity as of source, a power of two.
+pub(crate) fn extend_columns(level: CpuLevel, source: &[&[[u8; SCALAR_BYTES]]], parity: &mut [Run<'_>]) {
+    if let Some(ifma) = Ifma::of(level) {
+        return ifma.extend_columns(source, parity);
+    }
+    let mut scalars = vec![Scalar::ZERO; source.len()];
+    for column in 0..source[0].len() {
+        for (scalar, run) in scalars.iter_mut().zip(source) {
+            *scalar = Scalar::from_bytes(&run[column]).expect("chunks of history are scalars");
+        }
+        transform_at(level, Kind::OddPoints, &mut scalars).expect("as many runs as a width");
+        for (run, scalar) in parity.iter_mut().zip(&scalars) {
+            run[column] = scalar.to_bytes();
+        }
+    }
+}
+
+/// For each column of a group the sum of its chunks, each times its run's factor. All chunks must be scalars.
+pub(crate) fn combine_columns(
+    level: CpuLevel,
+    factors: &[u128],
+    runs: &[&[[u8; SCALAR_BYTES]]],
+    sums: &mut [Scalar],
+) {
+    if let Some(ifma) = Ifma::of(level) {
+        return ifma.combine(factors, runs, sums);
+    }
+    sums.fill(Scalar::ZERO);
+    for (factor, run) in factors.iter().zip(runs) {
+        let factor = Scalar::from_u128(*factor);
+        for (sum, chunk) in sums.iter_mut().zip(*run) {
+            *sum += Scalar::from_bytes(chunk).expect("chunks were checked") * factor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::erasure::extend;
+
+    const COLUMNS: usize = 16;
+
+    /// Random scalars, and the largest one.
+    fn runs(count: usize) -> Vec<Vec<[u8; SCALAR_BYTES]>> {
+        let chunk = |run: usize, column: usize| match (run + column) % 5 {
+            0 => (-Scalar::ONE).to_bytes(),
+            _ => Scalar::from_bytes_reduced(
+                blake3::hash(&[run as u8, (run >> 8) as u8, column as u8]).as_bytes(),
+            )
+            .to_bytes(),
+        };
+        (0..count).map(|run| (0..COLUMNS).map(|column| chunk(run, column)).collect()).collect()
+    }
+
+    fn column(runs: &[Vec<[u8; SCALAR_BYTES]>], column: usize) -> Vec<Scalar> {
+        runs.iter().map(|run| Scalar::from_bytes(&run[column]).unwrap()).collect()
+    }
+
+    #[test]
+    fn every_level_extends_columns() {
+        for count in [1, 2, 16, 128] {
+            let source = runs(count);
+            let slices: Vec<_> = source.iter().map(Vec::as_slice).collect();
+            for level in CpuLevel::available() {
+                let mut parity = vec![vec![[0; SCALAR_BYTES]; COLUMNS]; count];
+                extend_columns(
+                    level,
+                    &slices,
+                    &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>(),
+                );
+                for at in 0..COLUMNS {
+                    let mut expected = vec![Scalar::ZERO; count];
+                    extend(&column(&source, at), &mut expected).unwrap();
+                    assert_eq!(column(&parity, at), expected, "{level}: column {at} of {count} runs");
+                }
+            }
+        }
+    }
+
+    /// More runs than can be summed without reduction, and the largest factor.
+    #[test]
+    fn every_level_combines_columns() {
+        for count in [1, 3, 512, 1100] {
+            let source = runs(count);
+            let slices: Vec<_> = source.iter().map(Vec::as_slice).collect();
+            let factors: Vec<_> = (0..count as u128).map(|run| u128::MAX - run * run * run).collect();
+            for level in CpuLevel::available() {
+                let mut sums = [Scalar::ONE; COLUMNS];
+                combine_columns(level, &factors, &slices, &mut sums);
+                for (at, sum) in sums.into_iter().enumerate() {
+                    let terms = column(&source, at).into_iter().zip(&factors);
+                    let expected = terms.fold(Scalar::ZERO, |sum, (scalar, factor)| {
+                        sum + scalar * Scalar::from_u128(*factor)
+                    });
+                    assert_eq!(sum, expected, "{level}: column {at} of {count} runs");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn groups_cover_records() {
+        let record: Vec<_> = (0..RECORD_CHUNKS as u32)
+            .map(|place| {
+                let mut chunk = [0; SCALAR_BYTES];
+                chunk[..4].copy_from_slice(&place.to_be_bytes());
+                chunk
+            })
+            .collect();
+        let mut copy = record.clone();
+        for (group, runs) in split_columns([copy.as_mut_slice()].into_iter()).into_iter().enumerate() {
+            assert_eq!(group_of([record.as_slice()].into_iter(), group), runs);
+        }
+    }
 }

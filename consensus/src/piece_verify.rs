@@ -17,8 +17,9 @@
 use crate::Workers;
 use crate::archiver::commit_record;
 use crate::bls::{G1Affine, Scalar, multi_scalar_mul_short};
-use crate::columns::{GROUP_COLUMNS, GROUPS};
+use crate::columns::{GROUP_COLUMNS, combine_columns, group_of};
 use crate::constants::{HASH_SIZE, RECORD_CHUNKS, SEGMENT_PIECES};
+use crate::cpu::CpuLevel;
 use crate::kzg::{Kzg, KzgError, KzgVerifier, Opening, PointBytes, Polynomial, hash_to_scalar};
 use crate::parallel::{for_each_mut, map};
 use crate::piece::PieceRef;
@@ -232,17 +233,12 @@ fn all_hold(kzg: &Kzg, workers: &dyn Workers, claims: &[Claim<'_>]) -> bool {
 
 /// The record sum r_k p_k, whose chunks all are scalars.
 fn combine_records(workers: &dyn Workers, claims: &[Claim<'_>]) -> Vec<Scalar> {
-    let factors: Vec<_> = claims.iter().map(|claim| Scalar::from_u128(claim.coefficient)).collect();
+    let factors: Vec<_> = claims.iter().map(|claim| claim.coefficient).collect();
     let mut sums = vec![Scalar::ZERO; RECORD_CHUNKS];
     let mut groups: Vec<_> = sums.chunks_exact_mut(GROUP_COLUMNS).collect();
-    assert_eq!(groups.len(), GROUPS);
     for_each_mut(workers, &mut groups, |group, sums| {
-        for (claim, factor) in claims.iter().zip(&factors) {
-            let run = &claim.piece.record[group * GROUP_COLUMNS..][..GROUP_COLUMNS];
-            for (sum, chunk) in sums.iter_mut().zip(run) {
-                *sum += Scalar::from_bytes(chunk).expect("chunks were checked") * *factor;
-            }
-        }
+        let runs = group_of(claims.iter().map(|claim| claim.piece.record), group);
+        combine_columns(CpuLevel::current(), &factors, &runs, sums);
     });
     sums
 }

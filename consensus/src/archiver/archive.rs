@@ -3,11 +3,12 @@
 use super::RecordedSegment;
 use crate::Workers;
 use crate::bls::{Scalar, scalars_from_bytes};
-use crate::columns::{GROUP_COLUMNS, split_columns};
+use crate::columns::{extend_columns, group_of, split_columns};
 use crate::constants::{
     RAW_RECORD_SIZE, RECORD_CHUNKS, SCALAR_BYTES, SCALAR_SAFE_BYTES, SEGMENT_PIECES, SEGMENT_RAW_RECORDS,
 };
-use crate::erasure::{extend, extend_commitments};
+use crate::cpu::CpuLevel;
+use crate::erasure::extend_commitments;
 use crate::kzg::{Kzg, PointBytes, Polynomial, hash_to_scalar};
 use crate::parallel::{for_each_mut, map};
 use crate::piece::Piece;
@@ -86,20 +87,9 @@ fn write_record(raw: &[u8], record: &mut [[u8; SCALAR_BYTES]]) {
 fn extend_records(workers: &dyn Workers, sources: &[Piece]) -> Vec<Piece> {
     let mut parities: Vec<_> = sources.iter().map(|_| Piece::zeroed()).collect();
     let mut groups = split_columns(parities.iter_mut().map(Piece::record_mut));
-    let records: Vec<_> = sources.iter().map(|piece| piece.view().record).collect();
     for_each_mut(workers, &mut groups, |group, runs| {
-        let mut source = [Scalar::ZERO; SEGMENT_RAW_RECORDS];
-        let mut parity = [Scalar::ZERO; SEGMENT_RAW_RECORDS];
-        for column in 0..GROUP_COLUMNS {
-            for (scalar, record) in source.iter_mut().zip(&records) {
-                *scalar = Scalar::from_bytes(&record[group * GROUP_COLUMNS + column])
-                    .expect("31 bytes are below the modulus");
-            }
-            extend(&source, &mut parity).expect("128 is a width");
-            for (run, scalar) in runs.iter_mut().zip(&parity) {
-                run[column] = scalar.to_bytes();
-            }
-        }
+        let source = group_of(sources.iter().map(|piece| piece.view().record), group);
+        extend_columns(CpuLevel::current(), &source, runs);
     });
     drop(groups);
     parities

@@ -30,4 +30,16 @@ impl Ifma {
     pub(crate) fn derive_times_x(self, _: &mut [Scalar]) -> bool {
         false
     }
+
+    pub(crate) fn extend_columns(self, _: &[&[[u8; 32]]], _: &mut [&mut [[u8; 32]]]) {
+        unreachable!("no such level here")
+    }
+
+    pub(crate) fn combine(self, _: &[u128], _: &[&[[u8; 32]]], _: &mut [Scalar]) {
+        unreachable!("no such level here")
+    }
+
+    pub(crate) fn vanishing_values(self, _: &[Scalar]) -> Option<Vec<Scalar>> {
+        None
+    }
 }

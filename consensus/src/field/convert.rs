@@ -180,3 +180,17 @@ fn transpose_words(rows: [__m512i; 8]) -> [__m512i; 8] {
         odd(odd1.0, odd1.1),
     ]
 }
+
+/// Two lists of eight scalars to one of sixteen, taking turns.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) fn interleave(even: &Eight, odd: &Eight) -> [Eight; 2] {
+    let (first, second) =
+        (_mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15));
+    let (mut low, mut high) = (*even, *odd);
+    for limb in 0..LIMBS {
+        low.0[limb] = _mm512_permutex2var_epi64(even.0[limb], first, odd.0[limb]);
+        high.0[limb] = _mm512_permutex2var_epi64(even.0[limb], second, odd.0[limb]);
+    }
+    [low, high]
+}

@@ -11,6 +11,8 @@
 #[cfg(not(target_arch = "x86_64"))]
 mod absent;
 #[cfg(target_arch = "x86_64")]
+mod columns;
+#[cfg(target_arch = "x86_64")]
 mod convert;
 #[cfg(target_arch = "x86_64")]
 mod eight;
@@ -22,6 +24,8 @@ mod tests;
 mod transform;
 #[cfg(target_arch = "x86_64")]
 mod twiddles;
+#[cfg(target_arch = "x86_64")]
+mod vanishing;
 
 use crate::cpu::CpuLevel;
 

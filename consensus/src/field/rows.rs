@@ -17,8 +17,8 @@ use std::arch::x86_64::{_mm512_add_epi64, _mm512_set1_epi64, _mm512_setr_epi64};
 /// Extends records without taking memory for each.
 #[derive(Debug)]
 pub(crate) struct RowExtender {
-    source: Vec<Eight>,
-    parity: Vec<Eight>,
+    pub(super) source: Vec<Eight>,
+    pub(super) parity: Vec<Eight>,
 }
 
 impl Ifma {

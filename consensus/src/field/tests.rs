@@ -1,7 +1,7 @@
 //! Arithmetic on eights against scalars one by one, at the bounds that it is stated for.
 
 use super::Ifma;
-use super::convert::{from_chunks, from_scalars, to_chunks, to_scalars, transpose};
+use super::convert::{from_chunks, from_scalars, interleave, to_chunks, to_scalars, transpose};
 use super::eight::{
     Eight, Limbs, add, butterfly, canonical, carry, divide, first_not_canonical, multiply, plain_butterfly,
     shrink, splat, subtract,
@@ -122,6 +122,9 @@ fn ways_in_and_out() {
     for (j, column) in transpose(numbers).iter().enumerate() {
         assert_eq!(to_scalars(column), std::array::from_fn(|i| rows[i][j]));
     }
+    let [low, high] = interleave(&numbers[0], &numbers[1]);
+    let turns: Vec<_> = rows[0].iter().zip(&rows[1]).flat_map(|(a, b)| [*a, *b]).collect();
+    assert_eq!([to_scalars(&low), to_scalars(&high)].concat(), turns);
 }
 
 #[test]

@@ -140,3 +140,17 @@ pub(super) fn bit_reversed_row(values: &[Eight], out: &mut [Eight], bits: u32) {
         }
     }
 }
+
+/// Brings transforms side by side from bit-reversed into natural order, or back, each scalar divided by 2^`bits`.
+#[target_feature(enable = "avx512f,avx512ifma")]
+pub(super) fn bit_reverse(values: &mut [Eight], bits: u32) {
+    let width_bits = values.len().ilog2();
+    for i in 0..values.len() {
+        let j = reversed(i, width_bits);
+        if i < j {
+            (values[i], values[j]) = (divide(&values[j], bits), divide(&values[i], bits));
+        } else if i == j {
+            values[i] = divide(&values[i], bits);
+        }
+    }
+}
