@@ -1,9 +1,9 @@
 //! Auditing: which chunks of a sector's s-bucket come close enough to the challenge of a slot (PROTOCOL 6).
 
 use crate::challenge::{SectorSlotChallenge, audit_distance};
-use crate::cpu::{CpuLevel, Level};
-use crate::lanes::{MAX_LANES, Parameters};
-use crate::simd::{self, Simd};
+use crate::cpu::CpuLevel;
+use crate::lanes::Parameters;
+use crate::simd::{MAX_LANES, Quad, at_every_level, at_level};
 
 /// A chunk that may win a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,41 +50,38 @@ fn for_each_distance(
     global_challenge: &[u8; 32],
     challenge: &SectorSlotChallenge,
     chunks: &[[u8; 32]],
-    take: impl FnMut(usize, u64),
-) {
-    match level.level() {
-        // SAFETY: needs no instruction set.
-        Level::Portable => unsafe { in_lanes::<simd::Portable>(global_challenge, challenge, chunks, take) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a `CpuLevel` of AVX2 exists only where the processor has it.
-        Level::Avx2 => unsafe { in_lanes::<simd::Avx2>(global_challenge, challenge, chunks, take) },
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: as above, for AVX-512.
-        Level::Avx512 => unsafe { in_lanes::<simd::Avx512>(global_challenge, challenge, chunks, take) },
-    }
-}
-
-/// # Safety
-/// The processor has the instruction set of `S`.
-unsafe fn in_lanes<S: Simd>(
-    global_challenge: &[u8; 32],
-    challenge: &SectorSlotChallenge,
-    chunks: &[[u8; 32]],
     mut take: impl FnMut(usize, u64),
 ) {
-    let parameters = Parameters::keyed(&challenge.0, 32);
-    let mut message = [[0; MAX_LANES]; 8];
-    for (batch, chunks) in chunks.chunks(S::LANES).enumerate() {
-        for (lane, chunk) in chunks.iter().enumerate() {
-            for (words, bytes) in message.iter_mut().zip(chunk.as_chunks::<4>().0) {
-                words[lane] = u32::from_le_bytes(*bytes);
+    at_level!(
+        level,
+        hash_chunks(&Parameters::keyed(&challenge.0, 32), chunks, |chunk_offset, audit| {
+            take(chunk_offset, audit_distance(global_challenge, audit));
+        })
+    );
+}
+
+/// Where the halves of 16 chunks lie among 32 quads.
+const LOW_HALVES: [u16; MAX_LANES] = [0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30];
+const HIGH_HALVES: [u16; MAX_LANES] = [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31];
+
+at_every_level! { use crate::lanes;
+    /// Calls `take` with the number of each chunk and the first 64 bits of its hash.
+    fn hash_chunks[F: FnMut(usize, u64)](parameters: &Parameters, chunks: &[[u8; 32]], mut take: F) {
+        let mut halves: [Quad; 2 * MAX_LANES] = [[0; 4]; 2 * MAX_LANES];
+        for (batch, chunks) in chunks.chunks(LANES).enumerate() {
+            for (halves, chunk) in halves.as_chunks_mut::<2>().0.iter_mut().zip(chunks) {
+                let words = halves.as_flattened_mut().iter_mut().zip(chunk.as_chunks::<4>().0);
+                words.for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
             }
-        }
-        // SAFETY: promised by the caller.
-        let [low, high, ..] = unsafe { S::compress(&parameters, &message) };
-        for lane in 0..chunks.len() {
-            let audit = u64::from(low[lane]) | u64::from(high[lane]) << 32;
-            take(batch * S::LANES + lane, audit_distance(global_challenge, audit));
+            let [a, b, c, d] = load_quads(&halves, &LOW_HALVES);
+            let [e, f, g, h] = load_quads(&halves, &HIGH_HALVES);
+            let hash = hash(parameters, &[a, b, c, d, e, f, g, h]);
+            let (mut low, mut high) = ([0; MAX_LANES], [0; MAX_LANES]);
+            store(&mut low, hash[0]);
+            store(&mut high, hash[1]);
+            for lane in 0..chunks.len() {
+                take(batch * LANES + lane, u64::from(high[lane]) << 32 | u64::from(low[lane]));
+            }
         }
     }
 }

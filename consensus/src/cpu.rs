@@ -19,7 +19,7 @@ pub(crate) enum Level {
     /// AVX2 with BMI and POPCNT (x86-64-v3).
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 F, BW, DQ and VL (x86-64-v4).
+    /// AVX-512 F, BW, DQ and VL (x86-64-v4) with IFMA and VBMI: Ice Lake, Zen 4 and later.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -72,7 +72,9 @@ impl CpuLevel {
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl");
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512ifma")
+                && is_x86_feature_detected!("avx512vbmi");
             if avx2 {
                 levels.push(Self(Level::Avx2));
             }

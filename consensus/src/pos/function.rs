@@ -23,11 +23,6 @@ pub(super) const fn input_bytes(table: u8) -> u32 {
     (Y_BITS + 2 * metadata_bits(table - 1)).div_ceil(8)
 }
 
-/// Message words that are hashed for an entry of table 2..=7.
-pub(super) const fn input_words(table: u8) -> usize {
-    input_bytes(table).div_ceil(4) as usize
-}
-
 /// Fills `y` with y of table 1 for x = 0..y.len() in order; `y.len()` is at most 2^20 and even.
 pub(super) fn f1(seed: &Seed, stream: &mut Vec<u8>, y: &mut [u32]) {
     stream.clear();
@@ -57,7 +52,7 @@ pub(super) fn f1_single(seed: &Seed, x: u32) -> u32 {
 
 /// The hash input of an entry of table `T` as big-endian bits: left y, left metadata, right metadata; 128 bits and the 64 after.
 #[inline(always)]
-pub(super) fn input_bits<const T: u8>(left_y: u32, left_metadata: u128, right_metadata: u128) -> (u128, u64) {
+fn input_bits<const T: u8>(left_y: u32, left_metadata: u128, right_metadata: u128) -> (u128, u64) {
     let bits = metadata_bits(T - 1);
     let left_end = 128 - Y_BITS - bits;
     let head = u128::from(left_y) << (128 - Y_BITS) | left_metadata << left_end;
@@ -69,16 +64,9 @@ pub(super) fn input_bits<const T: u8>(left_y: u32, left_metadata: u128, right_me
     }
 }
 
-/// Message word `i` (as BLAKE3 reads it, little endian) of the bits of [`input_bits`].
-#[inline(always)]
-pub(super) fn message_word(bits: (u128, u64), i: usize) -> u32 {
-    let word = if i < 4 { bits.0 >> (96 - 32 * i) } else { u128::from(bits.1 >> (32 * (5 - i).min(1))) };
-    (word as u32).swap_bytes()
-}
-
 /// y and metadata of table `T` out of the first 128 bits of the hash and the parents' metadata.
 #[inline(always)]
-pub(super) fn output<const T: u8>(hash_bits: u128, left_metadata: u128, right_metadata: u128) -> (u32, u128) {
+fn output<const T: u8>(hash_bits: u128, left_metadata: u128, right_metadata: u128) -> (u32, u128) {
     let y = (hash_bits >> (128 - Y_BITS)) as u32;
     let metadata = match T {
         2 | 3 => left_metadata << metadata_bits(T - 1) | right_metadata,
@@ -117,14 +105,5 @@ mod tests {
         for x in [0, 1, 2, 51, 52, 1000, 524_287, (1 << POS_K) - 1] {
             assert_eq!(f1_single(&seed, x), y[x as usize], "x = {x}");
         }
-    }
-
-    #[test]
-    fn message_words_are_the_input_bytes() {
-        let bits = input_bits::<4>(0x3AB_CDEF, 0x1234_5678_9ABC_DEF0_1122, 0x3344_5566_7788_99AA_BBCC);
-        let mut bytes = bits.0.to_be_bytes().to_vec();
-        bytes.extend(bits.1.to_be_bytes());
-        let words: Vec<u8> = (0..6).flat_map(|i| message_word(bits, i).to_le_bytes()).collect();
-        assert_eq!(words, bytes);
     }
 }

@@ -7,17 +7,21 @@
 //!                    table 7: y ─▶ first entry of each s-bucket ─▶ walk back to 64 x-values = the proof
 //! ```
 //!
-//! [`Tables`] builds and searches, [`is_valid`] checks a proof without any table. Nothing here is ever sorted: a bucket of y is a
-//! bitmap of 119 rows x 127 columns, a rank in it is a count of bits, and the matches of a row are an AND of
-//! rotated rows. What decides between equal candidates is the *position* of an entry, which its
-//! [`Pointer`] carries in 31 bits that order as consensus wants.
+//! [`Tables`] builds and searches, [`is_valid`] checks a proof without any table. One bucket after another is brought into
+//! order (`bucket`), matched with the one beside it (`matching`), and what comes out is hashed (`children`) and put where the
+//! next table has it (`tables`). What decides between equal candidates is the *position* of an entry, which its [`Pointer`] carries in 31
+//! bits that order as consensus wants.
 
 mod bucket;
+mod children;
 mod function;
-pub(crate) mod rows;
+mod matching;
+mod memory;
+mod proofs;
 mod tables;
 mod verify;
 
+pub use proofs::{ProofHash, ProofHashes};
 pub use tables::{NoObserver, Observer, Tables};
 pub use verify::is_valid;
 
@@ -72,11 +76,6 @@ const fn shifts(parity: u32) -> [u8; TARGETS] {
 pub struct Pointer(u32);
 
 impl Pointer {
-    #[inline(always)]
-    fn new(left_bucket: usize, left_rank: usize, right_rank: usize) -> Self {
-        Self(((left_bucket << 18) | (left_rank << 9) | right_rank) as u32)
-    }
-
     /// Bucket of the left parent; without meaning in table 1.
     #[inline(always)]
     pub fn left_bucket(self) -> usize {
@@ -106,14 +105,12 @@ fn s_bucket_of_target(target: u32) -> Option<u16> {
     (target & 15 == 0).then(|| ((target >> 4) as u16).swap_bytes())
 }
 
-/// Packs 64 x-values into a proof.
-fn pack_proof(values: &[u32; PROOF_VALUES]) -> Proof {
-    let mut proof = [0; POS_PROOF_SIZE];
-    for (pair, bytes) in values.as_chunks::<2>().0.iter().zip(proof.as_chunks_mut::<5>().0) {
-        let bits = u64::from(pair[0]) << POS_K | u64::from(pair[1]);
-        bytes.copy_from_slice(&bits.to_be_bytes()[3..]);
-    }
-    proof
+/// An array on the heap that was never on the stack.
+fn zeros<T: Default + Copy, const N: usize>() -> Box<[T; N]> {
+    vec![T::default(); N]
+        .into_boxed_slice()
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("N values are N values"))
 }
 
 /// The 64 x-values of a proof.
@@ -142,16 +139,20 @@ mod tests {
     }
 
     #[test]
-    fn proofs_pack_and_unpack() {
-        let values = std::array::from_fn(|i| (i as u32).wrapping_mul(0x9E37_79B9) >> 12);
-        assert_eq!(unpack_proof(&pack_proof(&values)), values);
+    fn proofs_are_20_bits_a_value() {
+        let proof: Proof = std::array::from_fn(|i| (i as u8).wrapping_mul(0x9D));
+        let bit = |i: usize| u32::from(proof[i / 8] >> (7 - i % 8) & 1);
+        let expected =
+            std::array::from_fn(|value| (0..20).fold(0, |bits, i| bits << 1 | bit(20 * value + i)));
+        assert_eq!(unpack_proof(&proof), expected);
     }
 
     #[test]
     fn pointers_order_by_bucket_left_right() {
-        assert!(Pointer::new(1, 0, 0) > Pointer::new(0, 511, 511));
-        assert!(Pointer::new(7, 3, 0) > Pointer::new(7, 2, 511));
-        let pointer = Pointer::new(4440, 511, 300);
+        let pointer = |bucket: u32, left: u32, right: u32| Pointer(bucket << 18 | left << 9 | right);
+        assert!(pointer(1, 0, 0) > pointer(0, 511, 511));
+        assert!(pointer(7, 3, 0) > pointer(7, 2, 511));
+        let pointer = pointer(4440, 511, 300);
         assert_eq!((pointer.left_bucket(), pointer.left_rank(), pointer.right_rank()), (4440, 511, 300));
     }
 }

@@ -113,25 +113,20 @@ impl RecordDecoder {
             return Err(DecodeError::Length(stored.len()));
         }
         let (mut present, mut values) = (vec![false; S_BUCKETS], vec![Scalar::ZERO; S_BUCKETS]);
-        let (mut encoded, mut unencoded) = stored.split_at(bitfield.count());
-        for (s_bucket, is_encoded) in bitfield.used() {
-            let chunk = if is_encoded {
-                let proof = self.tables.proof(s_bucket).ok_or(DecodeError::NoProof(s_bucket))?;
-                xor(take_first(&mut encoded), blake3::hash(&proof).as_bytes())
-            } else {
-                *take_first(&mut unencoded)
-            };
+        let (encoded, unencoded) = stored.split_at(bitfield.count());
+        let of_kind = |kind| {
+            bitfield.used().filter_map(move |(s_bucket, is_encoded)| (is_encoded == kind).then_some(s_bucket))
+        };
+        if let Some(s_bucket) = of_kind(true).find(|s_bucket| !self.tables.has_proof(*s_bucket)) {
+            return Err(DecodeError::NoProof(s_bucket));
+        }
+        let decoded = self.tables.proof_hashes(of_kind(true)).zip(encoded);
+        let decoded = decoded.map(|((s_bucket, hash), chunk)| (s_bucket, xor(chunk, &hash)));
+        for (s_bucket, chunk) in decoded.chain(of_kind(false).zip(unencoded.iter().copied())) {
             let place = usize::from(s_bucket);
             values[place] = Scalar::from_bytes(&chunk).map_err(|_| DecodeError::InvalidScalar(s_bucket))?;
             present[place] = true;
         }
         Ok((present, values))
     }
-}
-
-fn take_first<'a>(chunks: &mut &'a [[u8; 32]]) -> &'a [u8; 32] {
-    let (first, rest) =
-        chunks.split_first().expect("a bitfield uses as many s-buckets as a record has chunks");
-    *chunks = rest;
-    first
 }

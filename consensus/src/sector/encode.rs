@@ -5,7 +5,7 @@ use super::metadata::{RecordMetadata, SectorMetadata};
 use crate::constants::{RECORD_CHUNKS, S_BUCKETS, sector_size};
 use crate::cpu::CpuLevel;
 use crate::erasure::{ErasureError, Extender};
-use crate::pos::{Seed, Tables};
+use crate::pos::{ProofHash, Seed, Tables};
 
 /// Encodes one record after another with the CPU; its memory (about 118 MB) is allocated once.
 pub struct RecordEncoder {
@@ -34,8 +34,7 @@ impl RecordEncoder {
             let chunk = usize::from(s_bucket / 2);
             if s_bucket.is_multiple_of(2) { record[chunk] } else { parity[chunk] }
         };
-        let proof_hash = |s_bucket| tables.proof(s_bucket).map(|proof| blake3::hash(&proof).into());
-        let bitfield = place(extended, proof_hash, &mut self.encoded);
+        let bitfield = place(extended, tables.proof_hashes(0..=u16::MAX), &mut self.encoded);
         record.copy_from_slice(&self.encoded);
         Ok(bitfield)
     }
@@ -44,16 +43,15 @@ impl RecordEncoder {
 /// Picks the chunks of a record that are stored, and where. An encoded chunk of zeros counts as having no proof.
 fn place(
     extended: impl Fn(u16) -> [u8; 32],
-    proof_hash: impl Fn(u16) -> Option<[u8; 32]>,
+    proof_hashes: impl Iterator<Item = (u16, ProofHash)>,
     stored: &mut Vec<[u8; 32]>,
 ) -> Bitfield {
     stored.clear();
     let mut bitfield = Bitfield::default();
-    for s_bucket in 0..=u16::MAX {
+    for (s_bucket, hash) in proof_hashes {
         if stored.len() == RECORD_CHUNKS {
             return bitfield;
         }
-        let Some(hash) = proof_hash(s_bucket) else { continue };
         let chunk = xor(&extended(s_bucket), &hash);
         if chunk != [0; 32] {
             bitfield.set(s_bucket);
@@ -207,8 +205,8 @@ mod tests {
     #[test]
     fn few_proofs_leave_unencoded_chunks() {
         let mut stored = Vec::new();
-        let has_proof = |s_bucket: u16| (s_bucket % 4 == 1).then_some([0xAA; 32]);
-        let bitfield = place(|s_bucket| chunk(9, s_bucket), has_proof, &mut stored);
+        let proof_hashes = (1..=u16::MAX).step_by(4).map(|s_bucket| (s_bucket, [0xAA; 32]));
+        let bitfield = place(|s_bucket| chunk(9, s_bucket), proof_hashes, &mut stored);
         assert_eq!((stored.len(), bitfield.count()), (RECORD_CHUNKS, 16384));
         assert_eq!(stored[0], xor(&chunk(9, 1), &[0xAA; 32]));
         assert_eq!(stored[16384..16388], [0, 2, 3, 4].map(|s_bucket| chunk(9, s_bucket)));
@@ -219,7 +217,7 @@ mod tests {
         let mut stored = Vec::new();
         let bitfield = place(
             |s_bucket| chunk(1, s_bucket),
-            |s_bucket| Some(chunk(u8::from(s_bucket == 5), s_bucket)),
+            (0..=u16::MAX).map(|s_bucket| (s_bucket, chunk(u8::from(s_bucket == 5), s_bucket))),
             &mut stored,
         );
         assert!(!bitfield.get(5) && bitfield.get(4) && bitfield.get(6));
@@ -232,8 +230,8 @@ mod tests {
         let (mut records, mut bitfields) = (Vec::new(), Vec::new());
         for (record, step) in step.into_iter().enumerate() {
             let mut stored = Vec::new();
-            let has_proof = |s_bucket: u16| s_bucket.is_multiple_of(step).then_some([0; 32]);
-            bitfields.push(place(|s_bucket| chunk(record as u8 + 1, s_bucket), has_proof, &mut stored));
+            let proof_hashes = (0..=u16::MAX).step_by(step.into()).map(|s_bucket| (s_bucket, [0; 32]));
+            bitfields.push(place(|s_bucket| chunk(record as u8 + 1, s_bucket), proof_hashes, &mut stored));
             records.push(stored);
         }
         let metadata = [RecordMetadata { commitment: [1; 48], witness: [2; 48], piece_hash: [3; 32] }; 3];
