@@ -7,7 +7,8 @@ use consensus::bls::G1;
 use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SEGMENT_PIECES, SEGMENT_RAW_RECORDS};
 use consensus::erasure::{Extender, Recovery, extend, extend_commitments};
 use consensus::fft::{fft, root_of_unity};
-use consensus::kzg::{Kzg, Opening, Polynomial, insecure};
+use consensus::kzg::{Kzg, Opening, Polynomial, TABLE_SIZE_MAX, insecure};
+use consensus::{CpuLevel, Serial};
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 
@@ -84,9 +85,33 @@ fn kzg(c: &mut Criterion) {
     c.bench_function("verify a segment's 256 openings", |b| b.iter(|| verifier.verify_batch(&openings)));
 }
 
+/// Each level of the machine, without a table and with tables of several sizes.
+fn kzg_levels(c: &mut Criterion) {
+    let parameters = insecure::parameters();
+    let record = Polynomial::from_values(&numbers(RECORD_CHUNKS)).expect("a power of two");
+    let segment = Polynomial::from_values(&numbers(SEGMENT_PIECES)).expect("a power of two");
+    for level in CpuLevel::available() {
+        let plain = Kzg::from_parameters_at(level, &parameters).expect("the parameters are good");
+        for size_mib in [0, 16, 32, 64] {
+            let kzg = plain.with_table(size_mib << 20, &Serial);
+            let what = format!("{level}, table of {} MiB", kzg.size_bytes() >> 20);
+            c.bench_function(&format!("commit to a record, {what}"), |b| b.iter(|| kzg.commit(&record)));
+            c.bench_function(&format!("witness of a chunk, {what}"), |b| {
+                b.iter(|| kzg.witness(&record, S_BUCKETS, 12_345));
+            });
+            c.bench_function(&format!("witness of a record, {what}"), |b| {
+                b.iter(|| kzg.witness(&segment, SEGMENT_PIECES, 99));
+            });
+        }
+        c.bench_function(&format!("make a table of 64 MiB, {level}"), |b| {
+            b.iter(|| plain.with_table(TABLE_SIZE_MAX, &Serial));
+        });
+    }
+}
+
 criterion_group! {
     name = suite;
     config = Criterion::default().sample_size(10);
-    targets = unit, erasure, kzg
+    targets = unit, erasure, kzg, kzg_levels
 }
 criterion_main!(suite);

@@ -4,11 +4,12 @@
 mod common;
 
 use common::scalars;
-use consensus::bls::Scalar;
+use consensus::bls::{G1Affine, Scalar, multi_scalar_mul};
 use consensus::fft::root_of_unity;
 use consensus::kzg::{
-    Kzg, KzgError, KzgVerifier, Opening, PARAMETERS_SIZE, PointBytes, Polynomial, insecure,
+    Kzg, KzgError, KzgVerifier, Opening, PARAMETERS_SIZE, PointBytes, Polynomial, TABLE_SIZE_MAX, insecure,
 };
+use consensus::{CpuLevel, Serial};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
@@ -41,6 +42,42 @@ fn openings_of_the_network() {
     assert_eq!(verifier.verify(&commitment, 8, 2, &value, &witness), Ok(true));
     assert_eq!(verifier.verify(&commitment, 8, 1, &value, &witness), Ok(false));
     assert_eq!(INSECURE.verifier().verify(&commitment, 4, 1, &value, &witness), Ok(false));
+}
+
+/// Sums by `blst`, which nothing of a commitment's own way goes through.
+fn plain_commitments(polynomials: &[Polynomial]) -> Vec<PointBytes> {
+    let (points, _) = INSECURE_PARAMETERS.as_chunks::<48>();
+    let powers: Vec<_> = points[..1 << 15].iter().map(|point| G1Affine::from_bytes(point).unwrap()).collect();
+    let coefficients = polynomials.iter().map(Polynomial::coefficients);
+    coefficients
+        .map(|coefficients| multi_scalar_mul(&powers[..coefficients.len()], coefficients).to_bytes())
+        .collect()
+}
+
+#[test]
+fn commitments_are_the_same_at_every_level_and_with_a_table() {
+    let edges = [Scalar::ZERO, Scalar::ONE, -Scalar::ONE];
+    let with_coefficients = |coefficient: &dyn Fn(usize) -> Scalar, count| {
+        Polynomial::from_coefficients((0..count).map(coefficient).collect())
+    };
+    let polynomials = [
+        polynomial("levels", 1 << 15),
+        with_coefficients(&|i| edges[i * i % 3], 1 << 15),
+        with_coefficients(&|i| if i == 30_000 { Scalar::from_u64(1 << 40) } else { Scalar::ZERO }, 30_001),
+        polynomial("levels", 256),
+    ];
+    let expected = plain_commitments(&polynomials);
+    let with_table = INSECURE.with_table(TABLE_SIZE_MAX, &Serial);
+    assert!((48 << 20..=TABLE_SIZE_MAX).contains(&with_table.size_bytes()));
+    assert_eq!(with_table.id(), INSECURE.id());
+    let levels = CpuLevel::available().into_iter();
+    let plain = levels.map(|level| Kzg::from_parameters_at(level, &INSECURE_PARAMETERS).unwrap());
+    for kzg in plain.chain([with_table]) {
+        for (polynomial, expected) in polynomials.iter().zip(&expected) {
+            assert_eq!(kzg.commit(polynomial), Ok(*expected), "{kzg:?}");
+        }
+        assert_eq!(kzg.commit(&Polynomial::from_coefficients(vec![])), Ok(INFINITY));
+    }
 }
 
 #[test]

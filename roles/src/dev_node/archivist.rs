@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use consensus::archiver::{Archiver, ArchiverError, archive_segment};
-use consensus::kzg::Kzg;
+use consensus::kzg::{Kzg, TABLE_SIZE_MAX};
 use consensus::segment::{ArchivedProgress, LastArchivedBlock, SegmentHeader};
 use engine::threads::ThreadWorkers;
 
@@ -31,6 +31,8 @@ pub enum ArchivistError {
 pub struct Archivist {
     store: Arc<Store>,
     kzg: Kzg,
+    /// With a table, which a first segment's 128 commitments pay for.
+    kzg_with_table: Option<Kzg>,
     workers: ThreadWorkers,
     archiver: Archiver,
 }
@@ -59,7 +61,8 @@ impl Archivist {
         };
         let left = stored.blocks.iter().skip(archived).cloned().collect();
         let threads = available_parallelism().map_or(1, NonZeroUsize::get);
-        Ok((Self { store, kzg, workers: ThreadWorkers::unbound(threads), archiver }, left))
+        let workers = ThreadWorkers::unbound(threads);
+        Ok((Self { store, kzg, kzg_with_table: None, workers, archiver }, left))
     }
 
     /// Adds the next block.
@@ -73,7 +76,9 @@ impl Archivist {
     pub fn next_segment(&mut self) -> Result<Option<SegmentHeader>, ArchivistError> {
         let Some(recorded) = self.archiver.cut() else { return Ok(None) };
         tracing::info!(segment = recorded.segment_index, "archiving a segment");
-        let segment = archive_segment(&self.kzg, &self.workers, recorded);
+        let make_table = || self.kzg.with_table(TABLE_SIZE_MAX, &self.workers);
+        let kzg = self.kzg_with_table.get_or_insert_with(make_table);
+        let segment = archive_segment(kzg, &self.workers, recorded);
         self.store.add_segment(&segment)?;
         self.archiver.seal(&segment.header)?;
         tracing::info!(segment = segment.header.segment_index, "segment archived");

@@ -6,7 +6,7 @@
 //! first, until one block is left. Rounds go through as many groups together as fit the arena, which shares inversions.
 //! Where a bucket had several runs, their sums are summed in the same way again.
 
-use super::lanes::{NO_ENTRY, PointLanes, Sum};
+use super::lanes::{LANES_MAX, NO_ENTRY, PointLanes, Sum};
 
 /// Points that a round works on: enough to make an inversion small change, and a block for each eight of them fits the
 /// second-level cache together with the products (0.7 MB with vectors).
@@ -49,6 +49,13 @@ struct Group {
 impl<L: PointLanes> Arena<L> {
     pub(super) fn new() -> Self {
         Self { blocks: Vec::new(), entries: Vec::new(), sums: Vec::new(), scratch: L::Scratch::default() }
+    }
+
+    /// Makes sure that there are so many blocks; what they hold is anything.
+    pub(super) fn reserve(&mut self, lanes: L, blocks: usize) {
+        if self.blocks.len() < blocks {
+            self.blocks.resize(blocks, lanes.block_infinity());
+        }
     }
 }
 
@@ -111,19 +118,20 @@ fn sum_runs<L: PointLanes>(
     arena: &mut Arena<L>,
 ) {
     let order = by_length(runs);
+    let mut stored = [lanes.stored_infinity(); LANES_MAX];
     let mut rest = order.as_slice();
     while !rest.is_empty() {
         let count = fitting(L::LANES, runs, rest);
         let (now, later) = rest.split_at(count);
         rest = later;
-        let groups = lay_out(lanes, entries, runs, now, arena);
-        lanes.gather(points, &arena.entries, &mut arena.blocks);
+        let groups = lay_out::<L>(entries, runs, now, &mut arena.entries);
+        arena.reserve(lanes, arena.entries.len() / L::LANES);
+        lanes.gather(points, &arena.entries, &mut arena.blocks[..arena.entries.len() / L::LANES]);
         add_rounds(lanes, &groups, arena);
         for (group, members) in groups.iter().zip(now.chunks(L::LANES)) {
-            let mut stored = [lanes.stored_infinity(); 8];
             lanes.scatter(&arena.blocks[group.first], &mut stored[..L::LANES]);
-            for (run, sum) in members.iter().zip(stored) {
-                sums[*run as usize] = sum;
+            for (run, sum) in members.iter().zip(&stored) {
+                sums[*run as usize] = *sum;
             }
         }
     }
@@ -161,29 +169,22 @@ fn longest(runs: &[Run], group: &[u32]) -> usize {
     group.last().map_or(0, |run| runs[*run as usize].length as usize)
 }
 
-/// Puts the entries of runs into the arena: a block for each place in a run, a lane for each run.
-fn lay_out<L: PointLanes>(
-    lanes: L,
-    entries: &[u32],
-    runs: &[Run],
-    order: &[u32],
-    arena: &mut Arena<L>,
-) -> Vec<Group> {
+/// Lists the entries of runs as blocks take them: a block for each place in a run, a lane for each run.
+fn lay_out<L: PointLanes>(entries: &[u32], runs: &[Run], order: &[u32], places: &mut Vec<u32>) -> Vec<Group> {
     let mut groups = Vec::with_capacity(order.len().div_ceil(L::LANES));
-    arena.entries.clear();
+    places.clear();
     for members in order.chunks(L::LANES) {
-        let first = arena.entries.len();
+        let first = places.len();
         let length = longest(runs, members);
         groups.push(Group { first: first / L::LANES, length });
-        arena.entries.resize(first + length * L::LANES, NO_ENTRY);
+        places.resize(first + length * L::LANES, NO_ENTRY);
         for (lane, run) in members.iter().enumerate() {
             let run = runs[*run as usize];
             let own = &entries[run.start as usize..][..run.length as usize];
-            let places = arena.entries[first + lane..].iter_mut().step_by(L::LANES);
-            places.zip(own).for_each(|(place, entry)| *place = *entry);
+            let lane_places = places[first + lane..].iter_mut().step_by(L::LANES);
+            lane_places.zip(own).for_each(|(place, entry)| *place = *entry);
         }
     }
-    arena.blocks.resize(arena.entries.len() / L::LANES, lanes.block_infinity());
     groups
 }
 

@@ -8,6 +8,9 @@ pub(super) const NO_ENTRY: u32 = u32::MAX;
 /// In an entry: the point is to be negated. The other bits are the point's place.
 pub(super) const NEGATE: u32 = 1 << 31;
 
+/// The most points that lie side by side.
+pub(super) const LANES_MAX: usize = 8;
+
 /// `blocks[target] += blocks[other]`, lane by lane. With both the same block, doubles it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sum {
@@ -24,7 +27,7 @@ pub(super) struct Sum {
 ///
 /// Sums are complete: infinity on either side, equal points and opposite ones are right.
 pub(super) trait PointLanes: Copy + Send + Sync {
-    /// Points side by side in a block.
+    /// Points side by side in a block, [`LANES_MAX`] at most.
     const LANES: usize;
 
     /// A point at rest.

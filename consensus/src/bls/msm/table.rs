@@ -3,7 +3,7 @@
 use super::Plan;
 use super::buckets::{Arena, sum_buckets};
 use super::digits::{self, Place, Prepared};
-use super::lanes::{NEGATE, PointLanes, Sum};
+use super::lanes::{LANES_MAX, NEGATE, NO_ENTRY, PointLanes, Sum};
 use super::reduce::reduce;
 use crate::Workers;
 use crate::bls::{G1, G1Affine, Scalar};
@@ -49,21 +49,21 @@ impl<L: PointLanes> Table<L> {
     fn fill(&self, mut entries: Vec<u32>, plan: Plan, out: &mut [L::Stored]) {
         let lanes = self.lanes;
         let multiples = plan.multiples();
-        entries.resize(entries.len().next_multiple_of(L::LANES), super::lanes::NO_ENTRY);
+        entries.resize(entries.len().next_multiple_of(L::LANES), NO_ENTRY);
         let mut blocks = vec![lanes.block_infinity(); entries.len() / L::LANES];
         lanes.gather(&self.stored, &entries, &mut blocks);
         let doublings: Vec<_> = (0..blocks.len() as u32).map(|i| Sum { target: i, other: i }).collect();
         let mut scratch = L::Scratch::default();
+        let mut stored = [lanes.stored_infinity(); LANES_MAX];
         for multiple in 0..multiples {
             if multiple > 0 {
                 (0..plan.bits * plan.sets).for_each(|_| lanes.add(&mut blocks, &doublings, &mut scratch));
             }
             let places = out.chunks_mut(L::LANES * multiples);
             for (block, places) in blocks.iter().zip(places) {
-                let mut stored = [lanes.stored_infinity(); 8];
                 lanes.scatter(block, &mut stored[..L::LANES]);
-                for (place, point) in places[multiple..].iter_mut().step_by(multiples).zip(stored) {
-                    *place = point;
+                for (place, point) in places[multiple..].iter_mut().step_by(multiples).zip(&stored) {
+                    *place = *point;
                 }
             }
         }
