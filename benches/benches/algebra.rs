@@ -2,7 +2,6 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
 use benches::{numbers, unit};
-use consensus::CpuLevel;
 use consensus::bls::G1;
 use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SEGMENT_PIECES, SEGMENT_RAW_RECORDS};
 use consensus::erasure::{Extender, Recovery, extend, extend_commitments};

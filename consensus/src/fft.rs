@@ -80,6 +80,10 @@ pub trait Transform: Copy {
     fn butterfly(a: &mut Self, b: &mut Self);
     /// Multiplies by a scalar.
     fn scale(&mut self, factor: &Scalar);
+    /// Multiplies by a scalar and divides by 2^`bits`, a width.
+    fn scale_and_halve(&mut self, factor: &Scalar, bits: u32) {
+        self.scale(&(*factor * INVERSE_WIDTHS[bits as usize]));
+    }
 }
 
 impl Transform for Scalar {
@@ -112,6 +116,12 @@ impl Transform for Scalar {
     fn scale(&mut self, factor: &Scalar) {
         *self *= *factor;
     }
+
+    #[inline]
+    fn scale_and_halve(&mut self, factor: &Scalar, bits: u32) {
+        *self *= *factor;
+        self.halve(bits);
+    }
 }
 
 impl Transform for G1 {
@@ -140,6 +150,13 @@ impl Transform for G1 {
 /// If `log2_width` is above [`LOG2_WIDTH_MAX`].
 pub fn root_of_unity(log2_width: u32) -> Scalar {
     ROOTS[log2_width as usize]
+}
+
+/// omega of the order 2^`log2_width`, at least 2, to the power of `exponent`, which is below that order.
+pub(crate) fn power_of_omega(log2_width: u32, exponent: usize) -> Scalar {
+    let half = 1 << (log2_width - 1);
+    let power = FORWARD[reversed(exponent % half, log2_width - 1)];
+    if exponent < half { power } else { -power }
 }
 
 /// Coefficients, lowest first, to values at the powers of omega; in place.
@@ -173,7 +190,7 @@ pub(crate) fn transform_at<T: Transform>(
     if T::transform_at_once(level, kind, values) {
         return Ok(());
     }
-    let factor = inverse_of_width(width);
+    let bits = width.ilog2();
     match kind {
         Kind::Values => {
             reverse_bits(values);
@@ -182,14 +199,14 @@ pub(crate) fn transform_at<T: Transform>(
         Kind::Coefficients => {
             scatter(values, &INVERSE, 0);
             reverse_bits(values);
-            values.iter_mut().for_each(|value| value.scale(&factor));
+            values.iter_mut().for_each(|value| value.scale(&INVERSE_WIDTHS[bits as usize]));
         }
         Kind::OddPoints => {
             scatter(values, &INVERSE, 0);
             // Coefficient k times omega_2n^k moves the polynomial to the odd points. Coefficients are bit-reversed
             // now, and so is the twiddle table.
             for (value, twiddle) in values.iter_mut().zip(FORWARD.iter()) {
-                value.scale(&(*twiddle * factor));
+                value.scale_and_halve(twiddle, bits);
             }
             gather(values, &FORWARD);
         }
@@ -205,7 +222,7 @@ pub(crate) fn derive_times_x(level: CpuLevel, values: &mut [Scalar]) -> Result<(
     }
     scatter(values, &INVERSE, 0);
     let bits = values.len().ilog2();
-    let factor = inverse_of_width(values.len());
+    let factor = INVERSE_WIDTHS[bits as usize];
     let mut degree = Scalar::ZERO;
     for k in 0..values.len() {
         values[reversed(k, bits)] *= degree;
@@ -227,11 +244,6 @@ pub(crate) fn inverse_twiddles() -> &'static [Scalar] {
 
 fn check_width(width: usize) -> Result<(), InvalidWidth> {
     if width.is_power_of_two() && width <= 1 << LOG2_WIDTH_MAX { Ok(()) } else { Err(InvalidWidth { width }) }
-}
-
-/// `width` must be one that [`check_width`] passes.
-fn inverse_of_width(width: usize) -> Scalar {
-    INVERSE_WIDTHS[width.ilog2() as usize]
 }
 
 /// Entry b is root^reversed(b), `root` being of the largest order. The first 2^k entries are what k + 1 stages need,
@@ -321,6 +333,16 @@ mod tests {
         }
         let last = "2155379d12180caa88f39a78f1aeb57867a665ae1fcadc91d7118f85cd96b8ad";
         assert_eq!(hex::encode(root_of_unity(LOG2_WIDTH_MAX).to_bytes()), last);
+    }
+
+    #[test]
+    fn powers_of_omega() {
+        for log2_width in 1..=LOG2_WIDTH_MAX {
+            for exponent in [0, 1, (1 << log2_width) / 2, (1 << log2_width) - 1] {
+                let expected = root_of_unity(log2_width).pow(exponent as u64);
+                assert_eq!(power_of_omega(log2_width, exponent), expected);
+            }
+        }
     }
 
     #[test]

@@ -130,6 +130,25 @@ impl Scalar {
         Self(blst_fr { l: words })
     }
 
+    /// Divides by 2^`bits` for `bits` up to 32: adds the multiple of r that makes the low bits zero, and shifts. As r is 1 modulo
+    /// 2^32, that multiple is minus the low bits; and as it is below 2^`bits`, the outcome is below r.
+    #[inline]
+    pub(crate) fn halve(&mut self, bits: u32) {
+        let mask = (1 << bits) - 1;
+        let multiple = self.0.l[0].wrapping_neg() & mask;
+        let mut sum = [0; 5];
+        let mut carry = 0;
+        for ((sum, word), modulus) in sum.iter_mut().zip(&self.0.l).zip(&MODULUS) {
+            let wide = u128::from(*word) + u128::from(multiple) * u128::from(*modulus) + carry;
+            *sum = wide as u64;
+            carry = wide >> 64;
+        }
+        sum[4] = carry as u64;
+        for (i, word) in self.0.l.iter_mut().enumerate() {
+            *word = ((u128::from(sum[i + 1]) << 64 | u128::from(sum[i])) >> bits) as u64;
+        }
+    }
+
     /// `(a, b)` becomes `(a + t b, a - t b)`: one step of a decimation-in-time transform.
     #[inline]
     pub(crate) fn butterfly_time(a: &mut Self, b: &mut Self, twiddle: &Self) {
@@ -343,6 +362,18 @@ mod tests {
         bytes[0] = 0;
         let safe = <&[u8; 31]>::try_from(&bytes[1..]).unwrap();
         assert_eq!(Scalar::from_safe_bytes(safe).to_bytes(), bytes);
+    }
+
+    #[test]
+    fn halving_is_division() {
+        for value in [Scalar::ZERO, Scalar::ONE, -Scalar::ONE, Scalar::from_u64(3).pow(200)] {
+            for bits in [0, 1, 2, 15, 16, 31, 32] {
+                let mut half = value;
+                half.halve(bits);
+                assert!(is_reduced(&half.to_words()));
+                assert_eq!(half * Scalar::from_u64(1 << bits), value);
+            }
+        }
     }
 
     #[test]

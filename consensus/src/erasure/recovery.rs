@@ -7,7 +7,7 @@
 use super::{ErasureError, check_length};
 use crate::bls::{Scalar, batch_invert};
 use crate::cpu::CpuLevel;
-use crate::fft::{InvalidWidth, Kind, derive_times_x, root_of_unity, transform_at};
+use crate::fft::{InvalidWidth, Kind, derive_times_x, power_of_omega, transform_at};
 use crate::field::Ifma;
 use crate::kzg::Polynomial;
 
@@ -59,10 +59,8 @@ impl Recovery {
     pub fn at_level(level: CpuLevel, present: &[bool]) -> Result<Self, ErasureError> {
         let places = choose_half(present)?;
         let log2_width = places.len().ilog2();
-        let omega = root_of_unity(log2_width);
-        let powers = std::iter::successors(Some(Scalar::ONE), |power| Some(*power * omega));
-        let unused = powers.zip(&places).filter(|(_, place)| **place != Place::Used);
-        let roots: Vec<_> = unused.map(|(root, _)| root).collect();
+        let unused = (0..places.len()).filter(|place| places[*place] != Place::Used);
+        let roots: Vec<_> = unused.map(|place| power_of_omega(log2_width, place)).collect();
         let mut factors = match Ifma::of(level).and_then(|ifma| ifma.vanishing_values(&roots)) {
             Some(values) => values,
             None => vanishing_values(level, &roots)?,
@@ -144,31 +142,44 @@ fn choose_half(present: &[bool]) -> Result<Vec<Place>, ErasureError> {
 
 /// Values of the product of (X - root) over n roots at all powers of omega_2n; n must be a power of two.
 ///
-/// A tree of products: a product of d roots is kept as its 2d values. Multiplying two place by place gives the product
-/// of 2d roots at 2d points, the even ones of 4d. At these, X^2d is one, so the values are also those of the product
-/// less (X^2d - 1), whose degree is below 2d; it can be taken to the odd points, where X^2d - 1 is minus two.
+/// A tree of products, see [`join`]; depth first, so that what is joined lies in the nearest cache that it fits into.
 fn vanishing_values(level: CpuLevel, roots: &[Scalar]) -> Result<Vec<Scalar>, InvalidWidth> {
-    let two = Scalar::from_u64(2);
-    let count = roots.len();
     let mut values: Vec<_> =
         roots.iter().flat_map(|root| [Scalar::ONE - *root, -(Scalar::ONE + *root)]).collect();
-    let (mut even, mut odd) = (Vec::new(), Vec::new());
-    let mut degree = 1;
-    while degree < count {
-        let width = 2 * degree;
-        for pair in values.chunks_exact_mut(2 * width) {
-            let (first, second) = pair.split_at(width);
-            even.clear();
-            even.extend(first.iter().zip(second).map(|(a, b)| *a * *b));
-            odd.clone_from(&even);
-            transform_at(level, Kind::OddPoints, &mut odd)?;
-            for (place, (even, odd)) in pair.as_chunks_mut::<2>().0.iter_mut().zip(even.iter().zip(&odd)) {
-                *place = [*even, *odd - two];
-            }
-        }
-        degree = width;
-    }
+    let mut odd = Vec::with_capacity(roots.len());
+    build(level, &mut values, &mut odd)?;
     Ok(values)
+}
+
+/// All levels of a tree.
+fn build(level: CpuLevel, values: &mut [Scalar], odd: &mut Vec<Scalar>) -> Result<(), InvalidWidth> {
+    if values.len() == 2 {
+        return Ok(());
+    }
+    let (first, second) = values.split_at_mut(values.len() / 2);
+    build(level, first, odd)?;
+    build(level, second, odd)?;
+    join(level, values, odd)
+}
+
+/// One level: products of d roots each, kept as their 2d values, become their product, of 4d values.
+///
+/// Multiplying place by place gives its values at 2d points, the even ones of 4d. At these, X^2d is one, so the values are
+/// also those of the product less (X^2d - 1), whose degree is below 2d; it can be taken to the odd points, where
+/// X^2d - 1 is minus two.
+fn join(level: CpuLevel, values: &mut [Scalar], odd: &mut Vec<Scalar>) -> Result<(), InvalidWidth> {
+    let two = Scalar::from_u64(2);
+    let width = values.len() / 2;
+    let (first, second) = values.split_at_mut(width);
+    first.iter_mut().zip(second).for_each(|(a, b)| *a *= *b);
+    odd.clear();
+    odd.extend_from_slice(first);
+    transform_at(level, Kind::OddPoints, odd)?;
+    // From the end, so that no even value is overwritten before it is read.
+    for place in (0..width).rev() {
+        (values[2 * place], values[2 * place + 1]) = (values[place], odd[place] - two);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -179,7 +190,7 @@ mod tests {
     fn vanishing_values_are_products() {
         let roots: Vec<_> = (3..11).map(|i| Scalar::from_u64(i).pow(300)).collect();
         for (place, value) in vanishing_values(CpuLevel::current(), &roots).unwrap().into_iter().enumerate() {
-            let x = root_of_unity(4).pow(place as u64);
+            let x = power_of_omega(4, place);
             assert_eq!(value, roots.iter().fold(Scalar::ONE, |product, root| product * (x - *root)));
         }
     }

@@ -27,11 +27,16 @@ pub(super) const TILE: usize = 64;
 /// The narrowest row: eight tiles, that [`bit_reversed_row`] transposes together.
 pub(super) const ROW_WIDTH_MIN: usize = 8 * TILE;
 
+/// What [`scatter`] no longer halves: 16 numbers lie in the nearest cache, and constants in registers.
+const LEAF: usize = 16;
+
 /// Eight transforms side by side of what is block `block` of its stage; natural to bit-reversed order. Block 0 gives the values at
 /// the powers of omega, block 1 those at the odd powers of the next omega.
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn scatter(values: &mut [Eight], twiddles: &Twiddles, block: usize) {
-    if values.len() > 1 {
+    if values.len() <= LEAF {
+        stages(values, twiddles, block);
+    } else {
         let half = values.len() / 2;
         stage(values, twiddles, block);
         scatter(&mut values[..half], twiddles, 2 * block);
@@ -42,14 +47,31 @@ pub(super) fn scatter(values: &mut [Eight], twiddles: &Twiddles, block: usize) {
 /// The same for a row; see the module's documentation for the order in which values are left.
 #[target_feature(enable = "avx512f,avx512ifma")]
 pub(super) fn scatter_row(values: &mut [Eight], twiddles: &Twiddles, block: usize) {
-    let half = values.len() / 2;
-    if let Ok(tile) = <&mut [Eight; 8]>::try_from(&mut *values) {
-        scatter(tile, twiddles, block);
-        finish_tile(tile, &twiddles.tiles[block]);
+    if values.len() <= LEAF {
+        stages(values, twiddles, block);
+        let first = block * (values.len() / 8);
+        for (tile, twiddles) in values.as_chunks_mut::<8>().0.iter_mut().zip(&twiddles.tiles[first..]) {
+            finish_tile(tile, twiddles);
+        }
     } else {
+        let half = values.len() / 2;
         stage(values, twiddles, block);
         scatter_row(&mut values[..half], twiddles, 2 * block);
         scatter_row(&mut values[half..], twiddles, 2 * block + 1);
+    }
+}
+
+/// All stages, one after the other.
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+fn stages(values: &mut [Eight], twiddles: &Twiddles, block: usize) {
+    let (mut width, mut first) = (values.len(), block);
+    while width > 1 {
+        for (i, values) in values.chunks_exact_mut(width).enumerate() {
+            stage(values, twiddles, first + i);
+        }
+        width /= 2;
+        first *= 2;
     }
 }
 
