@@ -4,6 +4,7 @@
 use crate::bls::Scalar;
 use crate::constants::{RECORD_CHUNKS, SCALAR_BYTES};
 use crate::cpu::CpuLevel;
+use crate::erasure::{ErasureError, Recovery};
 use crate::fft::{Kind, transform_at};
 use crate::field::Ifma;
 
@@ -50,6 +51,33 @@ pub(crate) fn extend_columns(level: CpuLevel, source: &[&[[u8; SCALAR_BYTES]]], 
             run[column] = scalar.to_bytes();
         }
     }
+}
+
+/// Recovers each column of a group: `runs[i]` becomes that of the record at place `needed[i]`, which is missing. `given` has an entry for each
+/// place of `recovery`, present where it was said to be; all chunks given must be scalars.
+pub(crate) fn recover_columns(
+    recovery: &Recovery,
+    given: &[Option<&[[u8; SCALAR_BYTES]]>],
+    needed: &[usize],
+    runs: &mut [Run<'_>],
+) -> Result<(), ErasureError> {
+    assert_eq!(needed.len(), runs.len());
+    if let Some(ifma) = Ifma::of(recovery.level()) {
+        return ifma.recover_columns(recovery, given, needed, runs);
+    }
+    let mut values = vec![Scalar::ZERO; given.len()];
+    for column in 0..runs[0].len() {
+        for (value, run) in values.iter_mut().zip(given) {
+            if let Some(run) = run {
+                *value = Scalar::from_bytes(&run[column]).expect("chunks were checked");
+            }
+        }
+        recovery.recover(&mut values)?;
+        for (run, place) in runs.iter_mut().zip(needed) {
+            run[column] = values[*place].to_bytes();
+        }
+    }
+    Ok(())
 }
 
 /// For each column of a group the sum of its chunks, each times its run's factor. All chunks must be scalars.
@@ -111,6 +139,41 @@ mod tests {
                     extend(&column(&source, at), &mut expected).unwrap();
                     assert_eq!(column(&parity, at), expected, "{level}: column {at} of {count} runs");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn every_level_recovers_columns() {
+        let source = runs(32);
+        let slices: Vec<_> = source.iter().map(Vec::as_slice).collect();
+        let mut parity = vec![vec![[0; SCALAR_BYTES]; COLUMNS]; 32];
+        let portable = CpuLevel::available()[0];
+        extend_columns(portable, &slices, &mut parity.iter_mut().map(Vec::as_mut_slice).collect::<Vec<_>>());
+        let mut all: Vec<_> = source.into_iter().zip(parity).flat_map(|(a, b)| [a, b]).collect();
+        // Half of them, and three more.
+        let present: Vec<_> =
+            (0..64).map(|place| place * 5 % 8 < 4 || [3, 20, 63].contains(&place)).collect();
+        let needed: Vec<_> = (0..64).filter(|place| !present[*place]).step_by(2).collect();
+        let spare = (0..64).rfind(|place| present[*place]).unwrap();
+        for level in CpuLevel::available() {
+            let recovery = Recovery::at_level(level, &present).unwrap();
+            let mut recovered = vec![vec![[0; SCALAR_BYTES]; COLUMNS]; needed.len()];
+            let mut recover = |all: &[Vec<[u8; SCALAR_BYTES]>]| {
+                let given: Vec<_> = all
+                    .iter()
+                    .zip(&present)
+                    .map(|(run, present)| present.then_some(run.as_slice()))
+                    .collect();
+                let mut runs: Vec<_> = recovered.iter_mut().map(Vec::as_mut_slice).collect();
+                recover_columns(&recovery, &given, &needed, &mut runs)
+            };
+            all[spare][9][31] ^= 1;
+            assert_eq!(recover(&all), Err(ErasureError::Inconsistent { index: spare }), "{level}");
+            all[spare][9][31] ^= 1;
+            recover(&all).unwrap();
+            for (run, place) in recovered.iter().zip(&needed) {
+                assert_eq!(*run, all[*place], "{level}: place {place}");
             }
         }
     }

@@ -80,6 +80,21 @@ impl Recovery {
         Ok(Self { level, places, factors })
     }
 
+    /// What its work is done with.
+    pub(crate) fn level(&self) -> CpuLevel {
+        self.level
+    }
+
+    /// Whether the value at `place` is one of those that decide.
+    pub(crate) fn is_used(&self, place: usize) -> bool {
+        self.places[place] == Place::Used
+    }
+
+    /// Z at used places, 1 / theta Z at the others.
+    pub(crate) fn factors(&self) -> &[Scalar] {
+        &self.factors
+    }
+
     /// Fills in the missing ones of `values`, in extended order. What stood in their places does not matter.
     ///
     /// On an error the values are of no use.

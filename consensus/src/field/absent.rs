@@ -3,6 +3,7 @@
 
 use super::Ifma;
 use crate::bls::{InvalidScalarAt, Scalar};
+use crate::erasure::{ErasureError, Recovery};
 
 /// Never made.
 #[derive(Debug)]
@@ -41,5 +42,15 @@ impl Ifma {
 
     pub(crate) fn vanishing_values(self, _: &[Scalar]) -> Option<Vec<Scalar>> {
         None
+    }
+
+    pub(crate) fn recover_columns(
+        self,
+        _: &Recovery,
+        _: &[Option<&[[u8; 32]]>],
+        _: &[usize],
+        _: &mut [&mut [[u8; 32]]],
+    ) -> Result<(), ErasureError> {
+        unreachable!("no such level here")
     }
 }

@@ -7,6 +7,7 @@ use super::rows::zero;
 use super::transform::{bit_reverse, scatter};
 use super::twiddles::{FORWARD, INVERSE, montgomery};
 use crate::bls::Scalar;
+use crate::erasure::{ErasureError, Recovery};
 use crate::fft::reversed;
 use std::arch::x86_64::*;
 
@@ -25,6 +26,18 @@ impl Ifma {
         assert_eq!(source.len(), parity.len());
         // SAFETY: the token says that the machine has AVX-512 IFMA.
         unsafe { extend_columns(source, parity) };
+    }
+
+    /// See [`crate::columns::recover_columns`].
+    pub(crate) fn recover_columns(
+        self,
+        recovery: &Recovery,
+        given: &[Option<&[[u8; 32]]>],
+        needed: &[usize],
+        runs: &mut [&mut [[u8; 32]]],
+    ) -> Result<(), ErasureError> {
+        // SAFETY: the token says that the machine has AVX-512 IFMA.
+        unsafe { recover_columns(recovery, given, needed, runs) }
     }
 
     /// Sets each of `sums` to the sum over all runs of the factor and the scalar in its place. `sums` and the runs are of one
@@ -55,6 +68,50 @@ fn extend_columns(source: &[&[[u8; 32]]], parity: &mut [&mut [[u8; 32]]]) {
             parity[reversed(place, bits)].as_chunks_mut::<8>().0[column] = to_chunks(&canonical(number));
         }
     }
+}
+
+/// What [`Recovery::recover`] does, for eight columns at a time.
+#[target_feature(enable = "avx512f,avx512bw,avx512ifma")]
+fn recover_columns(
+    recovery: &Recovery,
+    given: &[Option<&[[u8; 32]]>],
+    needed: &[usize],
+    runs: &mut [&mut [[u8; 32]]],
+) -> Result<(), ErasureError> {
+    let bits = given.len().ilog2();
+    let factors: Vec<_> = recovery.factors().iter().map(|factor| montgomery(*factor)).collect();
+    let degrees: Vec<_> = (0..given.len() as u64).map(|k| montgomery(Scalar::from_u64(k))).collect();
+    let mut numbers = vec![zero(); given.len()];
+    let spare: Vec<_> = (0..given.len())
+        .filter_map(|place| given[place].filter(|_| !recovery.is_used(place)).map(|run| (place, run)))
+        .collect();
+    for column in 0..runs[0].len() / 8 {
+        for (place, number) in numbers.iter_mut().enumerate() {
+            *number = match given[place] {
+                Some(run) if recovery.is_used(place) => {
+                    multiply(&from_chunks(&run.as_chunks::<8>().0[column]), &splat(&factors[place]))
+                }
+                _ => zero(),
+            };
+        }
+        scatter(&mut numbers, &INVERSE, 0);
+        bit_reverse(&mut numbers, bits);
+        for (number, degree) in numbers.iter_mut().zip(&degrees) {
+            *number = multiply(number, &splat(degree));
+        }
+        scatter(&mut numbers, &FORWARD, 0);
+        for (place, run) in &spare {
+            let number = multiply(&carry(&numbers[reversed(*place, bits)]), &splat(&factors[*place]));
+            if to_chunks(&canonical(&number)) != run.as_chunks::<8>().0[column] {
+                return Err(ErasureError::Inconsistent { index: *place });
+            }
+        }
+        for (place, run) in needed.iter().zip(&mut *runs) {
+            let number = multiply(&carry(&numbers[reversed(*place, bits)]), &splat(&factors[*place]));
+            run.as_chunks_mut::<8>().0[column] = to_chunks(&canonical(&number));
+        }
+    }
+    Ok(())
 }
 
 /// Sums products limb by limb, and reduces only the sums.

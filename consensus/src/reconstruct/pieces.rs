@@ -3,7 +3,7 @@
 use crate::Workers;
 use crate::archiver::{SegmentPolynomial, commit_record};
 use crate::bls::Scalar;
-use crate::columns::{GROUP_COLUMNS, split_columns};
+use crate::columns::{GROUP_COLUMNS, recover_columns, split_columns};
 use crate::constants::{RAW_RECORD_SIZE, SCALAR_BYTES, SCALAR_SAFE_BYTES, SEGMENT_PIECES, SEGMENT_SIZE};
 use crate::erasure::{ErasureError, Recovery, extend_commitments};
 use crate::kzg::{Kzg, PointBytes};
@@ -151,14 +151,11 @@ fn recover_records(
     let runs = split_columns(recovered.iter_mut().flatten().map(Piece::record_mut));
     let mut groups: Vec<_> = runs.into_iter().map(|runs| (runs, None)).collect();
     for_each_mut(workers, &mut groups, |group, (runs, failure)| {
-        let outcome = (0..GROUP_COLUMNS).try_for_each(|column| {
-            let mut values = values_of(pieces, group * GROUP_COLUMNS + column)?;
-            recovery.recover(&mut values)?;
-            for (run, &position) in runs.iter_mut().zip(&needed) {
-                run[column] = values[position].to_bytes();
-            }
-            Ok::<_, ReconstructError>(())
-        });
+        let run = group * GROUP_COLUMNS..(group + 1) * GROUP_COLUMNS;
+        let given: Vec<_> =
+            pieces.iter().map(|piece| piece.map(|piece| &piece.record[run.clone()])).collect();
+        let outcome = check_chunks(&given, group * GROUP_COLUMNS)
+            .and_then(|()| Ok(recover_columns(&recovery, &given, &needed, runs)?));
         *failure = outcome.err();
     });
     if let Some(failure) = groups.into_iter().find_map(|(_, failure)| failure) {
@@ -167,17 +164,13 @@ fn recover_records(
     Ok(recovered)
 }
 
-/// The chunks at one place of all records, zero where the piece is missing.
-fn values_of(
-    pieces: &[Option<PieceRef<'_>>],
-    chunk: usize,
-) -> Result<[Scalar; SEGMENT_PIECES], ReconstructError> {
-    let mut values = [Scalar::ZERO; SEGMENT_PIECES];
-    for (position, piece) in pieces.iter().enumerate() {
-        if let Some(piece) = piece {
-            values[position] = Scalar::from_bytes(&piece.record[chunk])
-                .map_err(|_| ReconstructError::InvalidChunk { position: position as u8, chunk })?;
+/// Finds the first chunk that is no scalar; `runs` begin at chunk `first` of their records.
+fn check_chunks(runs: &[Option<&[[u8; SCALAR_BYTES]]>], first: usize) -> Result<(), ReconstructError> {
+    for (position, run) in runs.iter().enumerate() {
+        let bad = run.and_then(|run| run.iter().position(|chunk| !Scalar::is_canonical(chunk)));
+        if let Some(chunk) = bad {
+            return Err(ReconstructError::InvalidChunk { position: position as u8, chunk: first + chunk });
         }
     }
-    Ok(values)
+    Ok(())
 }
