@@ -9,6 +9,7 @@ mod progress;
 use std::error::Error;
 
 use clap::{Parser, Subcommand};
+use consensus::CpuLevel;
 use roles::{conformance, scrub};
 
 pub use progress::LogWriter;
@@ -22,6 +23,9 @@ pub type CommandResult = Result<(), Box<dyn Error>>;
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Instructions for the CPU's hot loops, instead of the best that the machine has: portable, avx2 or avx512
+    #[arg(long, global = true, value_name = "LEVEL")]
+    cpu_level: Option<CpuLevel>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +60,9 @@ impl Cli {
 
     /// Runs the chosen command to its end.
     pub fn run(self) -> CommandResult {
+        if let Some(level) = self.cpu_level {
+            CpuLevel::force(level)?;
+        }
         match self.command {
             Command::Benchmark(benchmark) => benchmark.run(),
             Command::Cluster(args) => args.run(),

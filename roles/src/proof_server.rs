@@ -73,7 +73,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let queue_limit = config.threads * QUEUE_PER_THREAD;
     let options = CpuProverOptions {
         threads: ThreadWorkers::unbound(config.threads),
-        level: CpuLevel::detect(),
+        level: CpuLevel::current(),
         queue_limit,
     };
     let prover = Arc::new(CpuProver::new(&options, kzg).map_err(RoleError::own)?);

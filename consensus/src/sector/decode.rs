@@ -52,13 +52,14 @@ pub struct ProvedChunk {
 
 /// Decodes one record after another; its memory (about 110 MB) is allocated once.
 pub struct RecordDecoder {
+    level: CpuLevel,
     tables: Tables,
 }
 
 impl RecordDecoder {
     /// With the instructions of `level`.
     pub fn new(level: CpuLevel) -> Self {
-        Self { tables: Tables::new(level) }
+        Self { level, tables: Tables::new(level) }
     }
 
     /// Reads a piece back: stored chunks (encoded ones in s-bucket order, then unencoded ones) and bitfield as
@@ -72,7 +73,7 @@ impl RecordDecoder {
     ) -> Result<Piece, DecodeError> {
         self.tables.build(seed);
         let (present, mut values) = self.decode(stored, bitfield)?;
-        Recovery::new(&present)?.recover(&mut values)?;
+        Recovery::at_level(self.level, &present)?.recover(&mut values)?;
         let source: Vec<Scalar> = values.into_iter().step_by(2).collect();
         let mut piece = Piece::zeroed();
         scalars_to_bytes(&source, piece.record_mut());
@@ -98,7 +99,8 @@ impl RecordDecoder {
         let proof_of_space = self.tables.proof(s_bucket).ok_or(DecodeError::NoProof(s_bucket))?;
         let (present, mut values) = self.decode(stored, bitfield)?;
         let chunk = values[usize::from(s_bucket)].to_bytes();
-        let polynomial: Polynomial = Recovery::new(&present)?.recover_polynomial(&mut values)?;
+        let polynomial: Polynomial =
+            Recovery::at_level(self.level, &present)?.recover_polynomial(&mut values)?;
         let chunk_witness = kzg.witness(&polynomial, S_BUCKETS, usize::from(s_bucket))?;
         Ok(ProvedChunk { chunk, chunk_witness, proof_of_space })
     }

@@ -45,9 +45,6 @@ pub struct Arguments {
     /// What computes
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     backend: Backend,
-    /// Instruction set for the CPU's hot loops; default: the best of this machine
-    #[arg(long, value_name = "LEVEL")]
-    cpu_level: Option<CpuLevel>,
 }
 
 /// What computes tables, records and sectors.
@@ -199,7 +196,7 @@ pub fn run(arguments: Arguments) -> Result<(), ConformanceError> {
     let context = Context {
         kzg: read_parameters(arguments.kzg_parameters.as_deref())?,
         directory: arguments.directory,
-        level: arguments.cpu_level.unwrap_or_else(CpuLevel::detect),
+        level: CpuLevel::current(),
         workers: ThreadWorkers::unbound(std::thread::available_parallelism().map_or(1, Into::into)),
         history: OnceCell::new(),
     };

@@ -93,7 +93,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         let farms = open_farms(&host, executors, &config, &info).await?;
         let options = CpuProverOptions {
             threads: ThreadWorkers::unbound(config.proving_threads),
-            level: CpuLevel::detect(),
+            level: CpuLevel::current(),
             queue_limit: MAX_WAITING_PROOFS,
         };
         let prover = CpuProver::new(&options, kzg.clone()).map_err(RoleError::own)?;
@@ -154,7 +154,7 @@ async fn start(
     let (signing_bus, signing_farms, signing_counters) = (bus.clone(), farms.clone(), counters.clone());
     let open = move || Signing::open(signing_bus, &signing_farms, signing_counters);
     let signing = tokio::task::spawn_blocking(open).await?;
-    let (reward_address, level) = (config.reward_address, CpuLevel::detect());
+    let (reward_address, level) = (config.reward_address, CpuLevel::current());
     let farming = Farming { bus, farms, provers, reward_address, info, counters: counters.clone(), level };
     tasks.spawn(signing.run(requests));
     tasks.spawn(farming.run(slots));

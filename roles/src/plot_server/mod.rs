@@ -172,7 +172,7 @@ async fn open_staging(config: &Config) -> Result<Staging, RoleError> {
 fn encoder(config: &Config, pool: &Pool, pieces: u16) -> Result<Arc<dyn SectorEncoder>, RoleError> {
     let options = CpuEncoderOptions {
         threads: config.threads.clone(),
-        level: CpuLevel::detect(),
+        level: CpuLevel::current(),
         pool: pool.clone(),
         memory_slabs: config.encoder_slabs(pieces),
     };

@@ -1,0 +1,168 @@
+//! What this machine takes for the work of farming, in seconds and in units of B.
+//!
+//! B is the time of [`B_HASHES`] one-at-a-time `blake3::hash` of 24 bytes on one core, measured in the same run: about what
+//! the hashes of one proof-of-space table would take without SIMD. Figures in B can be compared between machines.
+
+mod work;
+
+pub use work::Operation;
+
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use consensus::CpuLevel;
+use serde::Serialize;
+
+use self::work::Workplace;
+
+/// Hashes that make one B.
+pub const B_HASHES: u64 = 6_220_000;
+/// B is measured this often, before, between and after the work, and the median taken: the machine may have other work.
+const B_RUNS: usize = 3;
+
+/// How to measure.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Threads that work at the same time, each on inputs of its own; [`Operation::Archive`] spreads one segment over them. At
+    /// least 1, as are the runs.
+    pub threads: u16,
+    /// Runs of each thread, after others that warm it up.
+    pub runs: u16,
+    /// Instructions to use.
+    pub level: CpuLevel,
+    /// Memory for multiples of the KZG setup's points, see [`consensus::kzg::Kzg::with_table`].
+    pub kzg_memory_bytes: usize,
+}
+
+/// A figure, in the form that all benchmarks have.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Measurement {
+    /// The operation.
+    pub name: &'static str,
+    /// Threads that worked at the same time.
+    pub threads: u16,
+    /// Instructions used.
+    pub cpu_level: &'static str,
+    /// Time of one operation on one thread, half of them took longer.
+    pub median_s: f64,
+    /// The fastest.
+    pub min_s: f64,
+    /// B.
+    pub b_s: f64,
+    /// Median in B.
+    pub ratio: f64,
+}
+
+/// Measures one operation. `progress` is called after each step of [`steps`].
+pub fn measure(operation: Operation, options: &Options, progress: &(dyn Fn() + Sync)) -> Measurement {
+    assert!(options.threads > 0 && options.runs > 0, "there is something to measure");
+    let workplace = Workplace::new(operation, options);
+    let mut b_times = vec![measure_b(progress)];
+    let times = Mutex::new(Vec::new());
+    let rounds = rounds(operation, options);
+    for round in 0..rounds {
+        let runs = share(usize::from(options.runs), round, rounds);
+        std::thread::scope(|scope| {
+            for thread in 0..operation.repetitions(options) {
+                let (times, workplace) = (&times, &workplace);
+                scope.spawn(move || {
+                    let mut work = workplace.prepare(&format!("{thread} {round}"));
+                    if operation.warms_up() {
+                        work();
+                        progress();
+                    }
+                    for _ in 0..runs {
+                        let time_s = work();
+                        times.lock().expect("nothing panics while it holds the times").push(time_s);
+                        progress();
+                    }
+                });
+            }
+        });
+        b_times.push(measure_b(progress));
+    }
+    let times = times.into_inner().expect("threads that panic end the scope");
+    let (median_s, b_s) = (median(times.clone()), median(b_times));
+    let min_s = times.into_iter().fold(f64::INFINITY, f64::min);
+    let (threads, cpu_level) = (options.threads, options.level.name());
+    Measurement { name: operation.name(), threads, cpu_level, median_s, min_s, b_s, ratio: median_s / b_s }
+}
+
+/// How often [`measure`] reports progress.
+pub fn steps(operation: Operation, options: &Options) -> u64 {
+    let rounds = rounds(operation, options);
+    let warm_ups = if operation.warms_up() { rounds } else { 0 };
+    let repetitions = usize::from(operation.repetitions(options));
+    (repetitions * (usize::from(options.runs) + warm_ups) + rounds + 1) as u64
+}
+
+/// Rounds between which B is measured.
+fn rounds(operation: Operation, options: &Options) -> usize {
+    if operation.warms_up() { B_RUNS - 1 } else { usize::from(options.runs).min(B_RUNS - 1) }
+}
+
+/// The part of `total` that falls into one of `rounds` rounds.
+fn share(total: usize, round: usize, rounds: usize) -> usize {
+    total * (round + 1) / rounds - total * round / rounds
+}
+
+/// Seconds of one B on this thread.
+fn measure_b(progress: &dyn Fn()) -> f64 {
+    let mut input = [0; 24];
+    let start = Instant::now();
+    for number in 0..B_HASHES {
+        input[..8].copy_from_slice(&number.to_le_bytes());
+        black_box(blake3::hash(black_box(&input)));
+    }
+    let time_s = start.elapsed().as_secs_f64();
+    progress();
+    time_s
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_unstable_by(f64::total_cmp);
+    let middle = times.len() / 2;
+    if times.len().is_multiple_of(2) { (times[middle - 1] + times[middle]) / 2.0 } else { times[middle] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[test]
+    fn medians() {
+        assert_eq!((median(vec![3.0, 1.0, 2.0]), median(vec![4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
+    }
+
+    #[test]
+    fn rounds_share_all_runs() {
+        for (total, rounds) in [(1, 2), (7, 2), (10, 3)] {
+            assert_eq!((0..rounds).map(|round| share(total, round, rounds)).sum::<usize>(), total);
+        }
+    }
+
+    /// All but archiving, which takes a minute at the levels of a debug build.
+    #[test]
+    fn every_figure_has_all_its_parts() {
+        for operation in Operation::ALL.into_iter().filter(|operation| *operation != Operation::Archive) {
+            let options = Options { threads: 1, runs: 2, level: CpuLevel::current(), kzg_memory_bytes: 0 };
+            let reports = AtomicU64::new(0);
+            let figure = measure(operation, &options, &|| _ = reports.fetch_add(1, Ordering::Relaxed));
+            assert_eq!(reports.into_inner(), steps(operation, &options), "{}", figure.name);
+            assert!(figure.min_s > 0.0 && figure.median_s >= figure.min_s && figure.b_s > 0.0, "{figure:?}");
+            let json = serde_json::to_value(&figure).unwrap();
+            let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+            assert_eq!(keys, ["b_s", "cpu_level", "median_s", "min_s", "name", "ratio", "threads"]);
+        }
+    }
+
+    #[test]
+    fn an_operation_without_warm_up_takes_as_many_rounds_as_runs() {
+        let options = |runs| Options { threads: 2, runs, level: CpuLevel::current(), kzg_memory_bytes: 0 };
+        assert_eq!(steps(Operation::Archive, &options(1)), 3);
+        assert_eq!(steps(Operation::Archive, &options(5)), 8);
+        assert_eq!(steps(Operation::Pos, &options(5)), 2 * 7 + 3);
+    }
+}
