@@ -32,7 +32,7 @@ pub const MAINNET_PARAMETERS_SHA256: [u8; 32] = [
 /// A setup's powers, ready to commit with. Cloning shares them.
 ///
 /// They take 3 MiB, or 4 MiB where the processor has AVX-512 IFMA. A table of their multiples ([`Self::with_table`]) makes
-/// committing faster by a third or so; verification needs none.
+/// committing faster by a fifth; verification needs none.
 #[derive(Debug, Clone)]
 pub struct Kzg {
     /// Generator times tau^i.
@@ -71,7 +71,7 @@ impl Kzg {
     /// powers themselves included. Commitments are the same bytes.
     ///
     /// For processes that commit or open often. Up to [`TABLE_SIZE_MAX`] memory buys speed, see `benches/RESULTS.md`;
-    /// making such a table takes the time of a dozen commitments, spread over the workers.
+    /// making such a table takes the time of fifteen commitments, spread over the workers.
     #[must_use]
     pub fn with_table(&self, budget_bytes: usize, workers: &dyn Workers) -> Self {
         let powers = self.powers.with_table(budget_bytes, workers);

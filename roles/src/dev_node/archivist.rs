@@ -72,7 +72,7 @@ impl Archivist {
         Ok(self.archiver.add_block(bytes)?)
     }
 
-    /// Archives and stores a segment if there are blocks enough for one. Takes all cores for half a minute.
+    /// Archives and stores a segment if there are blocks enough for one. Takes all cores for some seconds.
     pub fn next_segment(&mut self) -> Result<Option<SegmentHeader>, ArchivistError> {
         let Some(recorded) = self.archiver.cut() else { return Ok(None) };
         tracing::info!(segment = recorded.segment_index, "archiving a segment");

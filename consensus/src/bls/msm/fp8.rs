@@ -146,6 +146,47 @@ fn reduce_limb(mut sum: [__m512i; LIMBS], factor: __m512i, b: &Fp8) -> [__m512i;
     sum
 }
 
+/// `a a / R` modulo p, near. Takes a carried number.
+///
+/// Products of different limbs come up twice, so they are made once and doubled: 72 multiplications in place of 128. For
+/// that all columns of the product are made before the first is cleared.
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+pub(super) fn square(a: &Fp8) -> Fp8 {
+    let mut columns = [_mm512_setzero_si512(); 2 * LIMBS];
+    for i in 0..LIMBS {
+        for j in i + 1..LIMBS {
+            columns[i + j] = _mm512_madd52lo_epu64(columns[i + j], a.0[i], a.0[j]);
+            columns[i + j + 1] = _mm512_madd52hi_epu64(columns[i + j + 1], a.0[i], a.0[j]);
+        }
+    }
+    for i in 0..LIMBS {
+        let (low, high) = (columns[2 * i], columns[2 * i + 1]);
+        columns[2 * i] = _mm512_madd52lo_epu64(_mm512_add_epi64(low, low), a.0[i], a.0[i]);
+        columns[2 * i + 1] = _mm512_madd52hi_epu64(_mm512_add_epi64(high, high), a.0[i], a.0[i]);
+    }
+    reduce_columns(columns)
+}
+
+/// A product by its columns, divided by R modulo p, near.
+#[target_feature(enable = "avx512f,avx512ifma")]
+#[inline]
+fn reduce_columns(mut columns: [__m512i; 2 * LIMBS]) -> Fp8 {
+    let negative_inverse = _mm512_set1_epi64(((1 << LIMB_BITS) - INVERSE_MODULO_2_52) as i64);
+    for i in 0..LIMBS {
+        let q = _mm512_madd52lo_epu64(_mm512_setzero_si512(), columns[i], negative_inverse);
+        for j in 0..LIMBS {
+            let limb = _mm512_set1_epi64(MODULUS[j] as i64);
+            columns[i + j] = _mm512_madd52lo_epu64(columns[i + j], q, limb);
+            columns[i + j + 1] = _mm512_madd52hi_epu64(columns[i + j + 1], q, limb);
+        }
+        columns[i + 1] = _mm512_add_epi64(columns[i + 1], _mm512_srli_epi64::<52>(columns[i]));
+    }
+    let mut limbs = [_mm512_setzero_si512(); LIMBS];
+    limbs.copy_from_slice(&columns[LIMBS..]);
+    carry(limbs)
+}
+
 /// `a - b`, carried, between 0.99 p and 3.01 p. Takes near numbers.
 #[target_feature(enable = "avx512f")]
 #[inline]
@@ -281,4 +322,108 @@ pub(super) fn invert(a: &Fp8) -> Fp8 {
     field::batch_invert(&mut numbers);
     let inverses = numbers.map(|number| field::limbs_of_words(&number.l));
     mul(&Fp8::from_lanes(&inverses), &Fp8::splat(FROM_BLST_INVERSE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::CpuLevel;
+
+    /// Numbers at the edges of limbs, words and the modulus, and random ones.
+    fn numbers() -> Vec<blst_fp> {
+        let plain = |words: [u64; 6]| {
+            let mut number = blst_fp::default();
+            // SAFETY: six words are what blst reads; the output is exclusive.
+            unsafe { blst::blst_fp_from_uint64(&raw mut number, words.as_ptr()) };
+            number
+        };
+        let mut numbers = vec![blst_fp::default(), field::BLST_ONE];
+        for shift in [0, 1, 51, 52, 53, 63] {
+            numbers.extend((0..6).map(|word| {
+                let mut words = [0; 6];
+                words[word] = 1 << shift;
+                plain(words)
+            }));
+        }
+        for seed in 0..40_u8 {
+            let mut words = [0; 6];
+            let mut bytes = [0; 48];
+            blake3::Hasher::new().update(&[seed]).finalize_xof().fill(&mut bytes);
+            for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+                *word = u64::from_le_bytes(*bytes);
+            }
+            words[5] >>= 4;
+            numbers.push(plain(words));
+        }
+        let negative: Vec<_> = numbers.iter().map(|number| field::sub(&blst_fp::default(), number)).collect();
+        numbers.extend(negative);
+        numbers
+    }
+
+    /// Every operation on `a` and `b`, by lanes, against `blst`.
+    #[target_feature(enable = "avx512f,avx512ifma")]
+    fn check(a: &[blst_fp; LANES], b: &[blst_fp; LANES]) {
+        let each = |operation: &dyn Fn(&blst_fp, &blst_fp) -> blst_fp| -> [blst_fp; LANES] {
+            std::array::from_fn(|lane| operation(&a[lane], &b[lane]))
+        };
+        let lanes =
+            |is_set: &dyn Fn(usize) -> bool| (0..LANES).fold(0, |mask, i| mask | u8::from(is_set(i)) << i);
+        let (x, y) = (from_blst(a), from_blst(b));
+        assert_eq!(to_blst(&x), *a);
+        assert_eq!(to_blst(&mul(&x, &y)), each(&field::mul));
+        assert_eq!(to_blst(&square(&x)), each(&|a, _| field::square(a)));
+        assert_eq!(to_blst(&sub(&x, &y)), each(&field::sub));
+        assert_eq!(to_blst(&sub_near(&x, &y)), each(&field::sub));
+        let two_fewer = sub_two_near(&x, &y, &y);
+        assert_eq!(to_blst(&two_fewer), each(&|a, b| field::sub(&field::sub(a, b), b)));
+        assert_eq!(to_blst(&times::<3>(&x)), each(&|a, _| field::add(&field::add(a, a), a)));
+        assert_eq!(to_blst(&square(&sub(&x, &y))), each(&|a, b| field::square(&field::sub(a, b))));
+
+        let equal = lanes(&|i| a[i] == b[i]);
+        assert_eq!(is_multiple(&sub(&x, &y)), equal);
+        assert_eq!(maybe_zero(&sub(&x, &y)), equal, "a wrong guess is too rare to be seen");
+        // The same numbers by another way, one modulus more or less.
+        let (x_again, y_again) =
+            (sub_near(&sub_near(&x, &y), &sub_near(&Fp8::ZERO, &y)), sub_near(&y, &Fp8::ZERO));
+        assert_eq!(is_multiple(&sub(&x_again, &y_again)), equal);
+        for near in [x, x_again, two_fewer, mul(&x, &y), square(&y)] {
+            for limbs in near.lanes() {
+                assert!(limbs.iter().all(|limb| *limb <= LIMB_MASK));
+                assert!(limbs[LIMBS - 1] <= MODULUS[LIMBS - 1] + MODULUS[LIMBS - 1] / 1000);
+            }
+        }
+
+        let zeros = lanes(&|i| a[i] == blst_fp::default());
+        let units = select(zeros, &x, &Fp8::ONE);
+        let inverses = to_blst(&mul(&invert(&units), &units));
+        assert_eq!(inverses, [field::BLST_ONE; LANES]);
+    }
+
+    #[test]
+    fn every_operation_equals_blst() {
+        if !CpuLevel::detect().has_ifma() {
+            println!("skipped: no AVX-512 IFMA");
+            return;
+        }
+        let numbers = numbers();
+        for turn in 0..numbers.len() {
+            for first in (0..numbers.len()).step_by(LANES) {
+                let a = std::array::from_fn(|lane| numbers[(first + lane) % numbers.len()]);
+                let b = std::array::from_fn(|lane| numbers[(first + lane * 7 + turn) % numbers.len()]);
+                // SAFETY: the processor has the instructions.
+                unsafe { check(&a, &b) };
+            }
+        }
+    }
+
+    #[test]
+    fn blank_is_not_zero_modulo_p() {
+        if CpuLevel::detect().has_ifma() {
+            let mut limbs = [[0; LIMBS]; LANES];
+            limbs[1] = MODULUS;
+            limbs[2][7] = 1;
+            // SAFETY: the processor has the instructions.
+            assert_eq!(unsafe { is_blank(&Fp8::from_lanes(&limbs)) }, 0b1111_1001);
+        }
+    }
 }

@@ -62,7 +62,7 @@ pub(super) trait PointLanes: Copy + Send + Sync {
 }
 
 /// Points that are fetched from memory ahead of their use.
-const PREFETCH_DISTANCE: usize = 64;
+const PREFETCH_DISTANCE: usize = 24;
 
 /// Asks memory for the points that a gathering which has come to entry `at` needs soon, `count` of them.
 #[inline(always)]

@@ -219,7 +219,7 @@ fn add(blocks: &mut [Block], sums: &[Sum], products: &mut Vec<Fp8>) {
         }
         let slope = fp8::mul(&fp8::mul(&inverse, product), &numerator);
         inverse = fp8::mul(&inverse, &divisor);
-        let x = fp8::sub_two_near(&fp8::mul(&slope, &slope), &a.x, &b.x);
+        let x = fp8::sub_two_near(&fp8::square(&slope), &a.x, &b.x);
         let y = fp8::sub_near(&fp8::mul(&slope, &fp8::sub(&a.x, &x)), &a.y);
         let target = &mut blocks[sum.target as usize];
         (target.x, target.y) = (x, y);
@@ -249,7 +249,7 @@ fn special(a: &Block, b: &Block, divisor: &mut Fp8, numerator: Option<&mut Fp8>)
     if equal != 0 {
         *divisor = fp8::select(equal, divisor, &fp8::times::<2>(&a.y));
         if let Some(numerator) = numerator {
-            let tangent = fp8::times::<3>(&fp8::mul(&a.x, &a.x));
+            let tangent = fp8::times::<3>(&fp8::square(&a.x));
             *numerator = fp8::select(equal, numerator, &tangent);
         }
     }
