@@ -110,8 +110,8 @@ fn finish_tile(values: &mut [Eight; 8], twiddles: &Tile) {
     for ([a, b], twiddle) in numbers.as_chunks_mut::<2>().0.iter_mut().zip(&twiddles.pairs) {
         butterfly(a, b, twiddle);
     }
-    for (place, number) in numbers.into_iter().enumerate() {
-        values[reversed(place, 3)] = number;
+    for (place, number) in numbers.iter().enumerate() {
+        values[reversed(place, 3)] = *number;
     }
 }
 
@@ -156,8 +156,8 @@ pub(super) fn bit_reversed_row(values: &[Eight], out: &mut [Eight], bits: u32) {
             for (lane, number) in numbers.iter_mut().enumerate() {
                 *number = divide(&values[8 * (reversed(lane, 3) * eighth + from) + j], bits);
             }
-            for (g, number) in transpose(numbers).into_iter().enumerate() {
-                out[j * tiles + reversed(g, 3) * eighth + at] = number;
+            for (g, number) in transpose(numbers).iter().enumerate() {
+                out[j * tiles + reversed(g, 3) * eighth + at] = *number;
             }
         }
     }

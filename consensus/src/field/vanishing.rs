@@ -104,8 +104,8 @@ fn join(values: &mut [Eight], scratch: &mut [Eight]) {
 fn lanes_to_rows(values: &[Eight], rows: &mut [Eight]) {
     let row = rows.len() / 8;
     for (at, values) in values.as_chunks::<8>().0.iter().enumerate() {
-        for (lane, number) in transpose(*values).into_iter().enumerate() {
-            rows[lane * row + at] = number;
+        for (lane, number) in transpose(*values).iter().enumerate() {
+            rows[lane * row + at] = *number;
         }
     }
 }
