@@ -143,24 +143,34 @@ mod tests {
         }
     }
 
-    /// All but archiving, which takes a minute at the levels of a debug build.
+    fn options() -> Options {
+        Options { threads: 1, runs: 2, level: CpuLevel::current(), kzg_memory_bytes: 0 }
+    }
+
     #[test]
-    fn every_figure_has_all_its_parts() {
+    fn a_figure_has_all_its_parts() {
+        let reports = AtomicU64::new(0);
+        let figure = measure(Operation::Erasure, &options(), &|| _ = reports.fetch_add(1, Ordering::Relaxed));
+        assert_eq!(reports.into_inner(), steps(Operation::Erasure, &options()));
+        assert!(figure.min_s > 0.0 && figure.median_s >= figure.min_s && figure.b_s > 0.0, "{figure:?}");
+        let json = serde_json::to_value(&figure).unwrap();
+        let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["b_s", "cpu_level", "median_s", "min_s", "name", "ratio", "threads"]);
+    }
+
+    /// All but archiving, which is what a development node does in other tests.
+    #[test]
+    fn every_operation_works_on_its_inputs() {
         for operation in Operation::ALL.into_iter().filter(|operation| *operation != Operation::Archive) {
-            let options = Options { threads: 1, runs: 2, level: CpuLevel::current(), kzg_memory_bytes: 0 };
-            let reports = AtomicU64::new(0);
-            let figure = measure(operation, &options, &|| _ = reports.fetch_add(1, Ordering::Relaxed));
-            assert_eq!(reports.into_inner(), steps(operation, &options), "{}", figure.name);
-            assert!(figure.min_s > 0.0 && figure.median_s >= figure.min_s && figure.b_s > 0.0, "{figure:?}");
-            let json = serde_json::to_value(&figure).unwrap();
-            let keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-            assert_eq!(keys, ["b_s", "cpu_level", "median_s", "min_s", "name", "ratio", "threads"]);
+            let workplace = Workplace::new(operation, &options());
+            let mut work = workplace.prepare("test");
+            assert!(work() > 0.0 && work() > 0.0, "{}", operation.name());
         }
     }
 
     #[test]
     fn an_operation_without_warm_up_takes_as_many_rounds_as_runs() {
-        let options = |runs| Options { threads: 2, runs, level: CpuLevel::current(), kzg_memory_bytes: 0 };
+        let options = |runs| Options { threads: 2, runs, ..options() };
         assert_eq!(steps(Operation::Archive, &options(1)), 3);
         assert_eq!(steps(Operation::Archive, &options(5)), 8);
         assert_eq!(steps(Operation::Pos, &options(5)), 2 * 7 + 3);
