@@ -62,6 +62,12 @@ impl ThreadWorkers {
         Ok(Self { threads, cores: Some(set), in_background: false })
     }
 
+    /// The same threads, but no more than `threads` (at least 1) of them.
+    #[must_use]
+    pub fn at_most(self, threads: usize) -> Self {
+        Self { threads: self.threads.min(threads.max(1)), ..self }
+    }
+
     /// The same threads at a lower priority, for work that may take its time while other work on the same cores may not.
     #[must_use]
     pub fn in_background(self) -> Self {

@@ -43,7 +43,7 @@ const ARRIVING_SLABS: usize = 16;
 pub struct Config {
     /// Place in the cluster; capacity and slabs are set from `threads`.
     pub host: HostConfig,
-    /// Threads that prove, about 115 MB each.
+    /// Threads that prove, about 128 MiB each.
     pub threads: usize,
     /// The ceremony's KZG parameters, if not in the usual place.
     pub kzg_parameters: Option<PathBuf>,

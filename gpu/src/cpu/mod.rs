@@ -11,8 +11,9 @@ mod workers;
 pub use encoder::{CpuEncoder, CpuEncoderOptions, session_slabs};
 pub use prover::{CpuProver, CpuProverOptions};
 
-/// Memory of one worker, encoding or proving: the tables of one seed, and a record on its way.
-pub const WORKER_BYTES: usize = 115 << 20;
+/// Memory of one worker that encodes, at most: a [`consensus::sector::RecordEncoder`] (119 MiB where measured, of which 113 are the tables of a
+/// seed), the thread's stack, and what the allocator keeps. One that proves has tables of the same size.
+pub const WORKER_BYTES: usize = 128 << 20;
 
 /// Why a backend cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 /// What a prover is made of.
 #[derive(Debug, Clone)]
 pub struct CpuProverOptions {
-    /// Threads, and the cores they run on. Each takes [`super::WORKER_BYTES`].
+    /// Threads, and the cores they run on. Each takes about [`super::WORKER_BYTES`].
     pub threads: ThreadWorkers,
     /// Instructions to use.
     pub level: CpuLevel,

@@ -72,7 +72,7 @@ pub struct Config {
     pub reward_address: [u8; 32],
     /// File of the KZG ceremony, if not in the usual place.
     pub kzg_parameters: Option<PathBuf>,
-    /// Threads that prove when no proof-server does; each takes 115 MiB.
+    /// Threads that prove when no proof-server does; each takes about 128 MiB.
     pub proving_threads: usize,
     /// Where it counts.
     pub counters: Arc<Counters>,

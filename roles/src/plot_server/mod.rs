@@ -10,18 +10,21 @@
 
 mod life;
 mod manifest;
+mod memory;
 mod serve;
 mod server;
 mod staging;
 mod work;
 
+pub use memory::TooLittleMemory;
 pub use staging::StagingError;
 pub use work::{FetchedPiece, PieceFailure, Pieces};
 
-use self::serve::{SERVING_SLABS, StagedSectors, StagingWriter};
+use self::memory::MemoryPlan;
+use self::serve::{StagedSectors, StagingWriter};
 use self::server::Server;
 use self::staging::Staging;
-use self::work::{WRITING_SLABS, Workshop};
+use self::work::Workshop;
 use crate::bus::SharedBus;
 use crate::bus::messages::Role;
 use crate::host::{Host, HostConfig};
@@ -29,11 +32,11 @@ use crate::pieces::PieceSource;
 use crate::role::{RoleError, await_cluster};
 use crate::shutdown::Shutdown;
 use async_trait::async_trait;
-use consensus::CpuLevel;
+use consensus::{CpuLevel, Workers};
 use engine::pool::Pool;
 use engine::threads::ThreadWorkers;
 use gpu::SectorEncoder;
-use gpu::cpu::{CpuEncoder, CpuEncoderOptions, session_slabs};
+use gpu::cpu::{CpuEncoder, CpuEncoderOptions};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,6 +62,9 @@ pub struct Config {
     pub near_caches_first: bool,
     /// Sectors made at once. With two, the pieces of one come while the other is encoded; each takes its size in memory.
     pub concurrency: usize,
+    /// Bytes of memory that the process may take; none = what the threads and sectors wanted take. Where these do not fit there are
+    /// fewer sectors at once, then fewer threads.
+    pub max_memory_bytes: Option<u64>,
     /// Threads that encode. In the background, so that audits and proofs on the same machine are not late.
     pub threads: ThreadWorkers,
     /// How often the cluster is told of each sector.
@@ -75,18 +81,17 @@ impl Config {
             staging_limit_bytes: DEFAULT_STAGING_BYTES,
             near_caches_first: false,
             concurrency: 2,
+            max_memory_bytes: None,
             threads: ThreadWorkers::unbound(threads).in_background(),
             tell_every: TELL_EVERY,
         }
     }
 
-    /// Slabs for sectors of `pieces`: those in the making, their writes, and what is served.
-    fn slabs(&self, pieces: u16) -> usize {
-        self.encoder_slabs(pieces) + self.concurrency * WRITING_SLABS + SERVING_SLABS
-    }
-
-    fn encoder_slabs(&self, pieces: u16) -> usize {
-        self.concurrency * session_slabs(pieces, consensus::Workers::count(&self.threads))
+    /// The threads and sectors for which there is memory, where sectors have `pieces_in_sector`.
+    fn plan(&self, pieces_in_sector: u16) -> Result<MemoryPlan, TooLittleMemory> {
+        let wanted =
+            MemoryPlan { threads: self.threads.count(), sectors: self.concurrency, pieces_in_sector };
+        self.max_memory_bytes.map_or(Ok(wanted), |limit_bytes| wanted.within(limit_bytes))
     }
 }
 
@@ -128,13 +133,17 @@ impl PlotServer {
             () = shutdown.requested() => return Ok(None),
         };
         let pieces_in_sector = info.protocol_info.max_pieces_in_sector;
-        config.host.slabs = config.slabs(pieces_in_sector);
-        config.host.capacity = config.concurrency as u64;
+        let plan = config.plan(pieces_in_sector).map_err(RoleError::own)?;
+        tell(&plan);
+        config.concurrency = plan.sectors;
+        config.threads = config.threads.at_most(plan.threads);
+        config.host.slabs = plan.slabs();
+        config.host.capacity = plan.sectors as u64;
         let (writer, writes) = serve::writer();
         let shelf = staging.clone();
         let make_handler = move |local: engine::Local| Rc::new(StagedSectors::new(shelf, writes, &local));
         let host = Host::start(config.host.clone(), bus.clone(), make_handler).await?;
-        let encoder = encoder(&config, host.pool(), pieces_in_sector)?;
+        let encoder = encoder(&config, host.pool(), &plan)?;
         let server = Server {
             id: host.id(),
             group: config.host.group,
@@ -163,18 +172,31 @@ impl PlotServer {
     }
 }
 
+/// Operators plan their machines by this line.
+fn tell(plan: &MemoryPlan) {
+    let MemoryPlan { threads, sectors, pieces_in_sector } = *plan;
+    let memory_mib = plan.mebibytes();
+    tracing::info!(
+        memory_mib,
+        threads,
+        sectors,
+        pieces_in_sector,
+        "takes at most this memory, for so many sectors at once"
+    );
+}
+
 async fn open_staging(config: &Config) -> Result<Staging, RoleError> {
     let (base_path, limit_bytes) = (config.base_path.clone(), config.staging_limit_bytes);
     let opened = tokio::task::spawn_blocking(move || Staging::open(&base_path, limit_bytes)).await?;
     opened.map_err(RoleError::own)
 }
 
-fn encoder(config: &Config, pool: &Pool, pieces: u16) -> Result<Arc<dyn SectorEncoder>, RoleError> {
+fn encoder(config: &Config, pool: &Pool, plan: &MemoryPlan) -> Result<Arc<dyn SectorEncoder>, RoleError> {
     let options = CpuEncoderOptions {
         threads: config.threads.clone(),
         level: CpuLevel::current(),
         pool: pool.clone(),
-        memory_slabs: config.encoder_slabs(pieces),
+        memory_slabs: plan.encoder_slabs(),
     };
     Ok(Arc::new(CpuEncoder::new(options).map_err(RoleError::own)?))
 }

@@ -24,6 +24,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Plot-clients, each with one farm, and the sectors of a farm.
 pub const FARMS: usize = 2;
 pub const SECTORS: u16 = 2;
+/// What a plot-server may take: enough for one sector by one thread, not for the two by four that it would make.
+const PLOT_SERVER_MEMORY: &str = "384MiB";
+pub const PLOT_SERVER_MEMORY_BYTES: u64 = 384 << 20;
 /// An account that exists on every development chain.
 const REWARD_ADDRESS: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
 
@@ -81,7 +84,9 @@ impl Cluster {
         cluster.role("proof-server", &["proof-server"]);
         for (name, base_path) in [("plot-server-0", "base-path-0"), ("plot-server-1", "base-path-1")] {
             let base_path = cluster.path(base_path);
-            cluster.role(name, &["plot-server", "--priority-cache", "--listen-port", "0", &base_path]);
+            let line =
+                ["plot-server", "--priority-cache", "--listen-port", "0", "--threads", "4", "--max-memory"];
+            cluster.role(name, &[&line[..], &[PLOT_SERVER_MEMORY, &base_path]].concat());
         }
         for (name, farm) in [("plot-client-0", "farm-0"), ("plot-client-1", "farm-1")] {
             let farm = format!("{},sectors={SECTORS}", at(&cluster, farm));
@@ -111,7 +116,7 @@ impl Cluster {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn get(&self, name: &str) -> &Process {
+    pub fn get(&self, name: &str) -> &Process {
         self.processes.iter().find(|process| process.name == name).unwrap()
     }
 

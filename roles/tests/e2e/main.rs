@@ -18,7 +18,7 @@ use std::process::Command;
 
 use roles::dev_node::{Reason, Report};
 
-use cluster::{Cluster, FARMS, SECTORS};
+use cluster::{Cluster, FARMS, PLOT_SERVER_MEMORY_BYTES, SECTORS};
 
 /// What a healthy cluster may see rejected: a signature or solution that came too late. Everything else says that somebody
 /// computed something wrong, or sent it twice.
@@ -38,6 +38,7 @@ async fn a_cluster_farms_on_when_a_plot_server_and_a_plot_client_are_killed() {
     let sectors = FARMS * usize::from(SECTORS);
     let are_plotted = |cluster: &Cluster| cluster.heard(|heard| heard.stored.len() == sectors).then_some(());
     cluster.until("all sectors plotted", are_plotted).await;
+    check_memory(&cluster);
 
     let farm = cluster.farm_id(1);
     let last_solution = |cluster: &Cluster| {
@@ -69,6 +70,18 @@ async fn a_cluster_farms_on_when_a_plot_server_and_a_plot_client_are_killed() {
 fn bytes_of_farm(cluster: &Cluster) -> [blake3::Hash; 2] {
     let folder = &cluster.farms()[1];
     ["metadata.bin", "plot.bin"].map(|file| blake3::hash(&fs::read(folder.join(file)).unwrap()))
+}
+
+/// Plot-servers, which have plotted by now, took what they were allowed and had said.
+fn check_memory(cluster: &Cluster) {
+    for name in ["plot-server-0", "plot-server-1"] {
+        let server = cluster.get(name);
+        let peak_bytes = server.peak_memory_bytes();
+        eprintln!("{name} took {peak_bytes} bytes");
+        assert!(peak_bytes <= PLOT_SERVER_MEMORY_BYTES, "{name} took {peak_bytes} bytes");
+        let log = server.log();
+        assert!(log.contains("threads=1 sectors=1 pieces_in_sector=2"), "{name} does not say what it takes");
+    }
 }
 
 fn check_report(report: &Report) {

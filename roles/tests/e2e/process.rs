@@ -52,6 +52,13 @@ impl Process {
         fs::read_to_string(&self.log).unwrap()
     }
 
+    /// The most memory that it has had at once.
+    pub fn peak_memory_bytes(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    }
+
     fn show_tail(&self) {
         let log = self.log();
         let lines: Vec<_> = log.lines().collect();

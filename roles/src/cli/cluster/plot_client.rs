@@ -23,7 +23,7 @@ pub struct PlotClientArgs {
     /// Account that is paid, as an SS58 address (st…, su…, 5…)
     #[arg(long, value_name = "ADDRESS", value_parser = reward_address)]
     reward_address: RewardAddress,
-    /// Threads that prove when no proof-server does, 115 MB each [default: a quarter of the cores]
+    /// Threads that prove when no proof-server does, about 128 MiB each [default: a quarter of the cores]
     #[arg(long, value_name = "N")]
     proving_threads: Option<NonZeroU16>,
     /// KZG parameters of the Ethereum ceremony, if not in the usual place

@@ -10,6 +10,7 @@ use roles::bus::SharedBus;
 use roles::plot_server::{self, Config};
 use roles::role::RoleError;
 use roles::shutdown::Shutdown;
+use roles::sizes::parse_size;
 
 use super::{MemberArgs, NatsArgs};
 
@@ -23,17 +24,24 @@ pub struct PlotServerArgs {
     /// Ask near caches for pieces first: of the same host, then of the same group
     #[arg(long)]
     priority_cache: bool,
-    /// Threads that encode, 115 MB each, at low priority: audits and proofs go first [default: one a core]
+    /// Threads that encode, 128 MiB each, at low priority: audits and proofs go first [default: one a core]
     #[arg(long, alias = "record-encoding-concurrency", value_name = "N")]
     threads: Option<NonZeroU16>,
     /// Sectors made at once, each in memory: with two, the pieces of one come while the other is encoded
     #[arg(long, value_name = "N", default_value = "2")]
     sector_concurrency: NonZeroU16,
+    /// Memory the process may take at most, as 4GiB; where it is short fewer sectors are made at once, then by fewer threads
+    #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
+    max_memory: Option<u64>,
     /// GiB that finished sectors may take under the base path until they are fetched
     #[arg(long, value_name = "GIB", default_value = "16")]
     staging_gib: NonZeroU16,
     /// Folder for finished sectors, on a fast disk; no other plot-server may use it
     base_path: PathBuf,
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "memory is a size with a unit, as 4GiB".into())
 }
 
 impl PlotServerArgs {
@@ -52,6 +60,7 @@ impl PlotServerArgs {
             threads,
             staging_limit_bytes: u64::from(self.staging_gib.get()) << 30,
             near_caches_first: self.priority_cache,
+            max_memory_bytes: self.max_memory,
             concurrency: self.sector_concurrency.get().into(),
             ..usual
         };

@@ -15,7 +15,7 @@ use super::{MemberArgs, NatsArgs};
 pub struct ProofServerArgs {
     #[command(flatten)]
     member: MemberArgs,
-    /// Threads that prove, 115 MB each [default: one a core]
+    /// Threads that prove, about 128 MiB each [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU16>,
     /// KZG parameters of the Ethereum ceremony, if not in the usual place
