@@ -4,8 +4,10 @@
 CARGO ?= cargo
 SHARED ?= ../shared
 FARMER = target/debug/autonomys-farmer
+# Modules of consensus with unsafe code, and those that stand on it.
+UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
-.PHONY: build dev test unit lint loom conformance setup clean
+.PHONY: build dev test unit lint loom asan conformance setup clean
 
 build: setup
 	$(CARGO) build --release --locked
@@ -27,6 +29,12 @@ unit:
 ## The lock-free parts under every interleaving that loom finds.
 loom:
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked -p engine --lib --release --target-dir target/loom
+
+## Unsafe code of consensus at every CPU level of the machine under AddressSanitizer; needs a nightly compiler (rustup toolchain install
+## nightly --profile minimal). Half a minute after the build.
+asan:
+	RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --locked -p consensus --lib --target x86_64-unknown-linux-gnu \
+		--target-dir target/asan -- $(UNSAFE_MODULES)
 
 ## The network's golden vectors; they are not part of a clone.
 conformance:
