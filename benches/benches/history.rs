@@ -1,4 +1,4 @@
-//! What archiving and checking history cost on one core. A whole segment takes half a minute, so its parts are
+//! What archiving and checking history cost on one core. A whole segment takes ten seconds, so its parts are
 //! measured: archiving is 128 x "commit to a record", 256 x "witness of a record" and "extend 128 commitments" (all in
 //! `algebra`), and 32 768 x "extend a column of a segment" (here); only these repeat.
 //! Run with `cargo bench -p benches --bench history`.

@@ -3,12 +3,15 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use consensus::archiver::{Archiver, RecordedSegment, archive_segment, extend_first_block};
+use consensus::archiver::{
+    Archiver, NewArchivedSegment, RecordedSegment, archive_segment, extend_first_block,
+};
 use consensus::bls::{Scalar, scalars_from_bytes};
 use consensus::challenge::SectorSlotChallenge;
 use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SCALAR_BYTES, SEGMENT_SIZE};
 use consensus::erasure::{Extender, Recovery};
 use consensus::kzg::{Kzg, Polynomial, insecure};
+use consensus::piece_verify::{Candidate, verify_pieces};
 use consensus::pos::Tables;
 use consensus::sector::{RecordDecoder, RecordEncoder};
 use consensus::{CpuLevel, audit};
@@ -38,13 +41,15 @@ pub enum Operation {
     Prove,
     /// Making the 256 pieces of a segment, spread over the threads.
     Archive,
+    /// Verifying the 256 pieces of a segment, spread over the threads.
+    Verify,
     /// Auditing one chunk: keyed hash and distance.
     AuditHash,
 }
 
 impl Operation {
     /// All there are.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pos,
         Self::Encode,
         Self::Erasure,
@@ -53,6 +58,7 @@ impl Operation {
         Self::KzgWitness,
         Self::Prove,
         Self::Archive,
+        Self::Verify,
         Self::AuditHash,
     ];
 
@@ -67,6 +73,7 @@ impl Operation {
             Self::KzgWitness => "kzg-witness",
             Self::Prove => "prove",
             Self::Archive => "archive",
+            Self::Verify => "verify",
             Self::AuditHash => "audit-hash",
         }
     }
@@ -75,24 +82,31 @@ impl Operation {
     pub fn usual_runs(self) -> u16 {
         match self {
             Self::Archive => 1,
+            Self::Verify => 5,
             Self::Pos | Self::Encode | Self::Prove => 10,
             Self::KzgCommit | Self::KzgWitness | Self::Recover => 20,
             Self::Erasure | Self::AuditHash => 200,
         }
     }
 
-    /// Whether a first run is needed that does not count. A segment takes so long that it makes no difference.
+    /// Whether a first run is needed that does not count, and several rounds with inputs of their own. A whole segment
+    /// takes so long that it makes no difference.
     pub(super) fn warms_up(self) -> bool {
-        self != Self::Archive
+        !self.is_of_segment()
     }
 
     /// How many do it side by side.
     pub(super) fn repetitions(self, options: &Options) -> u16 {
-        if self == Self::Archive { 1 } else { options.threads }
+        if self.is_of_segment() { 1 } else { options.threads }
+    }
+
+    /// Whether the threads share one segment.
+    pub(super) fn is_of_segment(self) -> bool {
+        matches!(self, Self::Archive | Self::Verify)
     }
 
     fn needs_kzg(self) -> bool {
-        matches!(self, Self::KzgCommit | Self::KzgWitness | Self::Prove | Self::Archive)
+        self.is_of_segment() || matches!(self, Self::KzgCommit | Self::KzgWitness | Self::Prove)
     }
 }
 
@@ -135,6 +149,7 @@ impl Workplace {
             Operation::KzgWitness => kzg_witness(self.kzg(), random),
             Operation::Prove => prove(self.level, self.kzg(), random),
             Operation::Archive => archive(self.kzg(), &self.threads),
+            Operation::Verify => verify(self.kzg(), &self.threads),
             Operation::AuditHash => audit_hash(self.level, random),
         }
     }
@@ -262,6 +277,24 @@ fn archive<'a>(kzg: &'a Kzg, threads: &'a ThreadWorkers) -> Work<'a> {
     Box::new(move || {
         let recorded = recorded_segment();
         seconds(|| archive_segment(kzg, threads, recorded))
+    })
+}
+
+fn verify<'a>(kzg: &'a Kzg, threads: &'a ThreadWorkers) -> Work<'a> {
+    let NewArchivedSegment { header, pieces } = archive_segment(kzg, threads, recorded_segment());
+    Box::new(move || {
+        let candidates: Vec<_> = (0..=u8::MAX)
+            .zip(&pieces)
+            .map(|(position, piece)| Candidate {
+                segment_commitment: &header.segment_commitment,
+                position,
+                piece: piece.view(),
+            })
+            .collect();
+        seconds(|| {
+            let verdicts = verify_pieces(kzg, threads, &candidates);
+            assert!(verdicts.iter().all(Result::is_ok), "pieces archived here are valid");
+        })
     })
 }
 

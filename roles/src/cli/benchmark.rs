@@ -28,6 +28,8 @@ pub enum Benchmark {
     Prove(BenchmarkArgs),
     /// Archive a whole segment, spread over the threads
     Archive(BenchmarkArgs),
+    /// Verify the 256 pieces of a segment at once, spread over the threads
+    Verify(BenchmarkArgs),
     /// Audit: hash chunks of 32 bytes and take their distances; figures are those of one chunk
     AuditHash(BenchmarkArgs),
 }
@@ -65,6 +67,7 @@ impl Benchmark {
             Self::Kzg(args) => (args, &[Operation::KzgCommit, Operation::KzgWitness][..]),
             Self::Prove(args) => (args, &[Operation::Prove][..]),
             Self::Archive(args) => (args, &[Operation::Archive][..]),
+            Self::Verify(args) => (args, &[Operation::Verify][..]),
             Self::AuditHash(args) => (args, &[Operation::AuditHash][..]),
         };
         operations.iter().try_for_each(|operation| args.measure(*operation))

@@ -30,7 +30,7 @@ pub struct DevNodeArgs {
     /// Most segments to archive at the start
     #[arg(long)]
     segments: Option<u64>,
-    /// Archive a segment of made-up blocks every so many slots, which takes all cores for half a minute
+    /// Archive a segment of made-up blocks every so many slots, which takes all cores for ten seconds or more
     #[arg(long, value_name = "SLOTS", value_parser = clap::value_parser!(u64).range(1..))]
     segment_every_slots: Option<u64>,
     /// Length of a slot in milliseconds [default: 1000]

@@ -176,7 +176,7 @@ pub struct DevNode {
 }
 
 impl DevNode {
-    /// Opens the chain, or makes it, which takes half a minute a segment, and listens.
+    /// Opens the chain, or makes it, which takes some ten seconds of a core a segment, and listens.
     pub async fn start(mut config: DevNodeConfig) -> Result<Self, DevNodeError> {
         let prepare = move || prepare(&mut config).map(|(shared, archivist)| (config, shared, archivist));
         let (config, shared, archivist) = spawn_blocking(prepare).await.expect("preparing does not panic")?;

@@ -1,5 +1,5 @@
 //! A controller between a development node and a cluster on the in-process bus. The first run on a machine archives a segment,
-//! which takes half a minute; its chain is kept beside the build.
+//! which takes a while; its chain is kept beside the build.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

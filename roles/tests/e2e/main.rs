@@ -1,7 +1,7 @@
 //! The whole cluster, end to end: a real node and NATS server, each role its own process of the binary, by the lines that
 //! operators have.
 //!
-//! Its first run on a machine archives a segment, which takes half a minute; the chain is kept beside the build.
+//! Its first run on a machine archives a segment, which takes a while; the chain is kept beside the build.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

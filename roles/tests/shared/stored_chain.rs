@@ -1,4 +1,4 @@
-//! Development chains of one segment, kept between runs: archiving it takes half a minute. Each test works on a copy of its own
+//! Development chains of one segment, kept between runs: archiving it takes a while. Each test works on a copy of its own
 //! (the segment hard-linked, so that a copy costs nothing).
 
 use std::fs;
