@@ -16,7 +16,7 @@ const LOG2_WIDTHS: u8 = 13;
 fuzz_target!(|bytes: &[u8]| {
     let Some((&[kind, log2_width], bytes)) = bytes.split_first_chunk() else { return };
     if kind == 0 {
-        // Seconds, so rarely.
+        // Minutes with a fuzzer's instrumentation, so rarely; run with `-timeout=1000`.
         let seed = filled(bytes, 32).try_into().expect("filled to 32 bytes");
         equal_at_every_level("proofs", |level| proofs(level, &seed));
     }
