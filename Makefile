@@ -4,6 +4,8 @@
 CARGO ?= cargo
 SHARED ?= ../shared
 FARMER = target/debug/autonomys-farmer
+CONFORMANCE = $(FARMER) util conformance "$(SHARED)/vectors" --kzg-parameters "$(SHARED)/kzg/eth-public-parameters.bin"
+SUITES_OF_LEVELS = pos,erasure,kzg,sector
 # Modules of consensus with unsafe code, and those that stand on it.
 UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
@@ -36,11 +38,15 @@ asan:
 	RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --locked -p consensus --lib --target x86_64-unknown-linux-gnu \
 		--target-dir target/asan -- $(UNSAFE_MODULES)
 
-## The network's golden vectors; they are not part of a clone.
+## The network's golden vectors, which are not part of a clone: all of them at the best CPU level of the machine, and those that its
+## instructions decide at each of the others.
 conformance:
 	@if [ -d "$(SHARED)/vectors" ]; then \
 		$(CARGO) build --locked -p roles && \
-		$(FARMER) util conformance "$(SHARED)/vectors" --kzg-parameters "$(SHARED)/kzg/eth-public-parameters.bin"; \
+		$(CONFORMANCE) && \
+		for level in $$($(FARMER) util cpu-levels | head -n -1); do \
+			$(CONFORMANCE) --cpu-level $$level --only $(SUITES_OF_LEVELS) || exit 1; \
+		done; \
 	else \
 		echo "skipped: no golden vectors at $(SHARED)/vectors"; \
 	fi

@@ -50,6 +50,8 @@ enum Command {
 enum Util {
     /// Run golden vectors of the network against this build
     Conformance(conformance::Arguments),
+    /// List what --cpu-level can be on this machine, from the plainest to the best
+    CpuLevels,
 }
 
 impl Cli {
@@ -70,6 +72,10 @@ impl Cli {
             Command::DevNode(args) => args.run(),
             Command::Scrub(arguments) => Ok(scrub::run(arguments)?),
             Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
+            Command::Util(Util::CpuLevels) => {
+                CpuLevel::available().iter().for_each(|level| println!("{level}"));
+                Ok(())
+            }
         }
     }
 }
