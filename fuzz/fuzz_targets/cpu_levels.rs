@@ -1,4 +1,5 @@
-//! Every level of instructions against the portable one: audits, extension, recovery and, now and then, the tables of a seed.
+//! Every level of instructions against the portable one: audits, extension and recovery. Tables take minutes with a fuzzer's
+//! instrumentation, and no seed is like another to them: their levels are compared by tests.
 #![no_main]
 
 use consensus::CpuLevel;
@@ -6,7 +7,6 @@ use consensus::audit::distances;
 use consensus::bls::Scalar;
 use consensus::challenge::SectorSlotChallenge;
 use consensus::erasure::{Extender, Recovery};
-use consensus::pos::{Proof, Tables};
 use fuzz::filled;
 use libfuzzer_sys::fuzz_target;
 
@@ -14,17 +14,12 @@ use libfuzzer_sys::fuzz_target;
 const LOG2_WIDTHS: u8 = 13;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((&[kind, log2_width], bytes)) = bytes.split_first_chunk() else { return };
-    if kind == 0 {
-        // Minutes with a fuzzer's instrumentation, so rarely; run with `-timeout=1000`.
-        let seed = filled(bytes, 32).try_into().expect("filled to 32 bytes");
-        equal_at_every_level("proofs", |level| proofs(level, &seed));
-    }
+    let Some((&[left_out, log2_width], bytes)) = bytes.split_first_chunk() else { return };
     let width = 1 << (log2_width % LOG2_WIDTHS);
     let chunks = chunks(bytes, width);
     let (challenge, sector) = (chunks[0], SectorSlotChallenge(chunks[width - 1]));
     // Any number of them, also such that fill no vector.
-    let audited = &chunks[..width - usize::from(kind) % width];
+    let audited = &chunks[..width - usize::from(left_out) % width];
     equal_at_every_level("distances", |level| distances(level, &challenge, &sector, audited));
     equal_at_every_level("parity", |level| parity(level, &chunks));
 
@@ -91,10 +86,4 @@ fn recovered(level: CpuLevel, present: &[bool], values: &[Scalar]) -> Result<Vec
     let mut values = values.to_vec();
     recovery.recover(&mut values).map_err(|error| error.to_string())?;
     Ok(values)
-}
-
-fn proofs(level: CpuLevel, seed: &[u8; 32]) -> Vec<Option<Proof>> {
-    let mut tables = Tables::new(level);
-    tables.build(seed);
-    (0..=u16::MAX).map(|s_bucket| tables.proof(s_bucket)).collect()
 }

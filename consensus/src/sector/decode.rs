@@ -50,7 +50,7 @@ pub struct ProvedChunk {
     pub proof_of_space: Proof,
 }
 
-/// Decodes one record after another; its memory (about 110 MB) is allocated once.
+/// Decodes one record after another; its memory (about 115 MiB at most) is allocated once.
 pub struct RecordDecoder {
     level: CpuLevel,
     tables: Tables,
