@@ -2,7 +2,7 @@
 
 use crate::cluster::{self, info};
 use crate::farm::make;
-use crate::process::{contents, farmer, member, refused};
+use crate::process::{contents, farmer, member, misunderstood, refused};
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -130,4 +130,14 @@ async fn paths_that_cannot_be_are_named() {
         refused(&mut scrub(&path), &[name]);
     }
     assert_eq!(fs::read(&file).unwrap(), b"mine");
+}
+
+#[tokio::test]
+async fn too_little_memory_for_any_sector_is_told_before_it_is_taken() {
+    let (folder, (nats, _bus)) = (tempfile::tempdir().unwrap(), cluster::start(&info()).await);
+    let base_path = folder.path().join("base");
+    let line = ["plot-server", "--max-memory", "100MiB", base_path.to_str().unwrap()];
+    refused(&mut member(&nats.url(), &line), &["100 MiB", "2 pieces", "raise --max-memory"]);
+    let line = ["plot-server", "--max-memory", "much", base_path.to_str().unwrap()];
+    misunderstood(&mut member(&nats.url(), &line), &["--max-memory", "much"]);
 }

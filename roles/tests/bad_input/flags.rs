@@ -29,6 +29,11 @@ fn unknown_flags_are_named_by_every_command() {
 }
 
 #[test]
+fn cpu_levels_that_the_machine_lacks_are_refused() {
+    misunderstood(farmer().args(["util", "cpu-levels", "--cpu-level", "pentium"]), &["pentium", "portable"]);
+}
+
+#[test]
 fn addresses_that_no_node_can_have_are_refused() {
     for url in ["ws://127.0.0.1:99999", "http://127.0.0.1:9944", "127.0.0.1:9944", "ws://", "nonsense", ""] {
         misunderstood(&mut member(NATS, &["controller", "--node-rpc-url", url]), &["ws://HOST:PORT"]);
