@@ -46,10 +46,10 @@ impl CpuLevel {
         if chosen == level { Ok(()) } else { Err(CpuLevelChosen(chosen)) }
     }
 
-    /// Whether 52-bit integer multiplication (AVX-512 IFMA) may be used: an AVX-512 level on a machine that has it.
+    /// Whether 52-bit integer multiplication (AVX-512 IFMA) may be used.
     pub(crate) fn has_ifma(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.0 == Level::Avx512 && is_x86_feature_detected!("avx512ifma");
+        return self.0 == Level::Avx512;
         #[cfg(not(target_arch = "x86_64"))]
         false
     }

@@ -64,60 +64,44 @@ at_every_level! { use crate::lanes;
     fn hash_parents[const T: u8](parameters: &Parameters, y: Words, l: [Words; 3], r: [Words; 3]) -> [Words; 4] {
         let [l0, l1, l2] = l;
         let [r0, r1, r2] = r;
-        let hash = match T {
+        match T {
             // 20 bits each.
-            2 => {
-                let bits = [or(shl::<6>(y), shr::<14>(l0)), or(shl::<18>(l0), shr::<2>(r0)), shl::<30>(r0)];
-                hash(parameters, &[swap_bytes(bits[0]), swap_bytes(bits[1]), swap_bytes(bits[2])])
-            }
+            2 => hash_bits(parameters, [or(shl::<6>(y), shr::<14>(l0)), or(shl::<18>(l0), shr::<2>(r0)), shl::<30>(r0)]),
             // 40 bits each.
-            3 | 7 => {
-                let bits = [
-                    or(shl::<6>(y), shr::<2>(l1)),
-                    funnel::<30, 2>(l1, l0),
-                    or(shl::<30>(l0), funnel::<22, 10>(r1, r0)),
-                    shl::<22>(r0),
-                ];
-                hash(parameters, &[swap_bytes(bits[0]), swap_bytes(bits[1]), swap_bytes(bits[2]), swap_bytes(bits[3])])
-            }
+            3 | 7 => hash_bits(parameters, [
+                or(shl::<6>(y), shr::<2>(l1)),
+                funnel::<30, 2>(l1, l0),
+                or(shl::<30>(l0), funnel::<22, 10>(r1, r0)),
+                shl::<22>(r0),
+            ]),
             // 80 bits each.
-            4 | 5 => {
-                let bits = [
-                    or(shl::<6>(y), shr::<10>(l2)),
-                    funnel::<22, 10>(l2, l1),
-                    funnel::<22, 10>(l1, l0),
-                    or(shl::<22>(l0), funnel::<6, 26>(r2, r1)),
-                    funnel::<6, 26>(r1, r0),
-                    shl::<6>(r0),
-                ];
-                hash(parameters, &[
-                    swap_bytes(bits[0]),
-                    swap_bytes(bits[1]),
-                    swap_bytes(bits[2]),
-                    swap_bytes(bits[3]),
-                    swap_bytes(bits[4]),
-                    swap_bytes(bits[5]),
-                ])
-            }
+            4 | 5 => hash_bits(parameters, [
+                or(shl::<6>(y), shr::<10>(l2)),
+                funnel::<22, 10>(l2, l1),
+                funnel::<22, 10>(l1, l0),
+                or(shl::<22>(l0), funnel::<6, 26>(r2, r1)),
+                funnel::<6, 26>(r1, r0),
+                shl::<6>(r0),
+            ]),
             // 60 bits each.
-            _ => {
-                let bits = [
-                    or(shl::<6>(y), shr::<22>(l1)),
-                    funnel::<10, 22>(l1, l0),
-                    or(shl::<10>(l0), shr::<18>(r1)),
-                    funnel::<14, 18>(r1, r0),
-                    shl::<14>(r0),
-                ];
-                hash(parameters, &[
-                    swap_bytes(bits[0]),
-                    swap_bytes(bits[1]),
-                    swap_bytes(bits[2]),
-                    swap_bytes(bits[3]),
-                    swap_bytes(bits[4]),
-                ])
-            }
-        };
-        [swap_bytes(hash[0]), swap_bytes(hash[1]), swap_bytes(hash[2]), swap_bytes(hash[3])]
+            _ => hash_bits(parameters, [
+                or(shl::<6>(y), shr::<22>(l1)),
+                funnel::<10, 22>(l1, l0),
+                or(shl::<10>(l0), shr::<18>(r1)),
+                funnel::<14, 18>(r1, r0),
+                shl::<14>(r0),
+            ]),
+        }
+    }
+
+    /// The first four words of the hash of a bit string; words of both are big endian.
+    #[inline]
+    fn hash_bits[const N: usize](parameters: &Parameters, mut bits: [Words; N]) -> [Words; 4] {
+        for word in &mut bits {
+            *word = swap_bytes(*word);
+        }
+        let [a, b, c, d] = hash(parameters, &bits);
+        [swap_bytes(a), swap_bytes(b), swap_bytes(c), swap_bytes(d)]
     }
 
     /// Metadata of an entry of table `T`, lowest word first: that of its parents, or bits of the hash behind y.

@@ -3,6 +3,8 @@
 use super::{MAX_LANES, Quad};
 use std::arch::x86_64::*;
 
+pub(crate) use super::portable::list_non_zero;
+
 /// Lanes of [`Words`].
 pub(crate) const LANES: usize = 8;
 /// Lanes of [`Keys`].
@@ -223,17 +225,5 @@ vector_functions! {
     /// Bit i: whether `a` and `b` are equal in lane i.
     fn equal(a: Bytes, b: Bytes) -> u64 {
         u64::from(_mm256_movemask_epi8(_mm256_cmpeq_epi8(a, b)) as u32)
-    }
-
-    /// Writes `first + i` for every word i that is not zero, in order, and returns how many these are; what lies behind
-    /// them is overwritten.
-    fn list_non_zero(words: &[u64; 8], first: u16, list: &mut [u16; 8]) -> usize {
-        let mut count = 0;
-        for (number, word) in (first..).zip(words) {
-            // Without a branch, since nobody can predict which words are zero.
-            list[count & 7] = number;
-            count += usize::from(*word != 0);
-        }
-        count
     }
 }

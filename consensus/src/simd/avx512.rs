@@ -3,15 +3,15 @@
 use super::{MAX_LANES, Quad};
 use std::arch::x86_64::*;
 
+// Keys take half a vector: comparisons of whole ones make masks, from which counting is slower.
+pub(crate) use super::avx2::{KEYS, count_less, load_keys, splat_key, store_keys};
+
 /// Lanes of [`Words`].
 pub(crate) const LANES: usize = 16;
-/// Lanes of [`Keys`]: half a vector, since comparisons of whole ones make masks, from which counting is slower.
-pub(crate) const KEYS: usize = 16;
 /// Lanes of [`Bytes`].
 pub(crate) const BYTES: usize = 64;
 
 pub(crate) type Words = __m512i;
-pub(crate) type Keys = __m256i;
 pub(crate) type Bytes = __m512i;
 
 /// Defines vector functions: safe to call where the level is.
@@ -146,26 +146,6 @@ vector_functions! {
             // SAFETY: unaligned store of 4 quads of 4 words.
             unsafe { _mm512_storeu_si512(quads.as_mut_ptr().cast(), row) }
         }
-    }
-
-    fn splat_key(key: u16) -> Keys {
-        _mm256_set1_epi16(key as i16)
-    }
-
-    fn load_keys(keys: &[u16; KEYS]) -> Keys {
-        // SAFETY: unaligned load of the 16 keys.
-        unsafe { _mm256_loadu_si256(keys.as_ptr().cast()) }
-    }
-
-    fn store_keys(keys: &mut [u16; KEYS], vector: Keys) {
-        // SAFETY: unaligned store of the 16 keys.
-        unsafe { _mm256_storeu_si256(keys.as_mut_ptr().cast(), vector) }
-    }
-
-    /// One more in each lane where `a` < `b`; both below 2^15.
-    fn count_less(counts: Keys, a: Keys, b: Keys) -> Keys {
-        // True is -1.
-        _mm256_sub_epi16(counts, _mm256_cmpgt_epi16(b, a))
     }
 
     fn splat_byte(byte: u8) -> Bytes {

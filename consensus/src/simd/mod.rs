@@ -7,7 +7,7 @@
 //! | type | is | lanes of portable, AVX2, AVX-512 |
 //! |---|---|---|
 //! | `Words` | 32-bit words, one of each input of a hash | 4, 8, 16 |
-//! | `Keys` | 16-bit numbers to be ranked | 8, 16, 32 |
+//! | `Keys` | 16-bit numbers to be ranked | 8, 16, 16 |
 //! | `Bytes` | rows and columns of a bucket's entries | 16, 32, 64 |
 //!
 //! Lane i is always element i in memory.
