@@ -16,8 +16,10 @@
 #![deny(unsafe_code)]
 
 pub mod cpu;
+pub mod device;
 mod encoder;
 mod finished;
+pub mod interface;
 mod prover;
 mod stats;
 
