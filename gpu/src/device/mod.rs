@@ -3,6 +3,9 @@
 //! Owns: the seam. Never: which kernels run in which order, which is the card's business.
 #![allow(unsafe_code)]
 
+pub mod cuda;
+mod launch;
+
 use crate::interface::{Kernel, Layout};
 use std::sync::Arc;
 
