@@ -9,6 +9,11 @@ need() { # COMMAND PACKAGE
 need cc build-essential
 need git git
 need python3 python3
+need pkg-config pkg-config
+# What the crate `topology` is linked with.
+for library in hwloc libudev; do
+    pkg-config --exists "$library" 2>/dev/null || missing="$missing lib${library#lib}-dev"
+done
 python3 -m pip --version >/dev/null 2>&1 || missing="$missing python3-pip"
 
 if ! command -v cargo >/dev/null 2>&1; then
