@@ -91,6 +91,24 @@ mod tests {
     }
 
     #[test]
+    fn numbers_and_arguments_are_those_of_the_kernels() {
+        let header = include_str!("../../kernels/interface.h");
+        let lines = header.lines().filter_map(|line| line.trim().strip_prefix("NAME("));
+        let kernels = lines.map(|line| line.split(')').next().unwrap().split_once(", ").unwrap());
+        let ours = Kernel::ALL.iter().map(|&kernel| {
+            let argument = match kernel {
+                Kernel::WriteProofs => "ProofArgs",
+                Kernel::HashSpans => "HashArgs",
+                Kernel::Assemble => "AssembleArgs",
+                _ => "RecordArgs",
+            };
+            (kernel.name(), argument)
+        });
+        assert!(kernels.eq(ours));
+        assert!(Kernel::ALL.iter().enumerate().all(|(number, &kernel)| kernel as usize == number));
+    }
+
+    #[test]
     fn arguments_are_aligned_copies() {
         let bytes: Vec<u8> = (0..33).collect();
         let launch = Launch::new(&layout(), Kernel::Clear, (3, 1), &bytes[1..]).unwrap();

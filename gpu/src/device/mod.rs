@@ -5,6 +5,8 @@
 
 pub mod cuda;
 mod launch;
+#[cfg(feature = "kernel-shim")]
+pub mod shim;
 
 use crate::interface::{Kernel, Layout};
 use std::sync::Arc;
