@@ -2,10 +2,8 @@
 #include "kernels.cuh"
 
 #define LAYOUT_OF 20
-extern "C" {
-__device__ const u64 layout[] = {LAYOUT_NUMBERS};
+extern "C" __device__ const u64 layout[] = {LAYOUT_NUMBERS};
 
 #define KERNEL(kernel, Args) \
-    __global__ void __launch_bounds__(Kernels<20>::kernel##_grid.threads) kernel(const Args args) { Kernels<20>::kernel(args); }
+    extern "C" __global__ void __launch_bounds__(Kernels<20>::kernel##_grid.threads) kernel(const Args args) { Kernels<20>::kernel(args); }
 KERNELS(KERNEL)
-}

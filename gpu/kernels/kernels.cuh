@@ -50,8 +50,9 @@ struct Kernels {
     static DEVICE void assemble(const AssembleArgs &args) { assemble_s_bucket(args); }
 };
 
-// The numbers of LayoutField, then the grids.
+// The numbers of LayoutField, then the grids. (NVRTC has no offsetof.)
+#define OFFSET_IN_SLOT(member) (u64)&((Slot<LAYOUT_OF> *)0)->member
 #define LAYOUT_GRID(kernel, Args) Kernels<LAYOUT_OF>::kernel##_grid.blocks, Kernels<LAYOUT_OF>::kernel##_grid.threads,
 #define LAYOUT_NUMBERS                                                                                                                        \
-    INTERFACE_VERSION, LAYOUT_OF, sizeof(Slot<LAYOUT_OF>), __builtin_offsetof(Slot<LAYOUT_OF>, source), __builtin_offsetof(Slot<LAYOUT_OF>, parity), \
+    INTERFACE_VERSION, LAYOUT_OF, sizeof(Slot<LAYOUT_OF>), OFFSET_IN_SLOT(source), OFFSET_IN_SLOT(parity), \
         sizeof(Roots), sizeof(RecordInput), sizeof(RecordResult), KERNELS(LAYOUT_GRID)

@@ -113,13 +113,14 @@ DEVICE void keep_best(Slot<K> &slot, u32 y, u32 pointer) {
 // The left bucket's pointers, or x values, in order of rank.
 template <int K, int TABLE>
 DEVICE void keep_order(Slot<K> &slot, const Bucket &left, u32 bucket, u32 entries) {
-    if (TABLE == 1) return;
-    for (u32 rank = threadIdx.x; rank < entries; rank += MATCH_THREADS) {
-        const Entry *entry = slot.template entries<TABLE>() + bucket * CAPACITY + left.place_of[rank];
-        if (TABLE == 2)
-            slot.pairs[bucket * CAPACITY + rank] = (u64)entry->middle << 32 | entry->low;
-        else
-            slot.parents[TABLE < 3 ? 0 : TABLE - 3][bucket * CAPACITY + rank] = entry->order;
+    if constexpr (TABLE != 1) {
+        for (u32 rank = threadIdx.x; rank < entries; rank += MATCH_THREADS) {
+            const Entry &entry = slot.template entries<TABLE>()[bucket * CAPACITY + left.place_of[rank]];
+            if constexpr (TABLE == 2)
+                slot.pairs[bucket * CAPACITY + rank] = (u64)entry.middle << 32 | entry.low;
+            else
+                slot.parents[TABLE - 3][bucket * CAPACITY + rank] = entry.order;
+        }
     }
 }
 

@@ -79,13 +79,9 @@ void Runner::prepare(unsigned count) {
     }
     threads = live = count;
     deadlock = false;
-    block.waiting.clear();
-    warps.resize((count + 31) / 32);
-    for (Meeting &warp : warps) warp.waiting.clear();
-    lane_values.assign(warps.size() * 32, 0);
-    ready_head = 0;
-    ready.resize(count);
-    for (unsigned i = 0; i < count; i++) ready[i] = i;
+    block.count = ready_head = ready_count = 0;
+    for (Meeting &warp : warps) warp.count = 0;
+    for (unsigned i = 0; i < count; i++) add_ready(i);
 }
 
 // xorshift64*; never 0.
@@ -96,17 +92,15 @@ uint64_t Runner::draw() {
 
 // Goes on with another fiber, or home if the block is over or nobody can run.
 void Runner::run_next(Context &from) {
-    if (ready_head == ready.size()) {
+    if (ready_count == 0) {
         deadlock = live > 0;
         switch_to(from, home);
         return;
     }
-    if (random) std::swap(ready[ready_head], ready[ready_head + draw() % (ready.size() - ready_head)]);
-    current = ready[ready_head++];
-    if (ready_head > 4096) {
-        ready.erase(ready.begin(), ready.begin() + (std::ptrdiff_t)ready_head);
-        ready_head = 0;
-    }
+    unsigned short &head = ready[ready_head];
+    if (random) std::swap(head, ready[(ready_head + draw() % ready_count) % BLOCK_THREADS_MAX]);
+    current = head;
+    ready_head = (ready_head + 1) % BLOCK_THREADS_MAX, ready_count--;
     thread_index = {current, 0, 0};
     if (&from != &fibers[current]) switch_to(from, fibers[current]);
 }
@@ -114,22 +108,22 @@ void Runner::run_next(Context &from) {
 bool Runner::run_block(unsigned count) {
     prepare(count);
 #if SIMT_TSAN
-    __tsan_release(this);
+    __tsan_release(&home);
 #endif
     run_next(home);
 #if SIMT_TSAN
-    __tsan_acquire(this);
+    __tsan_acquire(&live);
 #endif
     return !deadlock;
 }
 
 void Runner::fiber_main() {
 #if SIMT_TSAN
-    __tsan_acquire(&runner);
+    __tsan_acquire(&runner.home);
 #endif
     runner.kernel(runner.args);
 #if SIMT_TSAN
-    __tsan_release(&runner);
+    __tsan_release(&runner.live);
 #endif
     runner.live--;
     runner.run_next(runner.fibers[runner.current]);
@@ -141,11 +135,11 @@ void Runner::meet(Meeting &meeting, unsigned size) {
 #if SIMT_TSAN
     __tsan_release(&meeting);
 #endif
-    if (meeting.waiting.size() + 1 == size) {
-        ready.insert(ready.end(), meeting.waiting.begin(), meeting.waiting.end());
-        meeting.waiting.clear();
+    if (meeting.count + 1 == size) {
+        for (unsigned i = 0; i < meeting.count; i++) add_ready(meeting.waiting[i]);
+        meeting.count = 0;
     } else {
-        meeting.waiting.push_back(me);
+        meeting.waiting[meeting.count++] = (unsigned short)me;
         run_next(fibers[me]);
     }
 #if SIMT_TSAN
@@ -156,7 +150,7 @@ void Runner::meet(Meeting &meeting, unsigned size) {
 void Runner::maybe_hand_over() {
     if (!random || draw() % 8) return;
     const unsigned me = current;
-    ready.push_back(me);
+    add_ready(me);
     run_next(fibers[me]);
 }
 }  // namespace simt

@@ -10,11 +10,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <vector>
-#if defined(__SANITIZE_THREAD__)
+#if SIMT_TSAN  // defined for a build whose kernels are under ThreadSanitizer; simt.cpp itself never is, since its fibers share it unordered
 #include <sanitizer/tsan_interface.h>
-#define SIMT_TSAN 1
-#else
-#define SIMT_TSAN 0
 #endif
 #if !defined(__x86_64__)
 #include <ucontext.h>
@@ -52,21 +49,24 @@ struct Context {
     void *tsan_fiber = nullptr;
 };
 
-// Threads that wait for each other; `generation` tells rounds apart.
+constexpr unsigned BLOCK_THREADS_MAX = 1024;
+
+// Threads that wait for each other.
 struct Meeting {
-    std::vector<unsigned> waiting;
+    unsigned count = 0;
+    unsigned short waiting[BLOCK_THREADS_MAX];
 };
 
 // What an OS thread needs to run blocks.
 struct Runner {
     std::vector<Context> fibers;
     std::vector<char *> stacks;
-    std::vector<unsigned> ready;  // fibers that can run on: a queue, or a bag to draw from
-    size_t ready_head = 0;
+    // Fibers that can run on: a queue in a ring, or a bag to draw from.
+    unsigned short ready[BLOCK_THREADS_MAX];
+    unsigned ready_head = 0, ready_count = 0;
     Context home;
-    Meeting block;
-    std::vector<Meeting> warps;
-    std::vector<uint64_t> lane_values;
+    Meeting block, warps[BLOCK_THREADS_MAX / 32];
+    uint64_t lane_values[BLOCK_THREADS_MAX];
     unsigned threads = 0, current = 0, live = 0;
     uint64_t random = 0;  // 0: fixed order
     bool deadlock = false;
@@ -82,6 +82,7 @@ struct Runner {
   private:
     void prepare(unsigned threads);
     void switch_to(Context &from, Context &to);
+    void add_ready(unsigned fiber) { ready[(ready_head + ready_count++) % BLOCK_THREADS_MAX] = (unsigned short)fiber; }
     void run_next(Context &from);
     static void fiber_main();
 };
