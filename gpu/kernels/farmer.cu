@@ -4,6 +4,8 @@
 #define LAYOUT_OF 20
 extern "C" __device__ const u64 layout[] = {LAYOUT_NUMBERS};
 
-#define KERNEL(kernel, Args) \
-    extern "C" __global__ void __launch_bounds__(Kernels<20>::kernel##_grid.threads) kernel(const Args args) { Kernels<20>::kernel(args); }
+#define KERNEL(kernel, Args)                                                                                                            \
+    extern "C" __global__ void __launch_bounds__(Kernels<20>::kernel##_grid.threads, Kernels<20>::kernel##_grid.resident) kernel(const Args args) { \
+        Kernels<20>::kernel(args);                                                                                                      \
+    }
 KERNELS(KERNEL)

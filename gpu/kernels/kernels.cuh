@@ -1,4 +1,4 @@
-// All kernels by name: body, blocks in x (0: the caller decides) and threads, for a K.
+// All kernels by name: body, blocks in x (0: the caller decides), threads and how many blocks an SM must hold, for a K.
 #pragma once
 #include "chunks.cuh"
 #include "extend.cuh"
@@ -7,6 +7,7 @@
 
 struct Grid {
     u32 blocks, threads;
+    u32 resident = 1;  // blocks that an SM must have registers for
 };
 
 template <int K>
@@ -18,7 +19,7 @@ struct Kernels {
     static constexpr Grid extend_middle_grid = {MIDDLE_BLOCKS, MIDDLE_THREADS};
     static constexpr Grid extend_last_grid = {OUTER_BLOCKS, OUTER_THREADS};
     static constexpr Grid table_1_grid = {Table1<K>::BLOCKS, Table1<K>::THREADS};
-    static constexpr Grid table_2_grid = {STRIPS, MATCH_THREADS};
+    static constexpr Grid table_2_grid = {STRIPS, MATCH_THREADS, 6};
     static constexpr Grid table_3_grid = table_2_grid, table_4_grid = table_2_grid, table_5_grid = table_2_grid;
     static constexpr Grid table_6_grid = table_2_grid, table_7_grid = table_2_grid;
     static constexpr Grid choose_chunks_grid = {1, CHOOSE_THREADS};

@@ -2,6 +2,8 @@
 //
 // A bucket has about 236 entries in 119 rows of 127 columns: two a row, so a bitmap of 2 KB holds it. Left entry (row, column) matches right entry
 // ((row + m) mod 119, (column + (2m + parity)^2) mod 127) for m in 0 .. 63, so all matches of two rows are one AND of one row, rotated.
+//
+// Loops that run a time or two are kept from being unrolled: unrolled by four, as the compiler would, they double the instructions and spill registers.
 #pragma once
 #include "slot.cuh"
 
@@ -36,6 +38,7 @@ static_assert(sizeof(MatchMemory) <= 65536 / 5, "five blocks an SM on Turing");
 
 // After an overflow not every rank is written; what is read there must still be a place.
 DEVICE void clear_places(MatchMemory &memory) {
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < CAPACITY; i += MATCH_THREADS) memory.buckets[0].place_of[i] = memory.buckets[1].place_of[i] = 0;
     __syncthreads();
 }
@@ -46,12 +49,14 @@ DEVICE u32 lanes_below() { return (1u << (threadIdx.x & 31)) - 1; }
 DEVICE u32 rank_of(const Bucket &bucket, u32 r, u32 row, u32 column) {
     const u32 word = ((const u32 *)&bucket.rows[row])[column / 32];
     u32 rank = bucket.before[row * 4 + column / 32] + __popc(word & ((1u << column % 32) - 1));
+#pragma unroll 1
     for (u32 i = 0; i < bucket.repeated; i++) rank += bucket.repeated_r[i] < r;
     return rank;
 }
 
 DEVICE u32 entries_with(const Bucket &bucket, u32 r) {
     u32 entries = 1;
+#pragma unroll 1
     for (u32 i = 0; i < bucket.repeated; i++) entries += bucket.repeated_r[i] == r;
     return entries;
 }
@@ -66,6 +71,7 @@ DEVICE u32 block_prefix_sum(u32 (&warp_sums)[MATCH_THREADS / 32], u32 value) {
     }
     if ((threadIdx.x & 31) == 31) warp_sums[threadIdx.x / 32] = sum;
     __syncthreads();
+#pragma unroll 1
     for (u32 warp = 0; warp < threadIdx.x / 32; warp++) sum += warp_sums[warp];
     return sum;
 }
@@ -92,6 +98,7 @@ DEVICE void place_equals(MatchMemory &memory, Bucket &bucket) {
     const uint2 mine = memory.equals[threadIdx.x];
     const u32 r = mine.x >> 16;
     u32 rank = rank_of(bucket, r, r / COLUMNS, r % COLUMNS);
+#pragma unroll 1
     for (u32 i = 0; i < count; i++) rank += memory.equals[i].x >> 16 == r && memory.equals[i].y < mine.y;
     bucket.place_of[rank] = (u16)mine.x;
 }
@@ -183,6 +190,7 @@ DEVICE void find_cells(MatchMemory &memory, u32 parity) {
     u32 at = atomicAdd(&memory.cells_count, count);
 #pragma unroll
     for (int half = 0; half < 2; half++)
+#pragma unroll 1
         for (u32 rest = hits[half]; rest; rest &= rest - 1, at++)
             if (at < MATCHES) memory.cells[at] = (u16)(row << 6 | (half * 32 + __ffs(rest) - 1));
 }
@@ -193,7 +201,9 @@ DEVICE void push_matches(MatchMemory &memory, const Bucket &left, const Bucket &
     const u32 lefts = entries_with(left, left_r), rights = entries_with(right, right_r);
     const u32 match = rank_of(left, left_r, row, column) << 9 | rank_of(right, right_r, right_row, right_column);
     u32 at = atomicAdd(&memory.matches_count, lefts * rights);
+#pragma unroll 1
     for (u32 i = 0; i < lefts; i++)
+#pragma unroll 1
         for (u32 j = 0; j < rights; j++, at++)
             if (at < MATCHES) memory.matches[at] = match + (i << 9) + j;
 }
@@ -204,7 +214,9 @@ DEVICE void find_matches(MatchMemory &memory, u32 parity, u32 cell) {
     const u32 row = cell >> 6, m = cell & 63, shift = (2 * m + parity) * (2 * m + parity) % COLUMNS;
     const u32 *left_words = (const u32 *)&left.rows[row], *right_words = (const u32 *)&right.rows[row + m];
     const u32 right_row = row + m >= ROWS ? row + m - ROWS : row + m;
+#pragma unroll 1
     for (u32 i = 0; i < 4; i++)
+#pragma unroll 1
         for (u32 rest = left_words[i]; rest; rest &= rest - 1) {
             const u32 column = i * 32 + __ffs(rest) - 1;
             const u32 right_column = column + shift >= COLUMNS ? column + shift - COLUMNS : column + shift;
@@ -219,6 +231,7 @@ DEVICE u32 match_buckets(MatchMemory &memory, u32 parity, u32 &flags) {
     find_cells(memory, parity);
     __syncthreads();
     const u32 cells = min(memory.cells_count, MATCHES);
+#pragma unroll 1
     for (u32 i = threadIdx.x; i < cells; i += MATCH_THREADS) find_matches(memory, parity, memory.cells[i]);
     __syncthreads();
     if (threadIdx.x == 0 && (memory.cells_count > MATCHES || memory.matches_count > MATCHES)) atomicOr(&flags, RESULT_OVERFLOW);

@@ -114,6 +114,7 @@ DEVICE void keep_best(Slot<K> &slot, u32 y, u32 pointer) {
 template <int K, int TABLE>
 DEVICE void keep_order(Slot<K> &slot, const Bucket &left, u32 bucket, u32 entries) {
     if constexpr (TABLE != 1) {
+#pragma unroll 1
         for (u32 rank = threadIdx.x; rank < entries; rank += MATCH_THREADS) {
             const Entry &entry = slot.template entries<TABLE>()[bucket * CAPACITY + left.place_of[rank]];
             if constexpr (TABLE == 2)
@@ -155,11 +156,13 @@ DEVICE void make_table(const RecordArgs &args) {
     clear_places(memory);
     build_bucket(memory, memory.buckets[first & 1], flags, first * CAPACITY, left_entries, load);
     __syncthreads();
+#pragma unroll 1
     for (u32 bucket = first; bucket < end; bucket++) {
         const u32 parity = bucket & 1, right_entries = entries_of(bucket + 1);
         build_bucket(memory, memory.buckets[parity ^ 1], flags, (bucket + 1) * CAPACITY, right_entries, load);
         keep_order<K, TABLE - 1>(slot, memory.buckets[parity], bucket, left_entries);
         const u32 matches = match_buckets(memory, parity, flags);
+#pragma unroll 1
         for (u32 i = threadIdx.x; i < matches; i += MATCH_THREADS) push_child<K, TABLE>(slot, flags, memory, parity, bucket, memory.matches[i]);
         left_entries = right_entries;
         __syncthreads();

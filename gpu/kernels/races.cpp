@@ -4,8 +4,8 @@
 #include <cstring>
 #include <memory>
 
-#include "../kernels.cuh"
-#include "shim.h"
+#include "kernels.cuh"
+#include "shim/shim.h"
 
 static int reports = 0;
 // The sanitizer calls this for each report.
