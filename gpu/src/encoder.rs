@@ -45,8 +45,8 @@ pub struct Credit(#[allow(dead_code, reason = "held, not used")] pub(crate) Owne
 pub struct PieceToEncode {
     /// Its place in the sector.
     pub piece_offset: u16,
-    /// Its record: 1 MiB on a 4096 boundary, in the pool that the encoder was made with. Let go as soon as it was copied, to the
-    /// session's own memory or to a device.
+    /// Its record: 1 MiB on a 4096 boundary, in the pool that the encoder was made with. Let go as soon as it is of no more use: by the CPU when
+    /// it was copied to the session's own memory, by a device when the record is encoded there.
     pub record: Slab,
     /// Leave to hold that slab, given back together with it.
     pub credit: Credit,
@@ -110,6 +110,21 @@ pub enum BeginError {
         /// Slabs that the encoder may use.
         limit: usize,
     },
+    /// More pieces than the memory on devices was planned for.
+    #[error(
+        "a sector of {pieces_in_sector} pieces does not fit the GPUs' memory, which was planned for {limit}"
+    )]
+    DeviceMemory {
+        /// Pieces of the sector.
+        pieces_in_sector: u16,
+        /// Most pieces of a sector.
+        limit: u16,
+    },
+    /// No device is left.
+    #[error(
+        "every GPU is out of service (the log says why): restart the process once they work again, or plot with the CPU"
+    )]
+    OutOfService,
     /// The encoder shuts down.
     #[error("the encoder is shutting down")]
     Stopped,

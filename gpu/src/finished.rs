@@ -1,14 +1,24 @@
 //! A sector on its way out.
 
+use crate::FinishError;
+use consensus::Workers;
 use consensus::constants::{HASH_SIZE, sector_size};
 use consensus::sector::SectorMetadata;
-use engine::pool::{AcquireError, Slab};
+use engine::pool::{AcquireError, Pool, Slab, SlabMut};
+use engine::threads::ThreadWorkers;
+use futures::executor::block_on;
+use futures::future::{Either, select};
 use std::fmt;
+use std::pin::pin;
+use std::sync::Mutex;
 use std::thread::JoinHandle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Slabs of finished bytes that wait for the consumer; a few hide the time between two of its writes.
 pub(crate) const WAITING_SLABS: usize = 2;
+
+/// Slabs of a sector's finished bytes: those that wait, one being filled, one at the consumer.
+pub(crate) const OUTPUT_SLABS: usize = WAITING_SLABS + 2;
 
 /// A finished sector: its metadata, and its bytes in on-disk order, slab by slab (PROTOCOL 5.3). Every slab is full except the last.
 /// Bytes are made as they are taken, so a slow consumer costs no memory. Dropping it frees everything, within milliseconds.
@@ -38,9 +48,80 @@ pub enum SectorError {
     },
 }
 
+/// Where the thread that makes a sector's bytes sends them.
+pub(crate) struct Output {
+    known: Option<oneshot::Sender<SectorMetadata>>,
+    slabs: mpsc::Sender<Result<Slab, SectorError>>,
+    pool: Pool,
+}
+
+/// A slab to be filled, and its place in the output.
+pub(crate) struct OutputSlab<'a> {
+    place: mpsc::Permit<'a, Result<Slab, SectorError>>,
+    pub slab: SlabMut,
+}
+
+impl Output {
+    /// Tells the sector's metadata, which comes before its bytes.
+    pub fn tell(&mut self, metadata: SectorMetadata) {
+        if let Some(known) = self.known.take() {
+            // A consumer that left is noticed at the first slab.
+            let _ = known.send(metadata);
+        }
+    }
+
+    /// Waits until the consumer has taken enough, and for a slab. None when the consumer is gone, or no slab will come.
+    pub fn slab(&self) -> Option<OutputSlab<'_>> {
+        block_on(async {
+            let place = self.slabs.reserve().await.ok()?;
+            // Ends also when the consumer is gone.
+            match select(pin!(self.pool.acquire()), pin!(self.slabs.closed())).await {
+                Either::Left((Ok(slab), _)) => Some(OutputSlab { place, slab }),
+                Either::Left((Err(error), _)) => {
+                    place.send(Err(error.into()));
+                    None
+                }
+                Either::Right(_) => None,
+            }
+        })
+    }
+}
+
+impl OutputSlab<'_> {
+    /// Sends the first bytes of the slab.
+    pub fn send(self, bytes: usize) {
+        self.place.send(Ok(self.slab.narrow(..bytes).freeze()));
+    }
+}
+
 impl FinishedSector {
+    /// Starts a thread, on the cores of `threads`, in which `make` makes the sector's bytes; it waits for the consumer most of the time,
+    /// which a worker must not. Returns when the sector's metadata is known.
+    pub(crate) async fn start(
+        threads: &ThreadWorkers,
+        pool: &Pool,
+        make: impl FnOnce(&mut Output) + Send + 'static,
+    ) -> Result<Self, FinishError> {
+        let (known, metadata) = oneshot::channel();
+        let (slabs, taken) = mpsc::channel(WAITING_SLABS);
+        let output = Output { known: Some(known), slabs, pool: pool.clone() };
+        let threads = threads.clone();
+        let maker = std::thread::Builder::new().name("assembly".into()).spawn(move || {
+            let work = Mutex::new(Some((make, output)));
+            threads.run(1, &|_| {
+                let work = work.lock().expect("nothing panics while it holds the lock").take();
+                let (make, mut output) = work.expect("the one job runs once");
+                // What it holds goes before the output: whoever sees the end of that may count on the memory.
+                make(&mut output);
+            });
+        });
+        let maker = maker.map_err(|error| FinishError::Thread(error.to_string()))?;
+        let metadata = metadata.await.map_err(|_| FinishError::Dropped)?;
+        Ok(Self::new(metadata, taken, maker))
+    }
+
     /// Of bytes that `maker` sends in order.
-    pub(crate) fn new(
+    fn new(
         metadata: SectorMetadata,
         slabs: mpsc::Receiver<Result<Slab, SectorError>>,
         maker: JoinHandle<()>,

@@ -15,13 +15,18 @@
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
+pub mod card;
 pub mod cpu;
 pub mod device;
 mod encoder;
 mod finished;
 pub mod interface;
+mod meter;
 mod prover;
+mod queue;
+mod session;
 mod stats;
+mod workers;
 
 pub use encoder::{
     BeginError, Credit, EncodingSession, FinishError, PieceError, PieceToEncode, SectorEncoder, SectorPlan,

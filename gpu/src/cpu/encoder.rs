@@ -1,22 +1,26 @@
 //! Sectors made by threads.
 
-use super::StartError;
-use super::buffers::{Buffers, RECORDS_IN_SLAB};
-use super::session::{EncodeJob, Progress, Session};
-use super::workers::WorkerSet;
-use crate::finished::WAITING_SLABS;
-use crate::{BeginError, EncoderStats, EncodingSession, SectorEncoder, SectorPlan};
+use super::buffers::{Buffers, RECORDS_IN_SLAB, RecordBuffer};
+use super::{StartError, assembly};
+use crate::finished::{FinishedSector, OUTPUT_SLABS, Output};
+use crate::session::{Counters, EncodeJob, EncodedRecord, Progress, SectorMemory, Session};
+use crate::workers::WorkerSet;
+use crate::{
+    BeginError, EncoderStats, EncodingSession, FinishError, PieceError, PieceToEncode, SectorEncoder,
+    SectorPlan,
+};
 use async_trait::async_trait;
-use consensus::sector::RecordEncoder;
+use consensus::bls::InvalidScalarAt;
+use consensus::erasure::ErasureError;
+use consensus::piece::PieceRef;
+use consensus::pos::Seed;
+use consensus::sector::{RecordEncoder, RecordMetadata};
 use consensus::{CpuLevel, Workers};
-use engine::pool::Pool;
+use engine::pool::{AcquireError, Pool};
 use engine::threads::ThreadWorkers;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
-
-/// Slabs of finished bytes beside those that wait: one being filled, one at the consumer.
-const OUTPUT_SLABS: usize = WAITING_SLABS + 2;
 
 /// Credits of a session for each thread: one piece being encoded, one that has arrived, or is under way.
 const CREDITS_PER_THREAD: usize = 2;
@@ -48,7 +52,7 @@ pub struct CpuEncoderOptions {
 /// Encodes with the CPU. Sessions share the threads, the oldest session first. Dropping it waits for the records that are
 /// being encoded; what waits is dropped, and its sessions are lost.
 pub struct CpuEncoder {
-    workers: WorkerSet<u64, EncodeJob>,
+    workers: WorkerSet<u64, EncodeJob<RecordBuffer>>,
     threads: ThreadWorkers,
     pool: Pool,
     memory: Arc<Semaphore>,
@@ -57,11 +61,31 @@ pub struct CpuEncoder {
     counters: Arc<Counters>,
 }
 
-/// What its jobs count.
-#[derive(Default)]
-pub(super) struct Counters {
-    pub encoded: AtomicU64,
-    pub refused: AtomicU64,
+/// Where the records of one sector are.
+struct SectorBuffers {
+    buffers: Arc<Buffers>,
+    /// For putting the sector together.
+    threads: ThreadWorkers,
+    /// For the finished bytes.
+    pool: Pool,
+}
+
+#[async_trait]
+impl SectorMemory for SectorBuffers {
+    type Room = RecordBuffer;
+
+    async fn room(&self, _: u16) -> Result<RecordBuffer, AcquireError> {
+        self.buffers.take().await
+    }
+
+    async fn assemble(
+        &self,
+        plan: SectorPlan,
+        records: Vec<EncodedRecord<RecordBuffer>>,
+    ) -> Result<FinishedSector, FinishError> {
+        let make = move |output: &mut Output| assembly::assemble(plan, &records, output);
+        FinishedSector::start(&self.threads, &self.pool, make).await
+    }
 }
 
 impl CpuEncoder {
@@ -77,7 +101,7 @@ impl CpuEncoder {
         let queue_limit = memory_slabs;
         let run = {
             let counters = counters.clone();
-            move |encoder: &mut RecordEncoder, job: EncodeJob| job.run(encoder, &counters)
+            move |encoder: &mut RecordEncoder, job| run(encoder, job, &counters)
         };
         let workers = WorkerSet::start(&threads, queue_limit, move || RecordEncoder::new(level), run)?;
         let memory = Arc::new(Semaphore::new(memory_slabs));
@@ -102,18 +126,20 @@ impl SectorEncoder for CpuEncoder {
             progress: Progress::new(plan),
             number,
             queue: self.workers.queue.clone(),
-            buffers: Buffers::new(self.pool.clone(), promised),
+            memory: SectorBuffers {
+                buffers: Buffers::new(self.pool.clone(), promised),
+                threads: self.threads.clone(),
+                pool: self.pool.clone(),
+            },
             credits: Arc::new(Semaphore::new(credits(self.threads.count()))),
-            threads: self.threads.clone(),
-            pool: self.pool.clone(),
         };
         Ok(Box::new(session))
     }
 
     fn stats(&self) -> EncoderStats {
         EncoderStats {
-            records_encoded: self.counters.encoded.load(Ordering::Relaxed),
-            pieces_refused: self.counters.refused.load(Ordering::Relaxed),
+            records_encoded: self.counters.encoded(),
+            pieces_refused: self.counters.refused(),
             queued: self.workers.queue.len(),
             slabs_promised: self.memory_slabs - self.memory.available_permits(),
             workers: self.workers.stats(),
@@ -125,4 +151,35 @@ impl Drop for CpuEncoder {
     fn drop(&mut self) {
         self.memory.close();
     }
+}
+
+fn run(encoder: &mut RecordEncoder, job: EncodeJob<RecordBuffer>, counters: &Counters) {
+    let EncodeJob { piece, room, promise } = job;
+    let verdict = encode(encoder, &promise.seed(), piece, room);
+    promise.keep(verdict, counters);
+}
+
+fn encode(
+    encoder: &mut RecordEncoder,
+    seed: &Seed,
+    piece: PieceToEncode,
+    mut room: RecordBuffer,
+) -> Result<EncodedRecord<RecordBuffer>, PieceError> {
+    let PieceToEncode { piece_offset, record: arrived, credit, commitment, witness, hash } = piece;
+    room.chunks_mut().copy_from_slice(arrived.as_chunks().0);
+    drop(arrived);
+    drop(credit);
+    // Of the copy: what is encoded is what was hashed.
+    let view = PieceRef { record: room.chunks(), commitment: &commitment, witness: &witness };
+    if view.hash() != hash {
+        return Err(PieceError::Hash { piece_offset });
+    }
+    let bitfield = encoder.encode(seed, room.chunks_mut()).map_err(|error| match error {
+        ErasureError::InvalidScalar(InvalidScalarAt { index: chunk }) => {
+            PieceError::InvalidScalar { piece_offset, chunk }
+        }
+        other => unreachable!("a whole record of scalars can be extended: {other}"),
+    })?;
+    let metadata = RecordMetadata { commitment, witness, piece_hash: hash };
+    Ok(EncodedRecord { room, bitfield, metadata })
 }

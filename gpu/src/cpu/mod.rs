@@ -4,9 +4,6 @@ mod assembly;
 mod buffers;
 mod encoder;
 mod prover;
-mod queue;
-mod session;
-mod workers;
 
 pub use encoder::{CpuEncoder, CpuEncoderOptions, session_slabs};
 pub use prover::{CpuProver, CpuProverOptions};

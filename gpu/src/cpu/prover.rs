@@ -1,8 +1,8 @@
 //! Proofs made by threads.
 
 use super::StartError;
-use super::queue::{PushError, Queue, Ticket};
-use super::workers::WorkerSet;
+use crate::queue::{PushError, Queue, Ticket};
+use crate::workers::WorkerSet;
 use crate::{ProofRequest, ProveError, Prover, ProverStats};
 use async_trait::async_trait;
 use consensus::CpuLevel;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// Jobs by key, the smallest first, equal ones in the order they came.
 ///
 /// Jobs are always dropped without the lock, since dropping one may wake or lock others.
-pub(super) struct Queue<K, J> {
+pub(crate) struct Queue<K, J> {
     state: Mutex<State<K, J>>,
     ready: Condvar,
     limit: usize,
@@ -19,14 +20,18 @@ struct State<K, J> {
 }
 
 /// Names a job that was pushed: its key, and a number no other job has.
-pub(super) type Ticket<K> = (K, u64);
+pub(crate) type Ticket<K> = (K, u64);
 
 /// Why a job was not taken; it is dropped.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum PushError {
+pub(crate) enum PushError {
     Full,
     Closed,
 }
+
+/// No job will come any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Closed;
 
 impl<K: Ord + Copy, J> Queue<K, J> {
     pub fn new(limit: usize) -> Self {
@@ -68,6 +73,26 @@ impl<K: Ord + Copy, J> Queue<K, J> {
                 return None;
             }
             state = self.ready.wait(state).expect("nothing panics while it holds the queue's lock");
+        }
+    }
+
+    /// Waits for a job, but no longer than `limit`; none if none came.
+    pub fn pop_within(&self, limit: Duration) -> Result<Option<J>, Closed> {
+        let end = Instant::now() + limit;
+        let mut state = self.lock();
+        loop {
+            if let Some((_, job)) = state.jobs.pop_first() {
+                return Ok(Some(job));
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            match (state.closed, left.is_zero()) {
+                (true, _) => return Err(Closed),
+                (false, true) => return Ok(None),
+                (false, false) => {
+                    let waited = self.ready.wait_timeout(state, left);
+                    state = waited.expect("nothing panics while it holds the queue's lock").0;
+                }
+            }
         }
     }
 
@@ -125,6 +150,18 @@ mod tests {
         let queue = Queue::new(2);
         let ticket = queue.push(7, 'a').unwrap();
         assert_eq!((queue.remove(&ticket), queue.remove(&ticket)), (Some('a'), None));
+    }
+
+    #[test]
+    fn waiting_for_a_while_ends_with_a_job_the_time_or_the_queue() {
+        let queue = Queue::new(2);
+        queue.push(1, 'a').unwrap();
+        assert_eq!(queue.pop_within(Duration::ZERO), Ok(Some('a')));
+        let started = Instant::now();
+        assert_eq!(queue.pop_within(Duration::from_millis(5)), Ok(None));
+        assert!(started.elapsed() >= Duration::from_millis(5));
+        queue.close();
+        assert_eq!(queue.pop_within(Duration::from_secs(60)), Err(Closed));
     }
 
     #[test]

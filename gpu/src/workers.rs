@@ -1,31 +1,20 @@
 //! A fixed set of threads, each with memory of its own, that take jobs from one queue.
 
-use super::queue::Queue;
 use crate::WorkerStats;
+use crate::meter::Meter;
+use crate::queue::Queue;
 use consensus::Workers;
 use engine::threads::ThreadWorkers;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 /// The threads and their queue. Dropping it drops what waits, and returns when the jobs begun are done.
-pub(super) struct WorkerSet<K: Ord + Copy, J> {
+pub(crate) struct WorkerSet<K: Ord + Copy, J> {
     pub queue: Arc<Queue<K, J>>,
     meters: Arc<[Meter]>,
-    started: Instant,
     supervisor: Option<JoinHandle<()>>,
-}
-
-/// Times of one worker, in nanoseconds since the start.
-#[derive(Default)]
-struct Meter {
-    jobs: AtomicU64,
-    busy_ns: AtomicU64,
-    /// When the job it is on began, plus one; zero between jobs.
-    busy_since_ns: AtomicU64,
 }
 
 impl<K, J> WorkerSet<K, J>
@@ -42,19 +31,18 @@ where
     ) -> io::Result<Self> {
         let queue = Arc::new(Queue::new(queue_limit));
         let meters: Arc<[Meter]> = (0..threads.count()).map(|_| Meter::default()).collect();
-        let started = Instant::now();
         let supervisor = std::thread::Builder::new().name("workers".into()).spawn({
             let (queue, meters, threads) = (queue.clone(), meters.clone(), threads.clone());
             // As many jobs as threads, none of which ends before the queue is closed: each thread has one.
-            move || threads.run(meters.len(), &|worker| work(&queue, &meters[worker], started, &memory, &run))
+            move || threads.run(meters.len(), &|worker| work(&queue, &meters[worker], &memory, &run))
         })?;
-        Ok(Self { queue, meters, started, supervisor: Some(supervisor) })
+        Ok(Self { queue, meters, supervisor: Some(supervisor) })
     }
 }
 
 impl<K: Ord + Copy, J> WorkerSet<K, J> {
     pub fn stats(&self) -> Vec<WorkerStats> {
-        self.meters.iter().map(|meter| meter.stats(self.started.elapsed())).collect()
+        self.meters.iter().map(Meter::stats).collect()
     }
 }
 
@@ -72,52 +60,26 @@ impl<K: Ord + Copy, J> Drop for WorkerSet<K, J> {
 fn work<K: Ord + Copy, J, M>(
     queue: &Queue<K, J>,
     meter: &Meter,
-    started: Instant,
     make_memory: impl Fn() -> M,
     run: impl Fn(&mut M, J),
 ) {
     let mut memory = make_memory();
     while let Some(job) = queue.pop() {
-        meter.begin(started.elapsed());
+        meter.begin();
         // A fault costs the job (whose drop tells whoever waits), not the worker.
         if catch_unwind(AssertUnwindSafe(|| run(&mut memory, job))).is_err() {
             tracing::error!("a job panicked: this is a bug, please report it with the lines above");
             memory = make_memory();
         }
-        meter.end(started.elapsed());
+        meter.end(1);
     }
-}
-
-// Relaxed throughout: each is written by one thread and read for a metric.
-impl Meter {
-    fn begin(&self, now: Duration) {
-        self.busy_since_ns.store(nanoseconds(now) + 1, Ordering::Relaxed);
-    }
-
-    fn end(&self, now: Duration) {
-        let since = self.busy_since_ns.swap(0, Ordering::Relaxed);
-        self.busy_ns.fetch_add((nanoseconds(now) + 1).saturating_sub(since), Ordering::Relaxed);
-        self.jobs.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn stats(&self, now: Duration) -> WorkerStats {
-        let current = match self.busy_since_ns.load(Ordering::Relaxed) {
-            0 => 0,
-            since => (nanoseconds(now) + 1).saturating_sub(since),
-        };
-        let busy = Duration::from_nanos(self.busy_ns.load(Ordering::Relaxed) + current);
-        WorkerStats { jobs: self.jobs.load(Ordering::Relaxed), busy, idle: now.saturating_sub(busy) }
-    }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).expect("a process runs for less than 500 years")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use std::time::Duration;
 
     #[test]
     fn jobs_run_faults_are_survived_and_time_is_counted() {

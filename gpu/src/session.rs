@@ -1,66 +1,93 @@
-//! One sector in the making: which pieces are in, which are under way.
+//! One sector in the making, whatever backend makes it: which pieces are in, which are under way.
 
-use super::assembly;
-use super::buffers::{Buffers, RecordBuffer};
-use super::encoder::Counters;
-use super::queue::Queue;
+use crate::queue::Queue;
 use crate::{Credit, EncodingSession, FinishError, FinishedSector, PieceError, PieceToEncode, SectorPlan};
 use async_trait::async_trait;
-use consensus::bls::InvalidScalarAt;
 use consensus::constants::RECORD_SIZE;
-use consensus::erasure::ErasureError;
-use consensus::piece::PieceRef;
-use consensus::sector::{Bitfield, RecordEncoder, RecordMetadata, SectorId};
-use engine::pool::Pool;
-use engine::threads::ThreadWorkers;
-use std::sync::atomic::Ordering;
+use consensus::pos::Seed;
+use consensus::sector::{Bitfield, RecordMetadata, SectorId};
+use engine::pool::AcquireError;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 /// A record as it will lie in the sector.
-pub(super) struct EncodedRecord {
-    pub record: RecordBuffer,
+pub(crate) struct EncodedRecord<R> {
+    /// Where its chunks are.
+    pub room: R,
     pub bitfield: Bitfield,
     pub metadata: RecordMetadata,
 }
 
+/// Where the records of one sector are, and how they leave: what backends differ in.
+#[async_trait]
+pub(crate) trait SectorMemory: Send + Sync + 'static {
+    /// Room for one record. Dropping it gives it back.
+    type Room: Send + Sync + 'static;
+
+    /// Room for the record of a piece.
+    async fn room(&self, piece_offset: u16) -> Result<Self::Room, AcquireError>;
+
+    /// Begins to put the sector together.
+    async fn assemble(
+        &self,
+        plan: SectorPlan,
+        records: Vec<EncodedRecord<Self::Room>>,
+    ) -> Result<FinishedSector, FinishError>;
+}
+
 /// The caller's side of a sector; workers hold its [`Progress`].
-pub(super) struct Session {
-    pub progress: Arc<Progress>,
+pub(crate) struct Session<M: SectorMemory> {
+    pub progress: Arc<Progress<M::Room>>,
     /// Older sessions have smaller ones.
     pub number: u64,
-    pub queue: Arc<Queue<u64, EncodeJob>>,
-    pub buffers: Arc<Buffers>,
+    pub queue: Arc<Queue<u64, EncodeJob<M::Room>>>,
+    pub memory: M,
     pub credits: Arc<Semaphore>,
-    /// For putting the sector together.
-    pub threads: ThreadWorkers,
-    /// For the finished bytes.
-    pub pool: Pool,
+}
+
+/// What the sessions of an encoder count.
+#[derive(Default)]
+pub(crate) struct Counters {
+    encoded: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Counters {
+    /// Records encoded.
+    pub fn encoded(&self) -> u64 {
+        self.encoded.load(Ordering::Relaxed)
+    }
+
+    /// Pieces that were not what they should be.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
 }
 
 /// What the caller and the workers share.
-pub(super) struct Progress {
+pub(crate) struct Progress<R> {
     plan: SectorPlan,
     sector_id: SectorId,
-    state: Mutex<State>,
+    state: Mutex<State<R>>,
     /// Notified when the last piece under way is done.
     settled: Notify,
 }
 
-struct State {
-    places: Vec<Place>,
+struct State<R> {
+    places: Vec<Place<R>>,
     under_way: usize,
 }
 
 /// A place in the sector.
-enum Place {
+enum Place<R> {
     Empty,
     UnderWay,
-    Encoded(Box<EncodedRecord>),
+    Encoded(Box<EncodedRecord<R>>),
 }
 
 #[async_trait]
-impl EncodingSession for Session {
+impl<M: SectorMemory> EncodingSession for Session<M> {
     async fn credit(&self) -> Credit {
         Credit(self.credits.clone().acquire_owned().await.expect("credits are never closed"))
     }
@@ -71,9 +98,10 @@ impl EncodingSession for Session {
             return Err(PieceError::Record { piece_offset });
         }
         let claim = Progress::claim(&self.progress, piece_offset)?;
-        let buffer = self.buffers.take().await.map_err(|source| PieceError::Pool { piece_offset, source })?;
+        let room = self.memory.room(piece_offset).await;
+        let room = room.map_err(|source| PieceError::Pool { piece_offset, source })?;
         let (done, verdict) = oneshot::channel();
-        let job = EncodeJob { piece, buffer, claim, done };
+        let job = EncodeJob { piece, room, promise: Promise { claim, done } };
         self.queue.push(self.number, job).map_err(|_| PieceError::Dropped { piece_offset })?;
         verdict.await.unwrap_or(Err(PieceError::Dropped { piece_offset }))
     }
@@ -81,7 +109,7 @@ impl EncodingSession for Session {
     async fn finish(self: Box<Self>) -> Result<FinishedSector, FinishError> {
         self.progress.settled().await;
         let records = self.progress.take_all()?;
-        assembly::start(self.progress.plan, records, &self.threads, &self.pool).await
+        self.memory.assemble(self.progress.plan, records).await
     }
 
     async fn cancel(self: Box<Self>) {
@@ -91,7 +119,7 @@ impl EncodingSession for Session {
     }
 }
 
-impl Drop for Session {
+impl<M: SectorMemory> Drop for Session<M> {
     fn drop(&mut self) {
         drop(self.queue.remove_all(self.number));
         // Records under way find no place any more, and go home when they are done.
@@ -100,18 +128,18 @@ impl Drop for Session {
     }
 }
 
-impl Progress {
+impl<R> Progress<R> {
     pub fn new(plan: SectorPlan) -> Arc<Self> {
         let places = (0..plan.pieces_in_sector).map(|_| Place::Empty).collect();
         let state = Mutex::new(State { places, under_way: 0 });
         Arc::new(Self { plan, sector_id: plan.sector_id(), state, settled: Notify::new() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<R>> {
         self.state.lock().expect("nothing panics while it holds a session's lock")
     }
 
-    fn claim(progress: &Arc<Self>, piece_offset: u16) -> Result<Claim, PieceError> {
+    fn claim(progress: &Arc<Self>, piece_offset: u16) -> Result<Claim<R>, PieceError> {
         let mut state = progress.lock();
         let pieces_in_sector = progress.plan.pieces_in_sector;
         let place = state.places.get_mut(usize::from(piece_offset));
@@ -135,9 +163,9 @@ impl Progress {
     }
 
     /// All records in order, if all are there.
-    fn take_all(&self) -> Result<Vec<EncodedRecord>, FinishError> {
+    fn take_all(&self) -> Result<Vec<EncodedRecord<R>>, FinishError> {
         let mut state = self.lock();
-        let empty = |(_, place): &(usize, &Place)| !matches!(place, Place::Encoded(_));
+        let empty = |(_, place): &(usize, &Place<R>)| !matches!(place, Place::Encoded(_));
         let mut lacking = state.places.iter().enumerate().filter(empty).map(|(offset, _)| offset);
         if let Some(first) = lacking.next() {
             let first = u16::try_from(first).expect("a sector has at most 1000 pieces");
@@ -152,13 +180,13 @@ impl Progress {
 }
 
 /// A place that a piece is under way to. Dropped without a record it is free again.
-struct Claim {
-    progress: Arc<Progress>,
+struct Claim<R> {
+    progress: Arc<Progress<R>>,
     piece_offset: u16,
-    encoded: Option<Box<EncodedRecord>>,
+    encoded: Option<Box<EncodedRecord<R>>>,
 }
 
-impl Drop for Claim {
+impl<R> Drop for Claim<R> {
     fn drop(&mut self) {
         let place = self.encoded.take().map_or(Place::Empty, Place::Encoded);
         let mut state = self.progress.lock();
@@ -179,17 +207,27 @@ impl Drop for Claim {
 }
 
 /// A piece that waits for a worker. Wherever it is dropped, its memory goes home, its place is free and its caller is told, in this order.
-pub(super) struct EncodeJob {
-    piece: PieceToEncode,
-    buffer: RecordBuffer,
-    claim: Claim,
+pub(crate) struct EncodeJob<R> {
+    pub piece: PieceToEncode,
+    pub room: R,
+    pub promise: Promise<R>,
+}
+
+/// What is owed to whoever submitted a piece. Dropped unkept, the place in the sector is free and the caller is told, in this order.
+pub(crate) struct Promise<R> {
+    claim: Claim<R>,
     done: oneshot::Sender<Result<(), PieceError>>,
 }
 
-impl EncodeJob {
-    pub fn run(self, encoder: &mut RecordEncoder, counters: &Counters) {
-        let Self { piece, buffer, mut claim, done } = self;
-        let verdict = encode(encoder, &claim.progress.sector_id, piece, buffer);
+impl<R> Promise<R> {
+    /// Seed of the piece's table.
+    pub fn seed(&self) -> Seed {
+        self.claim.progress.sector_id.evaluation_seed(self.claim.piece_offset)
+    }
+
+    /// Puts the record into its place, or tells why not.
+    pub fn keep(self, verdict: Result<EncodedRecord<R>, PieceError>, counters: &Counters) {
+        let Self { mut claim, done } = self;
         let counter = if verdict.is_ok() { &counters.encoded } else { &counters.refused };
         counter.fetch_add(1, Ordering::Relaxed);
         let verdict = verdict.map(|encoded| claim.encoded = Some(Box::new(encoded)));
@@ -197,30 +235,4 @@ impl EncodeJob {
         // A caller that left does not mind.
         let _ = done.send(verdict);
     }
-}
-
-fn encode(
-    encoder: &mut RecordEncoder,
-    sector_id: &SectorId,
-    piece: PieceToEncode,
-    mut record: RecordBuffer,
-) -> Result<EncodedRecord, PieceError> {
-    let PieceToEncode { piece_offset, record: arrived, credit, commitment, witness, hash } = piece;
-    record.chunks_mut().copy_from_slice(arrived.as_chunks().0);
-    drop(arrived);
-    drop(credit);
-    // Of the copy: what is encoded is what was hashed.
-    let view = PieceRef { record: record.chunks(), commitment: &commitment, witness: &witness };
-    if view.hash() != hash {
-        return Err(PieceError::Hash { piece_offset });
-    }
-    let seed = sector_id.evaluation_seed(piece_offset);
-    let bitfield = encoder.encode(&seed, record.chunks_mut()).map_err(|error| match error {
-        ErasureError::InvalidScalar(InvalidScalarAt { index: chunk }) => {
-            PieceError::InvalidScalar { piece_offset, chunk }
-        }
-        other => unreachable!("a whole record of scalars can be extended: {other}"),
-    })?;
-    let metadata = RecordMetadata { commitment, witness, piece_hash: hash };
-    Ok(EncodedRecord { record, bitfield, metadata })
 }
