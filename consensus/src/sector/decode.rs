@@ -97,12 +97,8 @@ impl RecordDecoder {
         }
         self.tables.build(seed);
         let proof_of_space = self.tables.proof(s_bucket).ok_or(DecodeError::NoProof(s_bucket))?;
-        let (present, mut values) = self.decode(stored, bitfield)?;
-        let chunk = values[usize::from(s_bucket)].to_bytes();
-        let polynomial: Polynomial =
-            Recovery::at_level(self.level, &present)?.recover_polynomial(&mut values)?;
-        let chunk_witness = kzg.witness(&polynomial, S_BUCKETS, usize::from(s_bucket))?;
-        Ok(ProvedChunk { chunk, chunk_witness, proof_of_space })
+        let (present, values) = self.decode(stored, bitfield)?;
+        witness(self.level, &present, values, s_bucket, proof_of_space, kzg)
     }
 
     /// The stored half of the extended record as scalars in their places, and which places those are.
@@ -114,21 +110,65 @@ impl RecordDecoder {
         if stored.len() != RECORD_CHUNKS {
             return Err(DecodeError::Length(stored.len()));
         }
-        let (mut present, mut values) = (vec![false; S_BUCKETS], vec![Scalar::ZERO; S_BUCKETS]);
         let (encoded, unencoded) = stored.split_at(bitfield.count());
-        let of_kind = |kind| {
-            bitfield.used().filter_map(move |(s_bucket, is_encoded)| (is_encoded == kind).then_some(s_bucket))
-        };
-        if let Some(s_bucket) = of_kind(true).find(|s_bucket| !self.tables.has_proof(*s_bucket)) {
+        if let Some(s_bucket) = s_buckets(bitfield, true).find(|s_bucket| !self.tables.has_proof(*s_bucket)) {
             return Err(DecodeError::NoProof(s_bucket));
         }
-        let decoded = self.tables.proof_hashes(of_kind(true)).zip(encoded);
+        let decoded = self.tables.proof_hashes(s_buckets(bitfield, true)).zip(encoded);
         let decoded = decoded.map(|((s_bucket, hash), chunk)| (s_bucket, xor(chunk, &hash)));
-        for (s_bucket, chunk) in decoded.chain(of_kind(false).zip(unencoded.iter().copied())) {
-            let place = usize::from(s_bucket);
-            values[place] = Scalar::from_bytes(&chunk).map_err(|_| DecodeError::InvalidScalar(s_bucket))?;
-            present[place] = true;
-        }
-        Ok((present, values))
+        place(decoded.chain(s_buckets(bitfield, false).zip(unencoded.iter().copied())))
     }
+}
+
+/// Proves the chunk that a record has in `s_bucket`, as [`RecordDecoder::prove`] does, from what another has found: the proof of space, and the
+/// record's stored chunks decoded, in the order in which they are stored. Neither is checked; wrong ones make a solution that verification
+/// refuses.
+pub fn prove_decoded(
+    level: CpuLevel,
+    decoded: &[[u8; 32]],
+    bitfield: &Bitfield,
+    s_bucket: u16,
+    proof_of_space: Proof,
+    kzg: &Kzg,
+) -> Result<ProvedChunk, DecodeError> {
+    if decoded.len() != RECORD_CHUNKS {
+        return Err(DecodeError::Length(decoded.len()));
+    }
+    if !bitfield.get(s_bucket) {
+        return Err(DecodeError::NotEncoded(s_bucket));
+    }
+    let order = s_buckets(bitfield, true).chain(s_buckets(bitfield, false));
+    let (present, values) = place(order.zip(decoded.iter().copied()))?;
+    witness(level, &present, values, s_bucket, proof_of_space, kzg)
+}
+
+/// The s-buckets that a record uses, those of its encoded or of its other chunks.
+fn s_buckets(bitfield: &Bitfield, encoded: bool) -> impl Iterator<Item = u16> {
+    bitfield.used().filter_map(move |(s_bucket, is_encoded)| (is_encoded == encoded).then_some(s_bucket))
+}
+
+/// Chunks as scalars in their places, and which places those are.
+fn place(chunks: impl Iterator<Item = (u16, [u8; 32])>) -> Result<(Vec<bool>, Vec<Scalar>), DecodeError> {
+    let (mut present, mut values) = (vec![false; S_BUCKETS], vec![Scalar::ZERO; S_BUCKETS]);
+    for (s_bucket, chunk) in chunks {
+        let place = usize::from(s_bucket);
+        values[place] = Scalar::from_bytes(&chunk).map_err(|_| DecodeError::InvalidScalar(s_bucket))?;
+        present[place] = true;
+    }
+    Ok((present, values))
+}
+
+/// The chunk in `s_bucket` and its witness, from half of the extended record.
+fn witness(
+    level: CpuLevel,
+    present: &[bool],
+    mut values: Vec<Scalar>,
+    s_bucket: u16,
+    proof_of_space: Proof,
+    kzg: &Kzg,
+) -> Result<ProvedChunk, DecodeError> {
+    let chunk = values[usize::from(s_bucket)].to_bytes();
+    let polynomial: Polynomial = Recovery::at_level(level, present)?.recover_polynomial(&mut values)?;
+    let chunk_witness = kzg.witness(&polynomial, S_BUCKETS, usize::from(s_bucket))?;
+    Ok(ProvedChunk { chunk, chunk_witness, proof_of_space })
 }

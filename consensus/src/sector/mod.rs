@@ -12,7 +12,7 @@ mod id;
 mod metadata;
 
 pub use contents::{Bitfield, ContentsMap, ContentsMapError};
-pub use decode::{DecodeError, ProvedChunk, RecordDecoder};
+pub use decode::{DecodeError, ProvedChunk, RecordDecoder, prove_decoded};
 pub use encode::{RecordEncoder, SectorAssembler};
 pub use id::{ProtocolInfo, SectorId, expiration_check_history_size, public_key_hash};
 pub use metadata::{RecordMetadata, SectorMetadata, SectorMetadataError};

@@ -176,7 +176,7 @@ mod tests {
     fn layout() -> Layout {
         Layout {
             k: 20,
-            slot_bytes: 64 << 20,
+            slot_bytes: 100 << 20,
             source_at: 0,
             parity_at: 1 << 20,
             roots_bytes: 1 << 20,
@@ -199,7 +199,7 @@ mod tests {
             Some((plan.sessions, plan.concurrency))
         };
         assert_eq!((plan(80), plan(8), plan(5)), (Some((2, 16)), Some((2, 16)), Some((2, 16))));
-        assert_eq!((plan(3), plan(2), plan(1)), (Some((2, 11)), Some((1, 12)), None));
+        assert_eq!((plan(3), plan(2), plan(1)), (Some((2, 7)), Some((1, 8)), None));
     }
 
     #[test]

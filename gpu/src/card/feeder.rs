@@ -70,7 +70,7 @@ impl Feeder {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.card.retire(error),
             Err(_) => {
-                self.card.retire("its thread panicked: this is a bug, please report it with the lines above")
+                self.card.retire("its thread panicked: please report the lines above");
             }
         }
         self.card.stop();
