@@ -4,6 +4,7 @@ mod benchmark;
 mod cluster;
 mod dev;
 mod dev_node;
+mod gpus;
 mod progress;
 
 use std::error::Error;
@@ -52,6 +53,8 @@ enum Util {
     Conformance(conformance::Arguments),
     /// List what --cpu-level can be on this machine, from the plainest to the best
     CpuLevels,
+    /// List the GPUs that this machine can plot and prove with, or why there is none
+    Gpus(gpus::GpuArgs),
 }
 
 impl Cli {
@@ -76,6 +79,7 @@ impl Cli {
                 CpuLevel::available().iter().for_each(|level| println!("{level}"));
                 Ok(())
             }
+            Command::Util(Util::Gpus(arguments)) => arguments.run(),
         }
     }
 }

@@ -33,6 +33,16 @@ fn cpu_levels_that_the_machine_lacks_are_refused() {
     misunderstood(farmer().args(["util", "cpu-levels", "--cpu-level", "pentium"]), &["pentium", "portable"]);
 }
 
+/// A list of GPUs that is empty hides them on a machine that has some.
+#[test]
+fn machines_without_a_gpu_say_why() {
+    for arguments in [&["util", "gpus"][..], &["util", "gpus", "--json"]] {
+        let text = refused(farmer().args(arguments).env("CUDA_VISIBLE_DEVICES", ""), &["no GPU: "]);
+        let driver = gpu::device::cuda::driver_present();
+        assert!(text.contains(if driver { "CUDA_VISIBLE_DEVICES" } else { "libcuda.so.1" }), "{text}");
+    }
+}
+
 #[test]
 fn addresses_that_no_node_can_have_are_refused() {
     for url in ["ws://127.0.0.1:99999", "http://127.0.0.1:9944", "127.0.0.1:9944", "ws://", "nonsense", ""] {
