@@ -222,7 +222,9 @@ fn executor_reason(machine: &Machine, seat: &Seat) -> String {
         (Some(disk), Some(nic), _) => format!("near {} and {}", disk.name, nic.name),
         (Some(disk), None, _) => format!("near {}", disk.name),
         (None, Some(nic), _) => format!("near {}", nic.name),
-        (None, None, Some(_)) => "beside the GPU's buffers; no network interface is known here".into(),
+        (None, None, Some(_)) => {
+            format!("beside the GPU's buffers; no network interface is known on node {}", seat.home)
+        }
         (None, None, None) => "no network interface or NVMe is known to be nearer".into(),
     }
 }

@@ -1,0 +1,158 @@
+//! Settings of the running system that cost speed, in words that say what to do. Reads, and changes nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Resource, geteuid, getrlimit};
+
+use crate::machine::Machine;
+
+/// Locked memory that some executors with their buffers take; the usual limit, 8 MiB, is enough for one.
+const LOCKED_BYTES: u64 = 64 << 20;
+
+/// What an expert would change on this machine, which `machine` is.
+pub fn this_machine(machine: &Machine) -> Vec<String> {
+    let root = Path::new("/");
+    let found = [huge_pages(root), locked_memory(), governor(root, machine), irq_balance(root)];
+    let more = [numa_balancing(root, machine), cpu_quota(root, machine)];
+    found.into_iter().chain(more).flatten().collect()
+}
+
+fn word(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
+}
+
+fn huge_pages(root: &Path) -> Option<String> {
+    let transparent = word(&root.join("sys/kernel/mm/transparent_hugepage/enabled"));
+    let are_off = transparent.is_none_or(|modes| modes.contains("[never]"));
+    let reserved = word(&root.join("proc/sys/vm/nr_hugepages")).is_some_and(|count| count != "0");
+    (are_off && !reserved)
+        .then(|| "huge pages are off: echo madvise > /sys/kernel/mm/transparent_hugepage/enabled".into())
+}
+
+fn locked_memory() -> Option<String> {
+    let limit = getrlimit(Resource::Memlock).current?;
+    (limit < LOCKED_BYTES && !geteuid().is_root()).then(|| {
+        format!(
+            "locked memory is limited to {} KiB, so rings may not register their buffers: LimitMEMLOCK=infinity (systemd), ulimit -l unlimited",
+            limit >> 10
+        )
+    })
+}
+
+fn governor(root: &Path, machine: &Machine) -> Option<String> {
+    let governor =
+        |cpu: u32| word(&root.join(format!("sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_governor")));
+    let others: Vec<_> =
+        machine.allowed.iter().filter_map(governor).filter(|governor| governor != "performance").collect();
+    let first = others.first()?;
+    Some(format!(
+        "{} of {} CPUs have the governor {first:?}: cpupower frequency-set -g performance",
+        others.len(),
+        machine.allowed.len()
+    ))
+}
+
+fn irq_balance(root: &Path) -> Option<String> {
+    let processes = fs::read_dir(root.join("proc")).ok()?.flatten();
+    let is_process = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().iter().all(u8::is_ascii_digit))
+    };
+    let mut processes = processes.map(|entry| entry.path()).filter(is_process);
+    processes.any(|path| word(&path.join("comm")).is_some_and(|name| name == "irqbalance")).then(|| {
+        "irqbalance moves interrupts to any core: keep it off those of feeders and executors (IRQBALANCE_BANNED_CPULIST)"
+            .into()
+    })
+}
+
+fn numa_balancing(root: &Path, machine: &Machine) -> Option<String> {
+    let is_on = word(&root.join("proc/sys/kernel/numa_balancing")).is_some_and(|mode| mode != "0");
+    (is_on && machine.nodes.len() > 1).then(|| {
+        "the kernel moves memory between nodes by itself, which stalls bound threads: sysctl kernel.numa_balancing=0".into()
+    })
+}
+
+/// The CPU time that this process's cgroup, or one above it, may take.
+fn cpu_quota(root: &Path, machine: &Machine) -> Option<String> {
+    let cgroups = word(&root.join("proc/self/cgroup"))?;
+    let own = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?.to_owned();
+    let folder = Path::new(&own);
+    let quotas = folder.ancestors().filter_map(|folder| {
+        let text = word(&root.join("sys/fs/cgroup").join(folder).join("cpu.max"))?;
+        let (quota, period) = text.split_once(' ')?;
+        Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok().filter(|period| *period > 0.0)?)
+    });
+    let least = quotas.min_by(f64::total_cmp)?;
+    let given = machine.allowed.len();
+    // Of counts of CPUs, none is near to what a float cannot hold.
+    (least < given as f64).then(|| {
+        format!("the cgroup may use {least:.1} CPUs' time of the {given} CPUs given: threads will be stopped for parts of each period; use cpuset.cpus instead of cpu.max")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Core, Node};
+
+    fn machine() -> Machine {
+        let node = |index| Node { index, memory_bytes: None };
+        let core = |cpu| Core { package: 0, node: cpu, l3: None, cpus: vec![cpu] };
+        Machine {
+            source: "test".into(),
+            nodes: vec![node(0), node(1)],
+            cores: vec![core(0), core(1)],
+            gpus: vec![],
+            nics: vec![],
+            disks: vec![],
+            allowed: [0, 1].into_iter().collect(),
+            doubts: vec![],
+        }
+    }
+
+    /// What is said about a system with these files.
+    fn said(files: &[(&str, &str)]) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let (root, machine) = (folder.path(), machine());
+        let found = [huge_pages(root), governor(root, &machine), irq_balance(root)];
+        let more = [numa_balancing(root, &machine), cpu_quota(root, &machine)];
+        found.into_iter().chain(more).flatten().collect()
+    }
+
+    #[test]
+    fn a_well_kept_system_is_left_in_peace() {
+        let none = said(&[
+            ("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n"),
+            ("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n"),
+            ("proc/sys/kernel/numa_balancing", "0\n"),
+            ("proc/self/cgroup", "0::/system.slice/x.service\n"),
+            ("sys/fs/cgroup/system.slice/x.service/cpu.max", "max 100000\n"),
+            ("proc/17/comm", "sshd\n"),
+        ]);
+        assert_eq!(none, Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_bad_setting_is_told() {
+        let all = said(&[
+            ("sys/kernel/mm/transparent_hugepage/enabled", "always madvise [never]\n"),
+            ("proc/sys/vm/nr_hugepages", "0\n"),
+            ("sys/devices/system/cpu/cpu1/cpufreq/scaling_governor", "powersave\n"),
+            ("proc/sys/kernel/numa_balancing", "1\n"),
+            ("proc/self/cgroup", "0::/system.slice/x.service\n"),
+            ("sys/fs/cgroup/system.slice/cpu.max", "150000 100000\n"),
+            ("proc/17/comm", "irqbalance\n"),
+        ]);
+        for (line, words) in
+            all.iter().zip(["huge pages", "1 of 2 CPUs", "irqbalance", "numa_balancing", "1.5 CPUs"])
+        {
+            assert!(line.contains(words), "{line}");
+        }
+        assert_eq!(all.len(), 5);
+    }
+}
