@@ -6,6 +6,7 @@ mod dev;
 mod dev_node;
 mod gpus;
 mod progress;
+mod topology;
 
 use std::error::Error;
 
@@ -42,6 +43,8 @@ enum Command {
     DevNode(dev_node::DevNodeArgs),
     /// Check every sector of farms and mark bad ones for replotting
     Scrub(scrub::Arguments),
+    /// Show what this machine looks like, and which threads belong on which of its cores; nothing is bound to them yet
+    Topology(topology::TopologyArgs),
     /// Tools
     #[command(subcommand)]
     Util(Util),
@@ -74,6 +77,7 @@ impl Cli {
             Command::Dev(args) => args.run(),
             Command::DevNode(args) => args.run(),
             Command::Scrub(arguments) => Ok(scrub::run(arguments)?),
+            Command::Topology(args) => args.run(),
             Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
             Command::Util(Util::CpuLevels) => {
                 CpuLevel::available().iter().for_each(|level| println!("{level}"));

@@ -148,6 +148,14 @@ impl Pci {
         self.near.contains(&node)
     }
 
+    /// Keeps of `near` those of `nodes`, which are all nodes with cores. Near to each of several means that the firmware did not say.
+    pub(crate) fn keep_near(&mut self, nodes: &[u32]) {
+        self.near.retain(|node| nodes.contains(node));
+        if nodes.len() > 1 && self.near.len() == nodes.len() {
+            self.near.clear();
+        }
+    }
+
     /// How it and `other` reach each other.
     pub fn link(&self, other: &Self) -> Link {
         let shared = self.bridges.iter().zip(&other.bridges).take_while(|(a, b)| a == b).count();

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
 use topology::placement::{Assignment, Kind, Overrides, RoleCount, Thread};
 use topology::{Machine, Plan, Request, Role, detect, plan};
 
@@ -301,5 +302,50 @@ fn files_and_descriptions_that_are_no_machine_are_errors() {
         &long,
     ] {
         assert!(detect::from_description(text).is_err(), "{text:.40}");
+    }
+}
+
+/// Cases of the tests below; `PROPTEST_CASES` has more.
+fn cases() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let is_asked_for = std::env::var_os("PROPTEST_CASES").is_some();
+    if is_asked_for { default } else { ProptestConfig::with_cases(64) }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    /// Files that were damaged give a machine that can be planned for, or an error.
+    #[test]
+    fn damaged_files_are_planned_for_or_refused(
+        file in prop::sample::select(vec!["one-gpu.xml", "laptop.xml", "memory-only-nodes.xml", "given-half.xml"]),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+        cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),
+    ) {
+        let mut bytes = std::fs::read(xml(file)).unwrap();
+        for (at, byte) in changes {
+            // Digits into other digits: the form stays, what it says changes.
+            let at = at.index(bytes.len());
+            let byte_there = &mut bytes[at];
+            *byte_there = if byte_there.is_ascii_digit() { b'0' + byte % 10 } else { byte };
+        }
+        if let Some(at) = cut {
+            bytes.truncate(at.index(bytes.len()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("machine.xml");
+        std::fs::write(&path, bytes).unwrap();
+        if let Ok(machine) = detect::from_xml(&path) {
+            plan(&machine, &request(&Role::ALL.map(Role::token))).unwrap();
+        }
+    }
+
+    #[test]
+    fn descriptions_of_any_kind_are_planned_for_or_refused(
+        text in "((pack|numa|l3|core|pu|die|group|[a-z]{1,3}|\\[numa\\]|)(:[0-9]{0,2})?(\\(indexes=[0-9,:*]{0,6}\\))? ){0,5}(\\| ?(gpu@[0-3?] ?|nic@0 ?|cpus=[0-9,-]{1,4} ?){0,3})?"
+    ) {
+        if let Ok(machine) = detect::from_description(&text) {
+            plan(&machine, &request(&Role::ALL.map(Role::token))).unwrap();
+        }
     }
 }

@@ -1,9 +1,6 @@
 //! The machine as hwloc sees it. The only place that knows hwloc's types.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 use hwlocality::Topology;
 use hwlocality::object::TopologyObject;
@@ -11,8 +8,8 @@ use hwlocality::object::attributes::{ObjectAttributes, PCIDeviceAttributes};
 use hwlocality::object::types::{OSDeviceType, ObjectType};
 use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 
+use super::MachineError;
 use super::description::wrong;
-use super::{MachineError, XML_LIMIT_BYTES};
 use crate::machine::{Core, Cuda, Disk, Gpu, Machine, Nic, Node, Pci};
 
 const NVIDIA: u16 = 0x10de;
@@ -24,22 +21,6 @@ pub(super) fn this_machine() -> Result<Machine, MachineError> {
     let failed = |error: String| MachineError::Live(format!("hwloc: {error}"));
     let topology = build(Topology::builder()).map_err(failed)?;
     Ok(machine("this machine".into(), &topology))
-}
-
-/// The machine of an XML file.
-pub(super) fn from_xml(path: &Path) -> Result<Machine, MachineError> {
-    let unreadable = |source| MachineError::Read { path: path.into(), source };
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
-    file.take(XML_LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > XML_LIMIT_BYTES {
-        return Err(MachineError::TooLarge { path: path.into() });
-    }
-    let refused = |reason: String| MachineError::NotXml { path: path.into(), reason };
-    let xml = String::from_utf8(bytes).map_err(|error| refused(error.to_string()))?;
-    let builder = Topology::builder().from_xml(&xml).map_err(|error| refused(error.to_string()))?;
-    let topology = build(builder).map_err(refused)?;
-    Ok(machine(path.display().to_string(), &topology))
 }
 
 /// The machine of a synthetic description; its size must have been looked at.
@@ -150,10 +131,6 @@ fn add_device(
 }
 
 fn pci(object: &TopologyObject, attributes: &PCIDeviceAttributes, nodes: &[u32]) -> Pci {
-    let place = object.first_non_io_ancestor().map_or_else(Vec::new, nodes_of);
-    let near: Vec<u32> = place.into_iter().filter(|node| nodes.contains(node)).collect();
-    // Hung on the whole of a machine with several nodes: the firmware did not say where.
-    let is_unknown = nodes.len() > 1 && near.len() == nodes.len();
     let mut bridges: Vec<u64> = object
         .ancestors()
         .filter(|ancestor| ancestor.object_type() == ObjectType::Bridge)
@@ -162,13 +139,28 @@ fn pci(object: &TopologyObject, attributes: &PCIDeviceAttributes, nodes: &[u32])
     bridges.reverse();
     let (domain, bus) = (attributes.domain(), attributes.bus_id());
     let (device, function) = (attributes.bus_device(), attributes.function());
-    Pci {
-        bus_id: format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}"),
-        near: if is_unknown { Vec::new() } else { near },
-        bridges,
-    }
+    let near = object.first_non_io_ancestor().map_or_else(Vec::new, nodes_of);
+    let bus_id = format!("{domain:04x}:{bus:02x}:{device:02x}.{function:x}");
+    let mut pci = Pci { bus_id, near, bridges };
+    pci.keep_near(nodes);
+    pci
 }
 
 fn text(text: Option<&std::ffi::CStr>) -> Option<String> {
     text.map(|text| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
+}
+
+/// The machine of an XML text, to compare with; libhwloc does not survive every text.
+#[cfg(test)]
+pub(super) fn from_xml(source: &str, xml: &str) -> Result<Machine, String> {
+    let builder = Topology::builder().from_xml(xml).map_err(|error| error.to_string())?;
+    Ok(machine(source.into(), &build(builder)?))
+}
+
+/// The machine at hand as libhwloc writes it.
+#[cfg(test)]
+pub(super) fn this_machine_as_xml() -> String {
+    use hwlocality::topology::export::xml::XMLExportFlags;
+    let topology = build(Topology::builder()).unwrap();
+    topology.export_xml(XMLExportFlags::default()).unwrap().to_string()
 }

@@ -5,11 +5,14 @@ mod addresses;
 mod description;
 #[cfg(feature = "hwloc")]
 mod hwloc;
+mod hwloc_xml;
 mod live;
 #[cfg(any(test, not(feature = "hwloc")))]
 mod sysfs;
+mod xml;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::cpus::{CPU_LIMIT, CpusError};
@@ -36,12 +39,12 @@ pub enum MachineError {
         /// Which.
         path: PathBuf,
     },
-    /// hwloc does not take a file.
-    #[error("{} is not a topology that hwloc understands ({reason}): write one by `lstopo FILE.xml`", path.display())]
+    /// A file is not what it should be.
+    #[error("{} is not a topology as hwloc writes it ({reason}): write one by `lstopo FILE.xml`", path.display())]
     NotXml {
         /// Which.
         path: PathBuf,
-        /// What hwloc said.
+        /// What is wrong with it.
         reason: String,
     },
     /// A description is not one.
@@ -68,7 +71,7 @@ pub enum MachineError {
     Cpus(#[from] CpusError),
     /// The program cannot do that.
     #[error(
-        "this program was built without hwloc, so it can look at this machine alone; build it with the feature `hwloc`"
+        "this program was built without hwloc, so it cannot make machines of descriptions; build it with the feature `hwloc`"
     )]
     WithoutHwloc,
 }
@@ -84,15 +87,18 @@ pub fn this_machine() -> Result<Machine, MachineError> {
 }
 
 /// The machine of an XML file by hwloc (`lstopo FILE.xml`). All its CPUs that were allowed there are allowed; no GPU is hidden.
-#[cfg(feature = "hwloc")]
 pub fn from_xml(path: &Path) -> Result<Machine, MachineError> {
-    finish(hwloc::from_xml(path)?, &CudaEnvironment::default())
-}
-
-/// Refused: only hwloc reads its files.
-#[cfg(not(feature = "hwloc"))]
-pub fn from_xml(_path: &Path) -> Result<Machine, MachineError> {
-    Err(MachineError::WithoutHwloc)
+    let unreadable = |source| MachineError::Read { path: path.into(), source };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(XML_LIMIT_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > XML_LIMIT_BYTES {
+        return Err(MachineError::TooLarge { path: path.into() });
+    }
+    let refused = |reason: String| MachineError::NotXml { path: path.into(), reason };
+    let text = String::from_utf8(bytes).map_err(|error| refused(error.to_string()))?;
+    let machine = hwloc_xml::machine(path.display().to_string(), &text).map_err(refused)?;
+    finish(machine, &CudaEnvironment::default())
 }
 
 /// The machine of a description, `pack:2 [numa] l3:2 core:4 pu:2 | gpu@0 nic@1 nvme@1 cpus=0-7`: before the bar as hwloc takes it
@@ -121,6 +127,13 @@ fn finish(mut machine: Machine, environment: &CudaEnvironment) -> Result<Machine
         |reason: &str| Err(MachineError::Impossible { from: machine.source.clone(), reason: reason.into() });
     if machine.cores.is_empty() || machine.nodes.is_empty() {
         return impossible("there is no core");
+    }
+    let mut nodes: Vec<_> = machine.nodes.iter().map(|node| node.index).collect();
+    nodes.dedup();
+    if nodes.len() != machine.nodes.len()
+        || machine.nodes_with_cores().iter().any(|node| !nodes.contains(node))
+    {
+        return impossible("a core has no NUMA node, or two nodes have one number");
     }
     let online = machine.online();
     if online.len() != machine.cores.iter().map(|core| core.cpus.len()).sum::<usize>() {

@@ -142,9 +142,9 @@ fn shortage(node: &NodeRoom, units: &[RoomCore], shares: &[Share]) -> Option<Str
     let threads: usize = shares.iter().map(Share::least).sum();
     let (number, cores) = (node.node, node.cores.len());
     if units.len() < threads {
-        let cpus = units.len();
+        let cpus = if units.len() == 1 { "one CPU".into() } else { format!("{} CPUs", units.len()) };
         return Some(format!(
-            "node {number}: {threads} threads and pools share {cpus} CPUs; run fewer roles here"
+            "node {number}: {threads} threads and pools share {cpus}; run fewer roles here"
         ));
     }
     (units.len() > cores).then(|| {
