@@ -133,5 +133,6 @@ fn compile_error(error: DriverError, log: &[u8]) -> String {
     let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
     let text = String::from_utf8_lossy(&log[..end]);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).take(8).collect();
-    format!("the driver cannot compile the kernels: {}{advice} {}", describe(error), lines.join("; "))
+    let log = if lines.is_empty() { String::new() } else { format!(" [{}]", lines.join("; ")) };
+    format!("the driver cannot compile the kernels: {}{log}{advice}", describe(error))
 }

@@ -2,7 +2,7 @@
 //!
 //! The driver's own waits have no time limit, and a card that hangs would hang its thread with it. So marks are asked, with pauses that
 //! grow with the time waited so far: an answer is seen at most an eighth of that later than it came, and never much more than
-//! [`LONGEST_PAUSE`], while a core spends about one part in a hundred on asking. A callback from the driver would be no better: it holds up its stream until the
+//! [`LONGEST_PAUSE`], while a core spends less than one part in twenty on asking. A callback from the driver would be no better: it holds up its stream until the
 //! host has run it, and is never called once a context has failed.
 
 use std::time::{Duration, Instant};
