@@ -8,7 +8,7 @@
 //!   slabs in on-disk order            └────────────────────────┘
 //! ```
 //!
-//! Owns: [`SectorEncoder`] and [`Prover`], the rules every backend keeps, and the backends: [`cpu`].
+//! Owns: [`SectorEncoder`] and [`Prover`], the rules every backend keeps, and the backends: [`cpu`] and [`card`].
 //! Never: files, sockets, where pieces come from or where sectors go; formats, which belong to `consensus`.
 //!
 //! All big memory that crosses the seam is the engine's pool, so that a backend may register it with its device once.
@@ -23,6 +23,7 @@ mod finished;
 pub mod interface;
 mod meter;
 mod prover;
+mod proving;
 mod queue;
 mod session;
 mod stats;

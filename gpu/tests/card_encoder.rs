@@ -2,6 +2,7 @@
 //! wrong costs its sectors, never their truth.
 #![cfg(feature = "kernel-shim")]
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::await_holding_lock, reason = "what is awaited while a device pauses never waits for it")]
 
 mod common;
 

@@ -19,12 +19,15 @@ mod finish;
 mod inspect;
 mod pipeline;
 mod plain;
+mod prove_lane;
+mod prover;
 mod rooms;
 mod spans;
 mod windows;
 
 pub use budget::{Budget, BudgetError, Wanted};
 pub use encoder::{CardEncoder, CardEncoderOptions, DEFAULT_CHECK_EVERY};
+pub use prover::{CardProver, CardProverOptions, DEFAULT_PROVING_BATCH};
 
 use crate::device::{Device, DeviceError, Registration};
 use consensus::constants::POS_K;

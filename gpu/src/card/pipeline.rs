@@ -13,7 +13,7 @@ use crate::device::{Device, DeviceAddress, DeviceBuffer, DeviceError, Mark, Stre
 use crate::interface::{
     BITFIELD_WORDS, HashArgs, Kernel, RECORD_SPANS, RecordArgs, RecordInput, RecordResult,
 };
-use consensus::constants::{RECORD_SIZE, S_BUCKET_BITFIELD_SIZE};
+use consensus::constants::{POS_PROOF_SIZE, RECORD_SIZE, S_BUCKET_BITFIELD_SIZE};
 use consensus::pos::Seed;
 use consensus::sector::Bitfield;
 use engine::pool::{SLAB_BYTES, Slab, SlabMut};
@@ -24,9 +24,11 @@ use std::sync::Arc;
 pub(super) const LANES: usize = 2;
 /// Most records of a batch; what the host and a device tell each other about them fits one slab.
 pub(super) const MAX_LANE_RECORDS: usize = 128;
+/// A proof, a byte that is 1 if there is one, a byte of nothing, and the s-bucket.
+pub(super) const PROOF_PART_BYTES: usize = POS_PROOF_SIZE + 4;
 /// Of this, beside its slot, each record in flight takes so much on the device.
 pub(super) const RECORD_CONTROL_BYTES: usize =
-    size_of::<RecordInput>() + size_of::<RecordResult>() + S_BUCKET_BITFIELD_SIZE;
+    size_of::<RecordInput>() + size_of::<RecordResult>() + S_BUCKET_BITFIELD_SIZE + PROOF_PART_BYTES;
 const _: () = assert!(MAX_LANE_RECORDS * RECORD_CONTROL_BYTES <= SLAB_BYTES);
 const _: () = assert!(BITFIELD_WORDS * 4 == S_BUCKET_BITFIELD_SIZE);
 
@@ -83,7 +85,7 @@ pub(super) struct Lane<W> {
     module: Arc<Module>,
     stream: Box<dyn Stream>,
     slots: Arc<dyn DeviceBuffer>,
-    /// Inputs, results and bitfields of all records, in this order.
+    /// Inputs, results, bitfields and proof parts of all records, in this order.
     control: Arc<dyn DeviceBuffer>,
     /// The same, on the host.
     staging: SlabMut,
@@ -124,12 +126,12 @@ impl<W> Lane<W> {
         &*self.stream
     }
 
-    pub fn module(&self) -> &Module {
-        &self.module
-    }
-
     pub fn under_way(&self) -> &[W] {
         &self.under_way
+    }
+
+    pub fn under_way_mut(&mut self) -> &mut [W] {
+        &mut self.under_way
     }
 
     /// Takes a batch in; it stays until [`Self::wait`].
@@ -152,26 +154,31 @@ impl<W> Lane<W> {
     /// Sends what the kernels are told of each record.
     pub fn send_inputs(&mut self, inputs: &[RecordInput]) -> Result<(), DeviceError> {
         assert!(inputs.len() == self.under_way.len(), "an input for each record");
-        let inputs_bytes = size_of_val(inputs);
-        for (place, input) in self.staging.chunks_exact_mut(size_of::<RecordInput>()).zip(inputs) {
-            place.copy_from_slice(bytes_of(input));
-        }
-        // SAFETY: both ends are the lane's own and large enough, see `Lane`.
-        unsafe { self.stream.copy_in(self.control.address(), self.staging.as_ptr(), inputs_bytes) }
+        self.send_parts::<{ size_of::<RecordInput>() }>(0, inputs.iter().map(bytes_of))
     }
 
     /// Sends the bitfields of all records.
-    pub fn send_bitfields<'a>(
+    pub fn send_bitfields(&mut self, bitfields: &[Bitfield]) -> Result<(), DeviceError> {
+        let parts = bitfields.iter().map(|bitfield| &bitfield.as_bytes()[..]);
+        self.send_parts::<S_BUCKET_BITFIELD_SIZE>(self.bitfield_at(0), parts)
+    }
+
+    /// Sends the proof parts of all records.
+    pub fn send_proof_parts(&mut self, parts: &[[u8; PROOF_PART_BYTES]]) -> Result<(), DeviceError> {
+        self.send_parts::<PROOF_PART_BYTES>(self.proof_part_at(0), parts.iter().map(|part| &part[..]))
+    }
+
+    /// Sends parts of so many bytes, one a record, that lie one after another from `at` on.
+    fn send_parts<'a, const BYTES: usize>(
         &mut self,
-        bitfields: impl Iterator<Item = &'a Bitfield>,
+        at: usize,
+        parts: impl ExactSizeIterator<Item = &'a [u8]>,
     ) -> Result<(), DeviceError> {
-        let at = self.bitfield_at(0);
-        let count = self.under_way.len();
-        let places = self.staging[at..].chunks_exact_mut(S_BUCKET_BITFIELD_SIZE).take(count);
-        places.zip(bitfields).for_each(|(place, bitfield)| place.copy_from_slice(bitfield.as_bytes()));
-        let (to, from) = (self.bitfield(0), self.staging[at..].as_ptr());
+        let bytes = parts.len() * BYTES;
+        let staging = &mut self.staging[at..at + bytes];
+        staging.chunks_exact_mut(BYTES).zip(parts).for_each(|(place, part)| place.copy_from_slice(part));
         // SAFETY: both ends are the lane's own and large enough, see `Lane`.
-        unsafe { self.stream.copy_in(to, from, count * S_BUCKET_BITFIELD_SIZE) }
+        unsafe { self.stream.copy_in(self.control.address() + at as u64, staging.as_ptr(), bytes) }
     }
 
     /// Sends the bytes of a record to where the kernels expect them.
@@ -200,18 +207,23 @@ impl<W> Lane<W> {
         unsafe { launch(&*self.stream, kernel, grid, &args) }
     }
 
-    /// Brings results, and bitfields where `bitfields`, back to the host, and marks the end of the batch.
-    pub fn fetch(&mut self, bitfields: bool) -> Result<(), DeviceError> {
-        let count = self.under_way.len();
-        self.fetch_part(self.result_at(0), count * size_of::<RecordResult>())?;
-        if bitfields {
-            self.fetch_part(self.bitfield_at(0), count * S_BUCKET_BITFIELD_SIZE)?;
-        }
-        self.mark_end()
+    /// Brings results back to the host.
+    pub fn fetch_results(&mut self) -> Result<(), DeviceError> {
+        self.fetch_part(self.result_at(0), self.under_way.len() * size_of::<RecordResult>())
+    }
+
+    /// Brings bitfields back to the host.
+    pub fn fetch_bitfields(&mut self) -> Result<(), DeviceError> {
+        self.fetch_part(self.bitfield_at(0), self.under_way.len() * S_BUCKET_BITFIELD_SIZE)
+    }
+
+    /// Brings proof parts back to the host.
+    pub fn fetch_proof_parts(&mut self) -> Result<(), DeviceError> {
+        self.fetch_part(self.proof_part_at(0), self.under_way.len() * PROOF_PART_BYTES)
     }
 
     /// Marks the end of the batch.
-    fn mark_end(&mut self) -> Result<(), DeviceError> {
+    pub fn mark_end(&mut self) -> Result<(), DeviceError> {
         self.done = Some(self.stream.mark()?);
         Ok(())
     }
@@ -231,6 +243,16 @@ impl<W> Lane<W> {
     fn fetched_bitfield(&self, number: usize) -> Option<Bitfield> {
         let bytes = self.staging[self.bitfield_at(number)..].first_chunk();
         Bitfield::from_bytes(bytes.expect("the staging has all bitfields"))
+    }
+
+    /// The proof part of a record of the batch that was waited for.
+    pub fn fetched_proof_part(&self, number: usize) -> &[u8; PROOF_PART_BYTES] {
+        self.staging[self.proof_part_at(number)..].first_chunk().expect("the staging has all proof parts")
+    }
+
+    /// Where a record's proof part is on the device.
+    pub fn proof_part(&self, number: usize) -> DeviceAddress {
+        self.control.address() + self.proof_part_at(number) as u64
     }
 
     /// Where a record's bitfield is on the device.
@@ -255,7 +277,11 @@ impl<W> Lane<W> {
         self.result_at(self.capacity) + number * S_BUCKET_BITFIELD_SIZE
     }
 
-    pub fn batch_u32(&self) -> u32 {
+    fn proof_part_at(&self, number: usize) -> usize {
+        self.bitfield_at(self.capacity) + number * PROOF_PART_BYTES
+    }
+
+    fn batch_u32(&self) -> u32 {
         u32::try_from(self.under_way.len()).expect("a batch has at most 128 records")
     }
 }
@@ -310,7 +336,9 @@ impl Lane<Encoding> {
             self.hash_records()?;
             encode.into_iter().try_for_each(|kernel| self.run(kernel))?;
         }
-        self.fetch(true)
+        self.fetch_results()?;
+        self.fetch_bitfields()?;
+        self.mark_end()
     }
 
     /// Waits for the batch and hands back what the device says of each record.
