@@ -28,6 +28,7 @@ mod queue;
 mod session;
 mod stats;
 mod workers;
+pub mod workbench;
 
 pub use encoder::{
     BeginError, Credit, EncodingSession, FinishError, PieceError, PieceToEncode, SectorEncoder, SectorPlan,
