@@ -27,8 +27,8 @@ mod proving;
 mod queue;
 mod session;
 mod stats;
-mod workers;
 pub mod workbench;
+mod workers;
 
 pub use encoder::{
     BeginError, Credit, EncodingSession, FinishError, PieceError, PieceToEncode, SectorEncoder, SectorPlan,

@@ -141,7 +141,8 @@ fn stored_records_may_have_fewer_encoded_chunks() {
     let (seed, record) = (seed(7), record(7));
     let bench = bench(16, None);
     let worked = bench.encode(&seed, &record).unwrap();
-    let bits: Vec<_> = (0..1usize << 16).filter(|bit| worked.bitfield[bit / 8] >> (bit % 8) & 1 != 0).collect();
+    let bits: Vec<_> =
+        (0..1usize << 16).filter(|bit| worked.bitfield[bit / 8] >> (bit % 8) & 1 != 0).collect();
     assert_eq!(bits.len(), RECORD_CHUNKS);
     // Every third chunk is stored encoded; the others count as chunks that no proof was found for.
     let (mut bitfield, mut stored, mut rest) = ([0; 8192], Vec::new(), Vec::new());
