@@ -9,7 +9,7 @@ SUITES_OF_LEVELS = pos,erasure,kzg,sector
 # Modules of consensus with unsafe code, and those that stand on it.
 UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
-.PHONY: build dev test unit lint loom asan conformance setup clean
+.PHONY: build dev test unit lint loom asan conformance kernels kernels-check setup clean
 
 build: setup
 	$(CARGO) build --release --locked
@@ -18,8 +18,8 @@ build: setup
 dev: build
 	target/release/autonomys-farmer dev --until-solutions 10
 
-## All tests: style, unit and integration tests with a real nats-server, model checking, golden vectors.
-test: setup lint unit loom conformance
+## All tests: style, unit and integration tests with a real nats-server, model checking, the GPU kernels' PTX and figures, golden vectors.
+test: setup lint unit loom kernels-check conformance
 
 lint:
 	$(CARGO) fmt --check
@@ -50,6 +50,16 @@ conformance:
 	else \
 		echo "skipped: no golden vectors at $(SHARED)/vectors"; \
 	fi
+
+## The PTX of gpu/kernels with its figures and the tables in docs/GPU.md: after every change there. Fetches 65 MB from PyPI the first time; no GPU needed.
+kernels:
+	python3 scripts/kernels.py build
+
+## That what is checked in is what the sources give, and that assemblers for seven generations of cards make something good of it; first, that
+## these checks can fail. A minute on two cores.
+kernels-check:
+	cd scripts && python3 -B -m unittest --buffer kernel_checks.test_checks
+	python3 scripts/kernels.py check
 
 setup:
 	@scripts/setup.sh

@@ -16,6 +16,7 @@ mod driver;
 mod memory;
 mod module;
 mod pci;
+pub mod ptx;
 mod stream;
 mod visible;
 mod wait;
