@@ -224,6 +224,10 @@ impl Leaving<'_> {
     }
 }
 
+#[cfg(all(test, feature = "kernel-shim"))]
+#[path = "finish_tests.rs"]
+mod on_the_shim;
+
 #[cfg(test)]
 mod tests {
     use super::*;
