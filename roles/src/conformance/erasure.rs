@@ -1,18 +1,19 @@
 //! erasure.json: roots, extension, recovery, commitments of parity records.
 
+use super::backend::{self, KernelDevice};
 use super::json::{
     Check, array, array_of, digest, equal, hash_equal, list, number, number_of, optional, size, text,
 };
 use super::{Context, Report};
 use consensus::bls::Scalar;
-use consensus::erasure::{extend, extend_commitments, extend_record, recover, recover_polynomial};
+use consensus::erasure::{extend, extend_commitments, recover, recover_polynomial};
 use consensus::fft::root_of_unity;
 use consensus::kzg::Polynomial;
 use serde_json::Value;
 
 pub(super) fn run(vectors: &Value, context: &Context, report: &mut Report) {
     report.each("erasure", vectors, "roots", check_root);
-    report.each("erasure", vectors, "extend", check_extend);
+    report.each("erasure", vectors, "extend", |case| check_extend(case, context.device.as_ref()));
     report.each("erasure", vectors, "extend_errors", check_extend_error);
     report.case("erasure extend_commitments", || check_commitments(vectors));
     let name = "erasure commitments of extend_commitments";
@@ -64,11 +65,10 @@ fn check_root(case: &Value) -> Check {
     equal("omega", root_of_unity(log2_width as u32).to_bytes(), array(case, "omega")?)
 }
 
-fn check_extend(case: &Value) -> Check {
+fn check_extend(case: &Value, device: Option<&KernelDevice>) -> Check {
     let record = chunks(text(case, "scalars")?, text(case, "label")?, size(case, "n")?)?;
     digest("source", record.as_flattened(), super::json::member(case, "source")?)?;
-    let mut parity = vec![[0; 32]; record.len()];
-    extend_record(&record, &mut parity).map_err(|error| error.to_string())?;
+    let parity = backend::extend(device, &record)?;
     digest("parity", parity.as_flattened(), super::json::member(case, "parity")?)?;
     for sample in optional(case, "parity_samples").and_then(Value::as_array).into_iter().flatten() {
         let index = number_of(&sample[0])? as usize;

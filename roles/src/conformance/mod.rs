@@ -5,6 +5,7 @@
 
 mod archiving;
 mod audit;
+mod backend;
 mod constants;
 mod erasure;
 mod json;
@@ -18,6 +19,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use self::backend::{Backend, KernelDevice};
 use crate::kzg_setup::{self, KzgSetupError};
 use ::consensus::CpuLevel;
 use ::consensus::archiver::NewArchivedSegment;
@@ -45,13 +47,6 @@ pub struct Arguments {
     /// What computes
     #[arg(long, value_enum, default_value_t = Backend::Cpu)]
     backend: Backend,
-}
-
-/// What computes tables, records and sectors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Backend {
-    /// The processor.
-    Cpu,
 }
 
 /// A file of vectors.
@@ -118,6 +113,9 @@ pub enum ConformanceError {
     /// There is no usable setup.
     #[error(transparent)]
     Kzg(#[from] KzgSetupError),
+    /// There is nothing to compute with.
+    #[error("{0}")]
+    Backend(String),
     /// Some case failed.
     #[error("{0} cases failed")]
     Failed(usize),
@@ -168,6 +166,8 @@ struct Context {
     directory: PathBuf,
     kzg: Option<Kzg>,
     level: CpuLevel,
+    /// What runs kernels, if that is the backend.
+    device: Option<KernelDevice>,
     workers: ThreadWorkers,
     /// History of archiving.json: three segments, 800 MB, archived once.
     history: OnceCell<Check<Vec<NewArchivedSegment>>>,
@@ -191,12 +191,13 @@ impl Context {
 
 /// Runs what the arguments name and prints the count; an error if a case failed or nothing could be run.
 pub fn run(arguments: Arguments) -> Result<(), ConformanceError> {
-    let Backend::Cpu = arguments.backend;
+    let device = arguments.backend.device().map_err(ConformanceError::Backend)?;
     let suites = if arguments.only.is_empty() { Suite::value_variants() } else { &arguments.only };
     let context = Context {
         kzg: read_parameters(arguments.kzg_parameters.as_deref())?,
         directory: arguments.directory,
         level: CpuLevel::current(),
+        device,
         workers: ThreadWorkers::unbound(std::thread::available_parallelism().map_or(1, Into::into)),
         history: OnceCell::new(),
     };
@@ -219,6 +220,10 @@ fn run_suite(suite: Suite, vectors: &Value, context: &Context, report: &mut Repo
     let needs_kzg = !matches!(suite, Suite::Constants | Suite::Pos | Suite::Erasure);
     if needs_kzg && context.kzg.is_none() {
         report.skip(format_args!("{suite:?}"), "needs --kzg-parameters");
+        return;
+    }
+    if context.device.is_some() && !matches!(suite, Suite::Pos | Suite::Erasure | Suite::Sector) {
+        report.skip(format_args!("{suite:?}"), "nothing in it is computed by kernels");
         return;
     }
     match suite {

@@ -13,6 +13,7 @@ use consensus::sector::{
     ContentsMap, ProtocolInfo, RecordEncoder, RecordMetadata, SectorAssembler, SectorId, SectorMetadata,
     expiration_check_history_size, public_key_hash,
 };
+use gpu::SectorPlan;
 use serde_json::Value;
 
 pub(super) fn run(vectors: &Value, context: &Context, report: &mut Report) {
@@ -65,23 +66,19 @@ impl Plotted {
             (small(case, "sector_index")?, small(case, "pieces_in_sector")?);
         let id = SectorId::new(&public_key_hash(&public_key), sector_index, info.history_size);
         let history = context.history()?;
-        let mut encoder = RecordEncoder::new(context.level);
-        let (mut records, mut bitfields, mut metadata, mut piece_indexes) = (vec![], vec![], vec![], vec![]);
-        for offset in 0..pieces_in_sector {
-            let index = id.piece_index(offset, info.history_size, &info);
-            let piece = piece_of(history, index)?.view();
-            let mut record = piece.record.to_vec();
-            let bitfield = encoder.encode(&id.evaluation_seed(offset), &mut record);
-            bitfields.push(bitfield.map_err(|error| error.to_string())?);
-            metadata.push(RecordMetadata::of(&piece));
-            records.push(record);
-            piece_indexes.push(index);
-        }
-        let map = ContentsMap::new(bitfields.clone());
-        let assembler =
-            SectorAssembler::new(records.iter().map(Vec::as_slice).collect(), bitfields, &metadata);
-        let metadata = assembler.sector_metadata(sector_index, info.history_size);
-        Ok(Self { public_key, id, info, sector: assembler.to_sector(), map, metadata, piece_indexes })
+        let piece_indexes: Vec<u64> =
+            (0..pieces_in_sector).map(|offset| id.piece_index(offset, info.history_size, &info)).collect();
+        let pieces =
+            piece_indexes.iter().map(|index| piece_of(history, *index)).collect::<Check<Vec<_>>>()?;
+        let history_size = info.history_size;
+        let plan = SectorPlan { public_key, sector_index, history_size, pieces_in_sector };
+        let (sector, metadata) = match &context.device {
+            Some(device) => device.plot(plan, &pieces)?,
+            None => plot_here(plan, &pieces, context)?,
+        };
+        let map = ContentsMap::decode(&sector[..contents_map_size(pieces_in_sector)], pieces_in_sector);
+        let map = map.map_err(|error| error.to_string())?;
+        Ok(Self { public_key, id, info, sector, map, metadata, piece_indexes })
     }
 
     /// All chunks in s-bucket order.
@@ -113,6 +110,23 @@ impl Plotted {
             .map(RecordMetadata::from_bytes)
             .ok_or_else(|| "no such record".into())
     }
+}
+
+/// The sector as `consensus` makes it.
+fn plot_here(plan: SectorPlan, pieces: &[&Piece], context: &Context) -> Check<(Vec<u8>, SectorMetadata)> {
+    let mut encoder = RecordEncoder::new(context.level);
+    let (mut records, mut bitfields, mut metadata) = (vec![], vec![], vec![]);
+    for (offset, piece) in (0..).zip(pieces) {
+        let piece = piece.view();
+        let mut record = piece.record.to_vec();
+        let bitfield = encoder.encode(&plan.sector_id().evaluation_seed(offset), &mut record);
+        bitfields.push(bitfield.map_err(|error| error.to_string())?);
+        metadata.push(RecordMetadata::of(&piece));
+        records.push(record);
+    }
+    let assembler = SectorAssembler::new(records.iter().map(Vec::as_slice).collect(), bitfields, &metadata);
+    let metadata = assembler.sector_metadata(plan.sector_index, plan.history_size);
+    Ok((assembler.to_sector(), metadata))
 }
 
 fn chunks_of(sector: &[u8], pieces: u16) -> &[[u8; 32]] {
