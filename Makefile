@@ -6,10 +6,11 @@ SHARED ?= ../shared
 FARMER = target/debug/autonomys-farmer
 CONFORMANCE = $(FARMER) util conformance "$(SHARED)/vectors" --kzg-parameters "$(SHARED)/kzg/eth-public-parameters.bin"
 SUITES_OF_LEVELS = pos,erasure,kzg,sector
+SUITES_OF_KERNELS = pos,erasure,sector
 # Modules of consensus with unsafe code, and those that stand on it.
 UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
-.PHONY: build dev test unit lint loom asan conformance kernels kernels-check setup clean
+.PHONY: build dev test unit lint loom asan conformance kernels kernels-check kernels-test kernels-races kernels-long setup clean
 
 build: setup
 	$(CARGO) build --release --locked
@@ -18,12 +19,13 @@ build: setup
 dev: build
 	target/release/autonomys-farmer dev --until-solutions 10
 
-## All tests: style, unit and integration tests with a real nats-server, model checking, the GPU kernels' PTX and figures, golden vectors.
-test: setup lint unit loom kernels-check conformance
+## All tests: style, unit and integration tests with a real nats-server, model checking, the GPU's kernels (on the CPU, and their PTX), golden vectors.
+test: setup lint unit loom kernels-check kernels-test kernels-races conformance
 
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p gpu --features kernel-shim --all-targets -- -D warnings
 
 unit:
 	NATS_SERVER=$$(scripts/nats-server.sh) $(CARGO) test --locked --workspace
@@ -38,15 +40,16 @@ asan:
 	RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --locked -p consensus --lib --target x86_64-unknown-linux-gnu \
 		--target-dir target/asan -- $(UNSAFE_MODULES)
 
-## The network's golden vectors, which are not part of a clone: all of them at the best CPU level of the machine, and those that its
-## instructions decide at each of the others.
+## The network's golden vectors, which are not part of a clone: all of them at the best CPU level of the machine, those that its
+## instructions decide at each of the others, and those that kernels decide by the kernels.
 conformance:
 	@if [ -d "$(SHARED)/vectors" ]; then \
-		$(CARGO) build --locked -p roles && \
+		$(CARGO) build --locked -p roles --features kernel-shim && \
 		$(CONFORMANCE) && \
 		for level in $$($(FARMER) util cpu-levels | head -n -1); do \
 			$(CONFORMANCE) --cpu-level $$level --only $(SUITES_OF_LEVELS) || exit 1; \
-		done; \
+		done && \
+		$(CONFORMANCE) --backend kernel-shim --only $(SUITES_OF_KERNELS); \
 	else \
 		echo "skipped: no golden vectors at $(SHARED)/vectors"; \
 	fi
@@ -60,6 +63,22 @@ kernels:
 kernels-check:
 	cd scripts && python3 -B -m unittest --buffer kernel_checks.test_checks
 	python3 scripts/kernels.py check
+
+## The kernels and all that drives them, on the CPU.
+kernels-test:
+	$(CARGO) test --locked -p gpu --features kernel-shim
+
+## Races in the kernels, by ThreadSanitizer; first one that is there on purpose must be found. A minute on two cores.
+RACES = $(CXX) -std=c++17 -g -Wall -Wextra -Wno-unknown-pragmas -Wno-parentheses -DFARMER_SHIM -DSIMT_TSAN=1
+kernels-races:
+	@mkdir -p target/races
+	$(RACES) -O2 -c gpu/kernels/shim/simt.cpp -o target/races/simt.o
+	$(RACES) -O1 -fsanitize=thread gpu/kernels/races.cpp gpu/kernels/shim/shim.cpp target/races/simt.o -o target/races/races -pthread
+	TSAN_OPTIONS=exitcode=0 target/races/races
+
+## 200 records at K = 17 and 10 at K = 20, each in an order of threads drawn from a seed: some four minutes on two cores.
+kernels-long:
+	KERNEL_TEST_RECORDS=200 $(CARGO) test --locked -p gpu --features kernel-shim --test kernels -- --nocapture any_order
 
 setup:
 	@scripts/setup.sh

@@ -55,8 +55,8 @@ fn parity(record: &[u8]) -> Vec<u8> {
 /// PROTOCOL 5.2, chunk by chunk: the bitfield and the encoded record.
 fn place(record: &[u8], proof: impl Fn(u16) -> Option<Vec<u8>>) -> (Vec<u8>, Vec<u8>) {
     let parity = parity(record);
-    let chunk =
-        |s_bucket: usize| &if s_bucket % 2 == 0 { record } else { &parity }[s_bucket / 2 * 32..][..32];
+    let halves = [record, &parity];
+    let chunk = |s_bucket: usize| &halves[s_bucket % 2][s_bucket / 2 * 32..][..32];
     let (mut bitfield, mut encoded, mut unencoded) = (vec![0; 8192], Vec::new(), Vec::new());
     for s_bucket in 0..1 << 16 {
         match proof(s_bucket as u16).filter(|_| encoded.len() < RECORD_SIZE) {
@@ -160,8 +160,8 @@ fn stored_records_may_have_fewer_encoded_chunks() {
     assert_eq!((decoded.result.flags, decoded.result.encoded_chunks as usize), (0, encoded));
     let extended = parity(&record);
     for (i, bit) in bits.iter().filter(|bit| *bit % 3 == 0).enumerate() {
-        let source = if bit % 2 == 0 { &record } else { &extended };
-        assert_eq!(decoded.chunks[32 * i..][..32], source[bit / 2 * 32..][..32], "s-bucket {bit}");
+        let source = &[&record, &extended][bit % 2][bit / 2 * 32..][..32];
+        assert_eq!(decoded.chunks[32 * i..][..32], *source, "s-bucket {bit}");
     }
     assert_eq!(decoded.chunks[32 * encoded..], stored[32 * encoded..]);
 }

@@ -15,6 +15,7 @@ use engine::threads::ThreadWorkers;
 use futures::executor::block_on;
 use gpu::card::{Budget, CardEncoder, CardEncoderOptions, Wanted};
 use gpu::device::Device;
+use gpu::device::cuda::{CudaDevice, cards, ptx};
 use gpu::workbench::Workbench;
 use gpu::{EncodingSession, PieceToEncode, SectorEncoder, SectorPlan};
 
@@ -23,7 +24,9 @@ use gpu::{EncodingSession, PieceToEncode, SectorEncoder, SectorPlan};
 pub(super) enum Backend {
     /// The processor.
     Cpu,
-    /// The kernels of the GPU, run by the processor; for pos, erasure and sector
+    /// The first GPU; for pos, erasure and sector
+    Gpu,
+    /// The kernels of the GPU, run by the processor; for the same suites
     #[cfg(feature = "kernel-shim")]
     KernelShim,
 }
@@ -33,6 +36,7 @@ impl Backend {
     pub fn device(self) -> Check<Option<KernelDevice>> {
         match self {
             Self::Cpu => Ok(None),
+            Self::Gpu => KernelDevice::new(Arc::new(first_gpu()?)).map(Some),
             #[cfg(feature = "kernel-shim")]
             Self::KernelShim => {
                 use gpu::device::shim::{ShimDevice, ShimOptions};
@@ -49,6 +53,15 @@ impl Backend {
             }
         }
     }
+}
+
+/// The first card that is new enough.
+fn first_gpu() -> Check<CudaDevice> {
+    let cards = cards().map_err(|error| error.to_string())?;
+    let card = cards.iter().find(|card| card.check().is_ok()).unwrap_or(&cards[0]);
+    card.check().map_err(|error| error.to_string())?;
+    let ptx = ptx::for_compute_capability(card.capability).ok_or("there are no kernels for this GPU")?;
+    CudaDevice::open(card, ptx).map_err(|error| error.to_string())
 }
 
 /// A device that runs kernels, and a bench on it for single steps.
