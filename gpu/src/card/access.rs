@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use super::area::Place;
+use super::lent::Lent;
 use crate::device::{Device, DeviceAddress, DeviceError, Stream};
 use consensus::constants::RECORD_SIZE;
 use consensus::sector::Bitfield;
@@ -12,13 +13,13 @@ use engine::pool::SlabMut;
 /// Reads and writes records that lie in a session's area.
 pub(super) struct Access {
     stream: Box<dyn Stream>,
-    staging: SlabMut,
+    staging: Lent<SlabMut>,
 }
 
 impl Access {
     /// `staging` is a slab known to the device.
     pub fn new(device: &dyn Device, staging: SlabMut) -> Result<Self, DeviceError> {
-        Ok(Self { stream: device.stream()?, staging })
+        Ok(Self { stream: device.stream()?, staging: Lent::new(staging) })
     }
 
     /// The chunks of a record.
@@ -26,7 +27,7 @@ impl Access {
         let staging = &mut self.staging[..RECORD_SIZE];
         // SAFETY: the staging is our own and not looked at before the wait; the place is held by the caller for as long.
         unsafe { self.stream.copy_out(staging.as_mut_ptr(), place.chunks(), RECORD_SIZE)? };
-        self.stream.wait()?;
+        self.wait()?;
         Ok(self.staging[..RECORD_SIZE].as_chunks().0.to_vec())
     }
 
@@ -49,8 +50,12 @@ impl Access {
             self.copy_column::<2>(at, ranks.len(), place.ranks(), place.column_stride())
         });
         // Waited for also after an error: the staging is used again.
-        self.stream.wait()?;
+        self.wait()?;
         copied
+    }
+
+    fn wait(&mut self) -> Result<(), DeviceError> {
+        self.stream.wait().inspect_err(|_| self.staging.leave())
     }
 
     fn copy_record(&self, place: &Place) -> Result<(), DeviceError> {

@@ -2,6 +2,7 @@
 //!
 //! Owns: where its records, their columns and its windows lie. Never: what is in them.
 
+use super::lent::Lent;
 use super::windows::{WINDOW_BYTES, WINDOW_SPANS};
 use crate::device::{Device, DeviceAddress, DeviceBuffer, DeviceError, Stream};
 use crate::interface::{BITFIELD_WORDS, RANK_ROWS};
@@ -73,14 +74,15 @@ pub(super) struct Exit {
     /// One for each window.
     pub streams: [Box<dyn Stream>; WINDOWS],
     /// A slab known to the device.
-    pub staging: SlabMut,
+    pub staging: Lent<SlabMut>,
 }
 
 impl Area {
     pub fn new(device: &dyn Device, pieces_in_sector: u16, staging: SlabMut) -> Result<Self, DeviceError> {
         let layout = AreaLayout::new(pieces_in_sector);
         let memory = device.allocate(layout.bytes())?;
-        let exit = Mutex::new(Exit { streams: [device.stream()?, device.stream()?], staging });
+        let exit =
+            Mutex::new(Exit { streams: [device.stream()?, device.stream()?], staging: Lent::new(staging) });
         Ok(Self { memory, layout, exit })
     }
 

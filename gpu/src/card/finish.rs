@@ -16,7 +16,7 @@ use super::spans::SpanHasher;
 use super::windows::{Gather, Part, SectorBytes, WINDOW_BYTES, WINDOW_SPANS};
 use crate::SectorPlan;
 use crate::device::{DeviceAddress, DeviceError};
-use crate::finished::Output;
+use crate::finished::{Output, OutputSlab};
 use crate::interface::{AssembleArgs, HashArgs, Kernel, SPAN_BYTES};
 use crate::session::EncodedRecord;
 use blake3::CHUNK_LEN;
@@ -65,6 +65,7 @@ fn starts(s_bucket_sizes: &[u16]) -> Vec<u32> {
 }
 
 /// What the host knows of a sector.
+#[derive(Default)]
 struct HostParts {
     /// Contents map and its hash.
     map: Vec<u8>,
@@ -85,8 +86,12 @@ struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        // Of a lost device there is nothing to wait for.
-        self.exit.streams.iter().for_each(|stream| drop(stream.wait()));
+        let Exit { streams, staging } = &mut *self.exit;
+        // A device that does not say that it is done may still use them.
+        if streams.iter().map(|stream| stream.wait()).fold(false, |failed, waited| failed | waited.is_err()) {
+            staging.leave();
+            std::mem::forget(std::mem::take(&mut self.host));
+        }
     }
 }
 
@@ -199,8 +204,13 @@ impl Leaving<'_> {
             if bytes > 0 {
                 let from = self.in_window(slot, start - window.start, bytes);
                 // SAFETY: the slab is ours and not looked at before the wait; the range lies in the window.
-                unsafe { stream.copy_out(place.slab.as_mut_ptr(), from, bytes)? };
-                stream.wait()?;
+                let copied = unsafe { stream.copy_out(place.slab.as_mut_ptr(), from, bytes) };
+                if let Err(error) = copied.and_then(|()| stream.wait()) {
+                    // The device may still write there. (Whoever waits for the slab is told all the same.)
+                    let OutputSlab { slab, .. } = place;
+                    std::mem::forget(slab);
+                    return Err(error);
+                }
             }
             // A device that is found out meanwhile must not end a sector well.
             if !self.card.is_in_service() {

@@ -17,6 +17,7 @@ mod encoder;
 mod feeder;
 mod finish;
 mod inspect;
+mod lent;
 mod pipeline;
 mod plain;
 mod prove_lane;

@@ -8,6 +8,7 @@
 #![allow(unsafe_code)]
 
 use super::area::Place;
+use super::lent::Lent;
 use super::plain::{Plain, bytes_of, read};
 use crate::device::{Device, DeviceAddress, DeviceBuffer, DeviceError, Mark, Stream};
 use crate::interface::{
@@ -88,7 +89,7 @@ pub(super) struct Lane<W> {
     /// Inputs, results, bitfields and proof parts of all records, in this order.
     control: Arc<dyn DeviceBuffer>,
     /// The same, on the host.
-    staging: SlabMut,
+    staging: Lent<SlabMut>,
     capacity: usize,
     under_way: Vec<W>,
     done: Option<Box<dyn Mark>>,
@@ -104,6 +105,7 @@ impl<W> Lane<W> {
         let stream = module.device.stream()?;
         let slots = module.device.allocate(capacity * module.device.layout().slot_bytes)?;
         let control = module.device.allocate(capacity * RECORD_CONTROL_BYTES)?;
+        let staging = Lent::new(staging);
         Ok(Self { module, stream, slots, control, staging, capacity, under_way: Vec::new(), done: None })
     }
 
@@ -143,12 +145,11 @@ impl<W> Lane<W> {
         self.under_way = batch;
     }
 
-    /// Waits until the batch is done, and hands back what was kept of it.
+    /// Waits until the batch is done, and hands back what was kept of it. After an error the device keeps it.
     pub fn wait(&mut self) -> Result<Vec<W>, DeviceError> {
         self.done = None;
-        let waited = self.stream.wait();
-        let batch = std::mem::take(&mut self.under_way);
-        waited.map(|()| batch)
+        self.stream.wait()?;
+        Ok(std::mem::take(&mut self.under_way))
     }
 
     /// Sends what the kernels are told of each record.
@@ -288,8 +289,11 @@ impl<W> Lane<W> {
 
 impl<W> Drop for Lane<W> {
     fn drop(&mut self) {
-        // What is under way must stay until the device is done with it; a device that is lost is.
-        let _ = self.stream.wait();
+        // What is under way stays until the device is done with it; one that does not say so keeps it.
+        if self.stream.wait().is_err() {
+            self.staging.leave();
+            std::mem::forget(std::mem::take(&mut self.under_way));
+        }
     }
 }
 
