@@ -197,6 +197,13 @@ impl Kernel {
         Self::Assemble,
     ];
 
+    /// Those that extend a record, in order.
+    pub const EXTENSION: [Self; 3] = [Self::ExtendFirst, Self::ExtendMiddle, Self::ExtendLast];
+
+    /// Those that grow the tables of a seed, in order.
+    pub const TABLES: [Self; 7] =
+        [Self::Table1, Self::Table2, Self::Table3, Self::Table4, Self::Table5, Self::Table6, Self::Table7];
+
     /// Its name in a module.
     pub fn name(self) -> &'static str {
         match self {

@@ -10,18 +10,6 @@ use crate::interface::{RecordArgs, RecordInput, RecordResult};
 use consensus::constants::{RECORD_SIZE, S_BUCKET_BITFIELD_SIZE, S_BUCKETS};
 use std::sync::Arc;
 
-/// Kernels of a table.
-const TABLES: [Kernel; 7] = [
-    Kernel::Table1,
-    Kernel::Table2,
-    Kernel::Table3,
-    Kernel::Table4,
-    Kernel::Table5,
-    Kernel::Table6,
-    Kernel::Table7,
-];
-const EXTENSION: [Kernel; 3] = [Kernel::ExtendFirst, Kernel::ExtendMiddle, Kernel::ExtendLast];
-
 /// Device memory of one record, and a stream.
 pub struct Workbench {
     layout: Layout,
@@ -98,7 +86,7 @@ impl Workbench {
     pub fn grow(&self, seed: &[u8; 32]) -> Result<RecordResult, DeviceError> {
         self.put_input(seed)?;
         self.run(&[Kernel::Clear])?;
-        self.run(&TABLES)?;
+        self.run(&Kernel::TABLES)?;
         self.result()
     }
 
@@ -130,7 +118,7 @@ impl Workbench {
     pub fn extend(&self, record: &[u8]) -> Result<(Vec<u8>, RecordResult), DeviceError> {
         self.put_record(record)?;
         self.run(&[Kernel::Clear])?;
-        self.run(&EXTENSION)?;
+        self.run(&Kernel::EXTENSION)?;
         let parity = self.get(self.slot.address() + self.layout.parity_at as u64, RECORD_SIZE)?;
         Ok((parity, self.result()?))
     }
@@ -141,8 +129,8 @@ impl Workbench {
         self.put_record(record)?;
         self.run(&[Kernel::Clear])?;
         self.hash_record()?;
-        self.run(&EXTENSION)?;
-        self.run(&TABLES)?;
+        self.run(&Kernel::EXTENSION)?;
+        self.run(&Kernel::TABLES)?;
         self.run(&[Kernel::ChooseChunks, Kernel::EncodeChunks])?;
         self.worked()
     }
@@ -158,7 +146,7 @@ impl Workbench {
         self.put_record(record)?;
         self.put(self.places.bitfield, bitfield)?;
         self.run(&[Kernel::Clear])?;
-        self.run(&TABLES)?;
+        self.run(&Kernel::TABLES)?;
         self.run(&[Kernel::ChooseStored, Kernel::DecodeChunks])?;
         self.worked()
     }

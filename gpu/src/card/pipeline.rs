@@ -33,17 +33,6 @@ pub(super) const RECORD_CONTROL_BYTES: usize =
 const _: () = assert!(MAX_LANE_RECORDS * RECORD_CONTROL_BYTES <= SLAB_BYTES);
 const _: () = assert!(BITFIELD_WORDS * 4 == S_BUCKET_BITFIELD_SIZE);
 
-/// The tables of a seed, from its first to its last.
-pub(super) const TABLES: [Kernel; 7] = [
-    Kernel::Table1,
-    Kernel::Table2,
-    Kernel::Table3,
-    Kernel::Table4,
-    Kernel::Table5,
-    Kernel::Table6,
-    Kernel::Table7,
-];
-
 /// A device, and what all its lanes share.
 pub(super) struct Module {
     pub device: Arc<dyn Device>,
@@ -329,9 +318,9 @@ impl Lane<Encoding> {
             // SAFETY: the slab is in `under_way`.
             unsafe { self.send_record(number, &record.record)? };
         }
-        let encode = [Kernel::ExtendFirst, Kernel::ExtendMiddle, Kernel::ExtendLast]
+        let encode = Kernel::EXTENSION
             .into_iter()
-            .chain(TABLES)
+            .chain(Kernel::TABLES)
             .chain([Kernel::ChooseChunks, Kernel::EncodeChunks]);
         // SAFETY: the inputs name bitfields of the lane, and places in a session's area that belong to these records alone and
         // are kept in `under_way`.

@@ -3,7 +3,7 @@
 //! Owns: which kernels, in which order. Never: the record's polynomial and its witness, which the CPU makes.
 #![allow(unsafe_code)]
 
-use super::pipeline::{Lane, Module, PROOF_PART_BYTES, TABLES, launch};
+use super::pipeline::{Lane, Module, PROOF_PART_BYTES, launch};
 use crate::device::{DeviceAddress, DeviceBuffer, DeviceError};
 use crate::interface::{Kernel, ProofArgs, RecordInput, RecordResult};
 use consensus::constants::{POS_PROOF_SIZE, RECORD_SIZE};
@@ -61,7 +61,7 @@ impl ProveLane {
         // SAFETY: the inputs name bitfields and chunks of the lane alone.
         unsafe {
             self.lane.run(Kernel::Clear)?;
-            TABLES.into_iter().try_for_each(|table| self.lane.run(table))?;
+            Kernel::TABLES.into_iter().try_for_each(|table| self.lane.run(table))?;
             self.lane.run(Kernel::ChooseStored)?;
             self.lane.run(Kernel::DecodeChunks)?;
         }
