@@ -61,8 +61,8 @@ kernels:
 ## That what is checked in is what the sources give, and that assemblers for seven generations of cards make something good of it; first, that
 ## these checks can fail. A minute on two cores.
 kernels-check:
-	cd scripts && python3 -B -m unittest --buffer kernel_checks.test_checks
-	python3 scripts/kernels.py check
+	cd scripts && python3 -B -X warn_default_encoding -W error::EncodingWarning -m unittest --buffer kernel_checks.test_checks
+	python3 -X warn_default_encoding -W error::EncodingWarning scripts/kernels.py check
 
 ## The kernels and all that drives them, on the CPU.
 kernels-test:

@@ -52,7 +52,7 @@ def assemble_all(tools: Tools, units: dict[str, str], architectures: tuple[str, 
     """Kernels by architecture and name. `units` are PTX texts by name; their kernels' names differ."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cpu_count()) as pool:
         for name, ptx in units.items():
-            Path(folder, f"{name}.ptx").write_text(ptx)
+            Path(folder, f"{name}.ptx").write_text(ptx, encoding="utf-8")
         jobs = {}
         for architecture in architectures:
             for name in units:
@@ -67,11 +67,11 @@ def assemble(tools: Tools, ptx: Path, architecture: str) -> dict[str, Kernel]:
     """Kernels of one PTX file on one architecture."""
     cubin = ptx.with_suffix(f".{architecture}.cubin")
     command = [tools.ptxas, "--verbose", f"--gpu-name={architecture}", ptx, "--output-file", cubin]
-    run = subprocess.run(command, capture_output=True, text=True)
+    run = subprocess.run(command, capture_output=True, encoding="utf-8")
     if run.returncode != 0:
         raise AssemblerError(f"{ptx.name} for {architecture}: ptxas says:\n{run.stdout}{run.stderr}")
     kernels = parse_usage(run.stdout + run.stderr)
-    listing = subprocess.run([tools.nvdisasm, "--print-code", cubin], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run([tools.nvdisasm, "--print-code", cubin], capture_output=True, encoding="utf-8", check=True).stdout
     try:
         count_into(kernels, parse_listing(listing))
     except AssemblerError as error:

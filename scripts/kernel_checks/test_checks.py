@@ -86,7 +86,7 @@ class Checks(unittest.TestCase):
         document = f"before\n{figures.BEGIN}\n{figures.END}\nafter\n"
         sources = {"interface.h": INTERFACE, "work.cuh": WORK, "farmer.cu": FARMER, "probes.cu": probes(), "GPU.md": document}
         for name, text in sources.items():
-            (cls.pristine.kernels / name).write_text(text)
+            (cls.pristine.kernels / name).write_text(text, encoding="utf-8")
         assert tree.build(cls.tools, cls.pristine) == []
 
     def setUp(self):
@@ -96,10 +96,10 @@ class Checks(unittest.TestCase):
         self.tree = tree_in(Path(folder.name))
 
     def write(self, name: str, text: str):
-        (self.tree.kernels / name).write_text(text)
+        (self.tree.kernels / name).write_text(text, encoding="utf-8")
 
     def edit(self, name: str, old: str, new: str):
-        text = (self.tree.kernels / name).read_text()
+        text = (self.tree.kernels / name).read_text(encoding="utf-8")
         self.assertIn(old, text)
         self.write(name, text.replace(old, new, 1))
 
@@ -115,9 +115,9 @@ class Checks(unittest.TestCase):
 
     def test_unchanged_tree_passes_and_builds_the_same_again(self):
         self.assertEqual(tree.check(self.tools, self.tree), [])
-        before = [path.read_text() for path in (self.tree.ptx, self.tree.counts, self.tree.document)]
+        before = [path.read_text(encoding="utf-8") for path in (self.tree.ptx, self.tree.counts, self.tree.document)]
         self.assertEqual(tree.build(self.tools, self.tree), [])
-        self.assertEqual(before, [path.read_text() for path in (self.tree.ptx, self.tree.counts, self.tree.document)])
+        self.assertEqual(before, [path.read_text(encoding="utf-8") for path in (self.tree.ptx, self.tree.counts, self.tree.document)])
         self.assertIn(".version 8.0", before[0])
         self.assertIn("| table_2 | 128 | 512 |", before[2])
 
@@ -136,15 +136,15 @@ class Checks(unittest.TestCase):
         self.complaints_of_check(["table_2 on sm_86: instructions", "committed"])
 
     def test_more_registers_than_committed(self):
-        counts = json.loads(self.tree.counts.read_text())
+        counts = json.loads(self.tree.counts.read_text(encoding="utf-8"))
         counts["sm_90"]["table_2"]["registers"] -= 1
-        self.tree.counts.write_text(json.dumps(counts))
+        self.tree.counts.write_text(json.dumps(counts), encoding="utf-8")
         self.complaints_of_check(["table_2 on sm_90: registers"])
 
     def test_fewer_than_committed_is_told_and_passes(self):
-        counts = json.loads(self.tree.counts.read_text())
+        counts = json.loads(self.tree.counts.read_text(encoding="utf-8"))
         counts["sm_90"]["table_2"]["registers"] += 1
-        self.tree.counts.write_text(json.dumps(counts))
+        self.tree.counts.write_text(json.dumps(counts), encoding="utf-8")
         self.assertEqual(tree.check(self.tools, self.tree), [])
 
     def test_no_committed_figures_and_figures_of_no_kernel(self):

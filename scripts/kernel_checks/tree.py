@@ -32,7 +32,7 @@ class Tree:
 
     def kernel_names(self) -> list[str]:
         """What `KERNELS` in interface.h names, in its order."""
-        return re.findall(r"^ +NAME\((\w+), \w+\)", (self.kernels / "interface.h").read_text(), re.MULTILINE)
+        return re.findall(r"^ +NAME\((\w+), \w+\)", (self.kernels / "interface.h").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -67,27 +67,27 @@ def build(tools: Tools, tree: Tree) -> list[str]:
     made = make(tools, tree)
     complaints = rules_complaints(tree, made)
     tree.ptx.parent.mkdir(exist_ok=True)
-    tree.ptx.write_text(made.farmer)
-    tree.counts.write_text(json_of(made.kernels))
+    tree.ptx.write_text(made.farmer, encoding="utf-8")
+    tree.counts.write_text(json_of(made.kernels), encoding="utf-8")
     document = document_of(tree, made)
     if document is None:
         complaints.append(f"{tree.document} has no place for the figures")
     else:
-        tree.document.write_text(document)
+        tree.document.write_text(document, encoding="utf-8")
     return complaints
 
 
 def check(tools: Tools, tree: Tree) -> list[str]:
     """Complaints about the kernels and about what is checked in of them."""
     made = make(tools, tree)
-    committed = json.loads(tree.counts.read_text())
+    committed = json.loads(tree.counts.read_text(encoding="utf-8"))
     complaints = rules_complaints(tree, made) + rules.count_complaints(made.kernels, committed)
     better = rules.improvements(made.kernels, committed)
     if better:
         print("\n".join(["better than committed (make kernels writes it down):", *better]))
-    if tree.ptx.read_text() != made.farmer:
+    if tree.ptx.read_text(encoding="utf-8") != made.farmer:
         complaints.append(f"{tree.ptx} is not what farmer.cu gives: make kernels")
-    if not complaints and not better and tree.document.read_text() != document_of(tree, made):
+    if not complaints and not better and tree.document.read_text(encoding="utf-8") != document_of(tree, made):
         complaints.append(f"{tree.document} has other figures than the kernels: make kernels")
     return complaints
 
@@ -102,7 +102,7 @@ def document_of(tree: Tree, made: Made) -> str | None:
     """The document with the figures of these kernels; none where it has no place for them or a probe is missing."""
     if any(name not in made.kernels[figures.FLOOR_ARCHITECTURE] for name in rules.PROBES):
         return None
-    return figures.replace(tree.document.read_text(), figures.document(made.kernels, made.farmer))
+    return figures.replace(tree.document.read_text(encoding="utf-8"), figures.document(made.kernels, made.farmer))
 
 
 def json_of(kernels: Kernels) -> str:
