@@ -10,6 +10,9 @@ TARGET = "compute_70"
 # Functions and constants without `__device__` are the device's: the sources are C++ for the shim too, which knows no such word.
 OPTIONS = (f"--gpu-architecture={TARGET}", "--std=c++17", "--device-as-default-execution-space")
 
+# The variable that the host reads; `LAYOUT_NAME` in src/device/cuda/module.rs.
+HOST_READS = "layout"
+
 HEADER_SUFFIXES = (".h", ".cuh")
 
 
@@ -37,7 +40,7 @@ def compile_ptx(library: Path, source: Path) -> str:
         log = text_of(nvrtc, program, "ProgramLog")
         if failed or log.strip():  # a warning is an error, too
             raise CompileError(f"{source.name}: NVRTC says:\n{log}")
-        return normalise(text_of(nvrtc, program, "PTX"))
+        return shown_to_host(normalise(text_of(nvrtc, program, "PTX")))
     finally:
         nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
 
@@ -45,6 +48,11 @@ def compile_ptx(library: Path, source: Path) -> str:
 def normalise(ptx: str) -> str:
     """The same sources give the same text: NVRTC puts a random number into the names of what only one translation unit sees."""
     return re.sub(r"(_INTERNAL_|_GLOBAL__N__)[0-9a-f]{8}_", r"\g<1>00000000_", ptx)
+
+
+def shown_to_host(ptx: str) -> str:
+    """NVRTC makes every variable one of the module alone. The host reads this one by its name, so assemblers must keep that."""
+    return re.sub(rf"^(\.global .* {HOST_READS}\[)", r".visible \1", ptx, flags=re.MULTILINE)
 
 
 def strings(items: list[bytes]) -> ctypes.Array:

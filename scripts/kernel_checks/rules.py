@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 
 from .cubin import Kernel
+from .nvrtc import HOST_READS
 
 Kernels = dict[str, dict[str, Kernel]]
 """Kernels by architecture and name."""
@@ -50,10 +51,11 @@ def per_unit(kernel: Kernel, probe: Probe) -> float:
 
 
 def names_complaints(ptx: str, expected: list[str]) -> list[str]:
-    """The PTX has exactly the kernels that the host asks for by name."""
+    """The PTX has exactly the kernels that the host asks for by name, and shows it the one variable that it reads."""
+    hidden = [] if re.search(rf"^\.visible \.global .* {HOST_READS}\[", ptx, re.MULTILINE) else [f"{HOST_READS} is not in farmer.cu, or hidden from the host"]
     found = set(re.findall(r"\.visible \.entry (\w+)\(", ptx))
     missing = [f"{name} is named by interface.h and not in farmer.cu" for name in expected if name not in found]
-    return missing + [f"{name} is in farmer.cu and not named by interface.h" for name in sorted(found - set(expected))]
+    return hidden + missing + [f"{name} is in farmer.cu and not named by interface.h" for name in sorted(found - set(expected))]
 
 
 def memory_complaints(kernels: Kernels) -> list[str]:

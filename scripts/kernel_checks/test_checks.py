@@ -18,6 +18,7 @@ INTERFACE = """
 
 FARMER = """
 #include "work.cuh"
+extern "C" __device__ const u32 layout[] = {1, 2};
 extern "C" __global__ void __launch_bounds__(128) clear(u32* out) { out[threadIdx.x] = 0; }
 extern "C" __global__ void __launch_bounds__(128) table_2(u32* out) {
     __shared__ u32 values[128];
@@ -170,6 +171,11 @@ class Checks(unittest.TestCase):
     def test_names(self):
         self.edit("farmer.cu", " clear(", " cleared(")
         self.complaints_of_check(["clear is named by interface.h"], ["cleared is in farmer.cu"])
+
+    def test_what_the_host_reads(self):
+        self.assertIn("\n.visible .global .align 4 .b8 layout[8]", self.tree.ptx.read_text(encoding="utf-8"))
+        self.edit("farmer.cu", "layout[]", "layouts[]")
+        self.complaints_of_check(["layout is not in farmer.cu"])
 
     def test_probe_over_its_limit_under_its_floor_and_missing(self):
         self.edit("probes.cu", "probe_hash_2(u32* out) { out[threadIdx.x] = work<307>", "probe_hash_2(u32* out) { out[threadIdx.x] = work<360>")
