@@ -64,9 +64,18 @@ kernels-check:
 	cd scripts && python3 -B -X warn_default_encoding -W error::EncodingWarning -m unittest --buffer kernel_checks.test_checks
 	python3 -X warn_default_encoding -W error::EncodingWarning scripts/kernels.py check
 
-## The kernels and all that drives them, on the CPU.
-kernels-test:
+## The kernels and all that drives them, on the CPU; then what drives a CUDA driver, with a libcuda that stands for one.
+STAND_IN = $(CURDIR)/target/stand_in
+kernels-test: $(STAND_IN)/libcuda.so.1
 	$(CARGO) test --locked -p gpu --features kernel-shim
+	rm -f $(STAND_IN)/log
+	LD_LIBRARY_PATH=$(STAND_IN) STAND_IN_LOG=$(STAND_IN)/log $(CARGO) test --locked -p gpu --features kernel-shim --test cuda
+	grep ', 0 objects left' $(STAND_IN)/log
+
+$(STAND_IN)/libcuda.so.1: $(wildcard gpu/kernels/*.h gpu/kernels/*.cuh gpu/kernels/shim/* gpu/kernels/stand_in/*)
+	@mkdir -p $(STAND_IN)
+	$(CXX) -std=c++17 -O2 -g -fPIC -shared -fvisibility=hidden -Wall -Wextra -Wno-unknown-pragmas -Wno-parentheses -DFARMER_SHIM \
+		$(wildcard gpu/kernels/stand_in/*.cpp gpu/kernels/shim/*.cpp) -o $@ -pthread -Wl,-soname,libcuda.so.1
 
 ## Races in the kernels, by ThreadSanitizer; first one that is there on purpose must be found. A minute on two cores.
 RACES = $(CXX) -std=c++17 -g -Wall -Wextra -Wno-unknown-pragmas -Wno-parentheses -DFARMER_SHIM -DSIMT_TSAN=1
