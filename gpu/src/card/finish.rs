@@ -55,7 +55,7 @@ pub(super) fn put_together(
 }
 
 /// Chunks of the sector before each s-bucket, and in all.
-fn starts(s_bucket_sizes: &[u16]) -> Vec<u32> {
+pub(crate) fn starts(s_bucket_sizes: &[u16]) -> Vec<u32> {
     let mut start = 0;
     let after = s_bucket_sizes.iter().map(|size| {
         start += u32::from(*size);

@@ -8,7 +8,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 
 /// Memory in a device's hands. Dropping it gives it back, unless it was left to the device.
-pub(super) struct Lent<T> {
+pub(crate) struct Lent<T> {
     memory: ManuallyDrop<T>,
     left: bool,
 }

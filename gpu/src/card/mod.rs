@@ -28,6 +28,10 @@ mod windows;
 
 pub use budget::{Budget, BudgetError, Wanted};
 pub use encoder::{CardEncoder, CardEncoderOptions, DEFAULT_CHECK_EVERY};
+pub(crate) use finish::starts;
+pub(crate) use lent::Lent;
+pub(crate) use pipeline::{Module, launch};
+pub(crate) use plain::{bytes_of, read};
 pub use prover::{CardProver, CardProverOptions, DEFAULT_PROVING_BATCH};
 
 use crate::device::{Device, DeviceError, Registration};
@@ -81,7 +85,7 @@ fn check_kernels(device: &dyn Device) -> Result<(), StartError> {
 }
 
 /// A pool that a device knows. The registration goes before the memory.
-struct Registered {
+pub(crate) struct Registered {
     _registration: Box<dyn Registration>,
     _pool: Pool,
 }
@@ -89,7 +93,7 @@ struct Registered {
 impl Registered {
     /// None where the device will copy more slowly, which is logged.
     #[allow(unsafe_code)]
-    fn new(device: &dyn Device, pool: &Pool) -> Option<Self> {
+    pub(crate) fn new(device: &dyn Device, pool: &Pool) -> Option<Self> {
         let (start, bytes) = pool.memory();
         // SAFETY: the pool's memory stays mapped and in place while the pool lives, which is kept beside the registration.
         match unsafe { device.register(start.as_ptr(), bytes) } {

@@ -34,9 +34,9 @@ const _: () = assert!(MAX_LANE_RECORDS * RECORD_CONTROL_BYTES <= SLAB_BYTES);
 const _: () = assert!(BITFIELD_WORDS * 4 == S_BUCKET_BITFIELD_SIZE);
 
 /// A device, and what all its lanes share.
-pub(super) struct Module {
+pub(crate) struct Module {
     pub device: Arc<dyn Device>,
-    roots: Arc<dyn DeviceBuffer>,
+    pub roots: Arc<dyn DeviceBuffer>,
 }
 
 impl Module {
@@ -57,7 +57,7 @@ impl Module {
 ///
 /// # Safety
 /// As for [`Stream::launch`].
-pub(super) unsafe fn launch<A: Plain>(
+pub(crate) unsafe fn launch<A: Plain>(
     stream: &dyn Stream,
     kernel: Kernel,
     grid: (u32, u32),

@@ -7,7 +7,7 @@ use crate::interface::{AssembleArgs, HashArgs, ProofArgs, RecordArgs, RecordInpu
 ///
 /// # Safety
 /// The type is `repr(C)`, has no padding, and any bytes are a value of it.
-pub(super) unsafe trait Plain: Copy {}
+pub(crate) unsafe trait Plain: Copy {}
 
 // SAFETY: `repr(C)`, members are integers and arrays of them; the sizes below leave no room for padding.
 unsafe impl Plain for RecordArgs {}
@@ -32,13 +32,13 @@ const _: () = assert!(
 );
 
 /// Its bytes.
-pub(super) fn bytes_of<T: Plain>(value: &T) -> &[u8] {
+pub(crate) fn bytes_of<T: Plain>(value: &T) -> &[u8] {
     // SAFETY: a `Plain` has no padding, so all of its bytes are initialised.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast(), size_of::<T>()) }
 }
 
 /// The value that the bytes are.
-pub(super) fn read<T: Plain>(bytes: &[u8]) -> T {
+pub(crate) fn read<T: Plain>(bytes: &[u8]) -> T {
     assert_eq!(bytes.len(), size_of::<T>(), "the bytes of one value");
     // SAFETY: there are enough bytes, any of them are a `Plain`, and the read asks for no alignment.
     unsafe { bytes.as_ptr().cast::<T>().read_unaligned() }
