@@ -21,6 +21,7 @@ pub mod device;
 mod encoder;
 mod finished;
 pub mod interface;
+pub mod known;
 pub mod measure;
 mod meter;
 mod prover;

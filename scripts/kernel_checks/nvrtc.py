@@ -20,7 +20,7 @@ class CompileError(Exception):
     """What the compiler said of the sources."""
 
 
-def compile_ptx(library: Path, source: Path) -> str:
+def compile_ptx(library: Path, source: Path, *more_options: str) -> str:
     """The PTX of one translation unit, normalised. It may include the headers beside it, by name; they are given as text, so that no path of
     this machine gets into the result."""
     nvrtc = ctypes.CDLL(str(library))
@@ -36,7 +36,8 @@ def compile_ptx(library: Path, source: Path) -> str:
         strings([path.name.encode() for path in headers]),
     )
     try:
-        failed = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), strings([option.encode() for option in OPTIONS]))
+        options = [option.encode() for option in OPTIONS + more_options]
+        failed = nvrtc.nvrtcCompileProgram(program, len(options), strings(options))
         log = text_of(nvrtc, program, "ProgramLog")
         if failed or log.strip():  # a warning is an error, too
             raise CompileError(f"{source.name}: NVRTC says:\n{log}")

@@ -12,6 +12,7 @@ use consensus::sector::RecordEncoder;
 use gpu::device::Device;
 use gpu::device::shim::{ShimDevice, ShimOptions};
 use gpu::interface::{Kernel, RESULT_NO_PROOF, RecordResult};
+use gpu::known::{self, KNOWN, KNOWN_K};
 use gpu::workbench::{Workbench, WorkedRecord};
 use reference::Reference;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -115,6 +116,20 @@ fn small_records_in_any_order_of_threads() {
     let ties = ties.into_inner();
     println!("{records} records: {ties} proofs decided by position");
     assert!(ties as u64 > 50 * records, "{ties}");
+}
+
+#[test]
+fn what_is_known_of_records_is_what_the_tables_say() {
+    let digests = (0..KNOWN.len()).map(|number| {
+        let (seed, record) = known::input(number);
+        let reference = Reference::grow(KNOWN_K, &seed);
+        let (bitfield, chunks) = place(&record, |s_bucket| reference.proof(s_bucket));
+        known::digest(&bitfield, &chunks)
+    });
+    assert_eq!(digests.collect::<Vec<_>>(), KNOWN);
+    known::check(&bench(KNOWN_K, Some(5))).unwrap();
+    let error = known::check(&bench(16, None)).unwrap_err().to_string();
+    assert!(error.contains("record 0") && error.contains(KNOWN[0]), "{error}");
 }
 
 #[test]
