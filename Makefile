@@ -10,7 +10,8 @@ SUITES_OF_KERNELS = pos,erasure,sector
 # Modules of consensus with unsafe code, and those that stand on it.
 UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
-.PHONY: build dev test unit lint loom asan conformance kernels kernels-check kernels-test kernels-races kernels-long setup clean
+.PHONY: build dev test unit lint loom asan conformance kernels kernels-check kernels-test kernels-races kernels-long \
+	gpu-bundle gpu-check setup clean
 
 build: setup
 	$(CARGO) build --release --locked
@@ -68,6 +69,7 @@ kernels-check:
 STAND_IN = $(CURDIR)/target/stand_in
 kernels-test: $(STAND_IN)/libcuda.so.1
 	$(CARGO) test --locked -p gpu --features kernel-shim
+	$(CARGO) test --locked -p roles --features kernel-shim --test benchmark_gpu
 	rm -f $(STAND_IN)/log
 	LD_LIBRARY_PATH=$(STAND_IN) STAND_IN_LOG=$(STAND_IN)/log $(CARGO) test --locked -p gpu --features kernel-shim --test cuda
 	grep ', 0 objects left' $(STAND_IN)/log
@@ -88,6 +90,15 @@ kernels-races:
 ## 200 records at K = 17 and 10 at K = 20, each in an order of threads drawn from a seed: some four minutes on two cores.
 kernels-long:
 	KERNEL_TEST_RECORDS=200 $(CARGO) test --locked -p gpu --features kernel-shim --test kernels -- --nocapture any_order
+
+## A folder that checks and measures this build on a GPU host without Rust and network: copy .gpu there, run .gpu/check.
+gpu-bundle: setup
+	SHARED="$(SHARED)" scripts/gpu/bundle .gpu
+
+## The same on this host's GPU, and GPU_CONCURRENCY once more by criterion, whose plot goes to benches/results.
+gpu-check: gpu-bundle
+	.gpu/check
+	scripts/gpu/sweep
 
 setup:
 	@scripts/setup.sh

@@ -1,9 +1,9 @@
-//! Records encoded in a second over `GPU_CONCURRENCY`, on the first card that can be used. With feature `kernel-shim` and `BENCH_SHIM=1` the processor
+//! Time of a record over `GPU_CONCURRENCY`, on the first card that can be used. With feature `kernel-shim` and `BENCH_SHIM=1` the processor
 //! runs the kernels, to see that the benchmark works: a minute and more, and no figures of a GPU.
 
 use consensus::CpuLevel;
 use consensus::constants::MAX_PIECES_IN_SECTOR;
-use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode};
 use engine::threads::ThreadWorkers;
 use gpu::device::Device;
 use gpu::device::cuda::{CudaDevice, cards, ptx};
@@ -16,14 +16,12 @@ struct Plan {
     device: Arc<dyn Device>,
     counts: &'static [usize],
     options: SweepOptions,
-    /// Of one iteration.
-    records: usize,
 }
 
 fn plan(device: Arc<dyn Device>, counts: &'static [usize], pieces_in_sector: u16) -> Plan {
     let options =
         SweepOptions { pieces_in_sector, threads: ThreadWorkers::unbound(2), level: CpuLevel::detect() };
-    Plan { device, counts, options, records: pieces_in_sector.into() }
+    Plan { device, counts, options }
 }
 
 /// The first card that can be used, or why there is none.
@@ -53,14 +51,14 @@ fn concurrency(criterion: &mut Criterion, plan: &Plan) {
     let mut group = criterion.benchmark_group(format!("GPU_CONCURRENCY, {}", plan.device.name()));
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     group.warm_up_time(Duration::from_millis(1)).measurement_time(Duration::from_secs(10));
-    group.throughput(Throughput::Elements(plan.records as u64));
+    // Without a throughput, which criterion would take for the x of its plot.
     for count in plan.counts {
         // The sweep itself warms up, and counts only then.
         group.bench_with_input(BenchmarkId::from_parameter(count), count, |bencher, &count| {
             bencher.iter_custom(|iterations| {
-                let records = plan.records * usize::try_from(iterations).expect("there are few iterations");
+                let records = usize::try_from(iterations).expect("there are few iterations");
                 let points = sweep(&plan.device, &[count], records, &plan.options).expect("the device works");
-                Duration::from_secs_f64(records as f64 / points[0].records_per_s)
+                Duration::from_secs_f64(iterations as f64 / points[0].records_per_s)
             });
         });
     }

@@ -5,6 +5,7 @@ mod cluster;
 mod dev;
 mod dev_node;
 mod gpus;
+mod kernel_check;
 mod progress;
 mod topology;
 
@@ -58,6 +59,9 @@ enum Util {
     CpuLevels,
     /// List the GPUs that this machine can plot and prove with, or why there is none
     Gpus(gpus::GpuArgs),
+    /// Run kernels at K = 17 on records whose outcome is known
+    #[command(hide = true)]
+    KernelCheck(kernel_check::KernelCheckArgs),
 }
 
 impl Cli {
@@ -84,6 +88,7 @@ impl Cli {
                 Ok(())
             }
             Command::Util(Util::Gpus(arguments)) => arguments.run(),
+            Command::Util(Util::KernelCheck(arguments)) => arguments.run(),
         }
     }
 }

@@ -12,6 +12,7 @@
 pub mod benchmark;
 pub mod bus;
 pub mod cache;
+pub mod cards;
 pub mod conformance;
 pub mod controller;
 pub mod dev;

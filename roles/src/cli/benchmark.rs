@@ -1,5 +1,7 @@
 //! `benchmark`: figures of this machine, for people or as JSON.
 
+mod gpu;
+
 use clap::{Args, Subcommand, value_parser};
 use consensus::CpuLevel;
 use consensus::kzg::TABLE_SIZE_MAX;
@@ -32,6 +34,8 @@ pub enum Benchmark {
     Verify(BenchmarkArgs),
     /// Audit: hash chunks of 32 bytes and take their distances; figures are those of one chunk
     AuditHash(BenchmarkArgs),
+    /// Plot with a GPU: sustained speed, single kernels, copies, and the part of what the card could do
+    Gpu(gpu::GpuBenchmark),
 }
 
 #[derive(Debug, Args)]
@@ -60,6 +64,7 @@ fn kzg_memory(text: &str) -> Result<usize, String> {
 impl Benchmark {
     pub fn run(self) -> CommandResult {
         let (args, operations) = match self {
+            Self::Gpu(args) => return args.run(),
             Self::Pos(args) => (args, &[Operation::Pos][..]),
             Self::Encode(args) => (args, &[Operation::Encode][..]),
             Self::Erasure(args) => (args, &[Operation::Erasure][..]),

@@ -38,21 +38,23 @@ impl Backend {
             Self::Cpu => Ok(None),
             Self::Gpu => KernelDevice::new(Arc::new(first_gpu()?)).map(Some),
             #[cfg(feature = "kernel-shim")]
-            Self::KernelShim => {
-                use gpu::device::shim::{ShimDevice, ShimOptions};
-                let os_threads =
-                    std::thread::available_parallelism().map_or(1, |threads| threads.get().min(64));
-                let options = ShimOptions {
-                    k: consensus::constants::POS_K,
-                    schedule_seed: None,
-                    os_threads: os_threads as u32,
-                    memory_bytes: 4 << 30,
-                };
-                let device = ShimDevice::new(options).map_err(|error| error.to_string())?;
-                KernelDevice::new(Arc::new(device)).map(Some)
-            }
+            Self::KernelShim => KernelDevice::new(kernel_shim()?).map(Some),
         }
     }
+}
+
+/// The kernels of the GPU on all processors, with the memory of a small card.
+#[cfg(feature = "kernel-shim")]
+pub(crate) fn kernel_shim() -> Check<Arc<dyn Device>> {
+    use gpu::device::shim::{ShimDevice, ShimOptions};
+    let os_threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(64));
+    let options = ShimOptions {
+        k: consensus::constants::POS_K,
+        schedule_seed: None,
+        os_threads: os_threads as u32,
+        memory_bytes: 4 << 30,
+    };
+    Ok(Arc::new(ShimDevice::new(options).map_err(|error| error.to_string())?))
 }
 
 /// The first card that is new enough.

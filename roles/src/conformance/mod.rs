@@ -19,6 +19,8 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+#[cfg(feature = "kernel-shim")]
+pub(crate) use self::backend::kernel_shim;
 use self::backend::{Backend, KernelDevice};
 use crate::kzg_setup::{self, KzgSetupError};
 use ::consensus::CpuLevel;
