@@ -37,4 +37,4 @@ pub use encoder::{
 };
 pub use finished::{FinishedSector, SectorError};
 pub use prover::{ProofRequest, ProveError, Prover};
-pub use stats::{EncoderStats, ProverStats, WorkerStats};
+pub use stats::{CardStats, EncoderStats, ProverStats, WorkerStats};

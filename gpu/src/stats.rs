@@ -13,6 +13,19 @@ pub struct WorkerStats {
     pub idle: Duration,
 }
 
+/// One device that encodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CardStats {
+    /// Model and PCI bus id.
+    pub name: String,
+    /// Whether it still works; once it does not, it never does again.
+    pub in_service: bool,
+    /// Finished sectors that it put out.
+    pub sectors: u64,
+    /// Its records and its time.
+    pub worker: WorkerStats,
+}
+
 /// What an encoder did since it was made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncoderStats {

@@ -3,21 +3,25 @@
 //! ```text
 //!   plot-client ── Request::Prove: record, bitmap, s-bucket, time left ─▶ hash checked ─▶ gpu::Prover ─▶ Response::Proof
 //! ```
+//! With GPUs these make tables, proofs of space and chunks, and the threads the witnesses; whatever a GPU cannot do, the threads do.
+//!
 //! Owns: the prover and its limits. Never: which candidate to prove first (the plot-client asks in that order; the prover
 //! takes the earliest deadline first), or whether a solution is sent.
 
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use consensus::CpuLevel;
 use consensus::constants::RECORD_SIZE;
+use consensus::kzg::Kzg;
 use consensus::sector::{Bitfield, SectorId};
-use engine::pool::Slab;
+use engine::pool::{Pool, Slab};
 use engine::threads::ThreadWorkers;
 use futures::future::LocalBoxFuture;
-use gpu::cpu::{CpuProver, CpuProverOptions};
+use gpu::card::{CardProver, CardProverOptions, DEFAULT_PROVING_BATCH};
+use gpu::cpu::{CpuProver, CpuProverOptions, StartError};
 use gpu::{ProofRequest, ProveError, Prover, ProverStats};
 use transport::message::{Blake3Hash, Refusal, RefusalCode, Request, Response};
 use transport::payload::PayloadBuf;
@@ -25,6 +29,7 @@ use transport::tcp::{Answer, Handler, PeerInfo, Received};
 
 use crate::bus::SharedBus;
 use crate::bus::messages::Role;
+use crate::cards::OpenCard;
 use crate::host::{Host, HostConfig};
 use crate::role::{RoleError, await_cluster, cluster_kzg};
 use crate::shutdown::Shutdown;
@@ -35,7 +40,9 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Requests that wait for each thread; a proof takes a good part of a slot, so more would be late.
 const QUEUE_PER_THREAD: usize = 8;
-/// Slabs beyond those of waiting requests: payloads on their way in.
+/// Requests that wait for each GPU beside: it takes milliseconds for its part of a proof.
+const QUEUE_PER_CARD: usize = 32;
+/// Slabs beyond those of requests: payloads on their way in.
 const ARRIVING_SLABS: usize = 16;
 
 /// How to prove.
@@ -45,15 +52,17 @@ pub struct Config {
     pub host: HostConfig,
     /// Threads that prove, about 128 MiB each.
     pub threads: usize,
+    /// GPUs that prove; none: the threads alone.
+    pub cards: Vec<OpenCard>,
     /// The ceremony's KZG parameters, if not in the usual place.
     pub kzg_parameters: Option<PathBuf>,
 }
 
 impl Config {
-    /// One thread for each core this process may use.
+    /// One thread for each core this process may use, and no GPU.
     pub fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { host: HostConfig::new(Role::ProofServer), threads, kzg_parameters: None }
+        Self { host: HostConfig::new(Role::ProofServer), threads, cards: Vec::new(), kzg_parameters: None }
     }
 }
 
@@ -70,18 +79,18 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         () = shutdown.requested() => return Ok(()),
     };
     let kzg = cluster_kzg(&info, config.kzg_parameters).await?;
-    let queue_limit = config.threads * QUEUE_PER_THREAD;
-    let options = CpuProverOptions {
-        threads: ThreadWorkers::unbound(config.threads),
-        level: CpuLevel::current(),
-        queue_limit,
-    };
-    let prover = Arc::new(CpuProver::new(&options, kzg).map_err(RoleError::own)?);
-    let capacity = u64::try_from(config.threads).unwrap_or(u64::MAX);
-    let slabs = queue_limit + config.threads + ARRIVING_SLABS;
-    let host = HostConfig { capacity, slabs, ..config.host };
-    let serving = prover.clone();
-    let host = Host::start(host, bus, move |_| Rc::new(ProofHandler { prover: serving })).await?;
+    let Config { host, threads, cards, .. } = config;
+    let queue_limit = threads * QUEUE_PER_THREAD + cards.len() * QUEUE_PER_CARD;
+    let capacity = u64::try_from(threads).unwrap_or(u64::MAX);
+    let slabs = queue_limit + slabs_at_work(threads, cards.len()) + ARRIVING_SLABS;
+    let host = HostConfig { capacity, slabs, ..host };
+    let serving = Serving::default();
+    let handler = ProofHandler { prover: serving.clone() };
+    let host = Host::start(host, bus, move |_| Rc::new(handler)).await?;
+    let pool = host.pool().clone();
+    let prover = move || prover(cards, threads, queue_limit, pool, kzg);
+    let prover = tokio::task::spawn_blocking(prover).await?.map_err(RoleError::own)?;
+    serving.get_or_init(|| prover.clone());
     tokio::select! {
         () = shutdown.requested() => {}
         () = log_counters(&*prover) => {}
@@ -90,6 +99,37 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     log(&prover.stats());
     // Its end waits for the proofs being made.
     Ok(tokio::task::spawn_blocking(move || drop(prover)).await?)
+}
+
+/// Slabs of requests that wait no more. For each GPU: two batches of it, and as many more as the threads are at.
+fn slabs_at_work(threads: usize, cards: usize) -> usize {
+    threads + cards * (3 * DEFAULT_PROVING_BATCH + 1 + threads)
+}
+
+/// The GPUs and the CPU, or the CPU alone where there is no GPU, or none that can be used.
+fn prover(
+    cards: Vec<OpenCard>,
+    threads: usize,
+    queue_limit: usize,
+    pool: Pool,
+    kzg: Arc<Kzg>,
+) -> Result<Arc<dyn Prover>, StartError> {
+    let (threads, level) = (ThreadWorkers::unbound(threads), CpuLevel::current());
+    if !cards.is_empty() {
+        let options = CardProverOptions {
+            devices: cards.into_iter().map(|card| card.device).collect(),
+            batch: DEFAULT_PROVING_BATCH,
+            threads: threads.clone(),
+            level,
+            queue_limit,
+            pool,
+        };
+        match CardProver::new(options, kzg.clone()) {
+            Ok(prover) => return Ok(Arc::new(prover)),
+            Err(error) => tracing::error!("proves on the CPU: {error}"),
+        }
+    }
+    Ok(Arc::new(CpuProver::new(&CpuProverOptions { threads, level, queue_limit }, kzg)?))
 }
 
 /// Logs the counters when they have changed, for ever.
@@ -111,15 +151,20 @@ fn log(stats: &ProverStats) {
     tracing::info!(proved, late, refused, failed, queued, "proofs");
 }
 
+/// The prover, as soon as it is made: it needs the host's memory.
+type Serving = Arc<OnceLock<Arc<dyn Prover>>>;
+
 /// Answers [`Request::Prove`] with a prover.
-struct ProofHandler<P> {
-    prover: Arc<P>,
+struct ProofHandler {
+    prover: Serving,
 }
 
-impl<P: Prover + 'static> ProofHandler<P> {
+impl ProofHandler {
     async fn prove(&self, asked: Asked) -> Answer {
         let request = asked.into_request()?;
-        let proved = self.prover.prove(request).await.map_err(|error| refusal(&error))?;
+        let prover =
+            self.prover.get().ok_or_else(|| Refusal::new(RefusalCode::Busy, "the proof-server starts"))?;
+        let proved = prover.prove(request).await.map_err(|error| refusal(&error))?;
         let response = Response::Proof {
             chunk: proved.chunk,
             witness: proved.chunk_witness,
@@ -129,7 +174,7 @@ impl<P: Prover + 'static> ProofHandler<P> {
     }
 }
 
-impl<P: Prover + 'static> Handler for ProofHandler<P> {
+impl Handler for ProofHandler {
     fn handle(
         self: Rc<Self>,
         _: Rc<PeerInfo>,

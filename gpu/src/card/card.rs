@@ -7,11 +7,12 @@ use super::area::Place;
 use super::budget::Budget;
 use super::pipeline::Module;
 use super::rooms::Rooms;
+use crate::CardStats;
 use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::session::EncodeJob;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A device in use.
@@ -25,6 +26,8 @@ pub(super) struct Card {
     pub access: Mutex<Access>,
     pub rooms: Arc<Rooms>,
     pub in_service: AtomicBool,
+    /// Sectors put out.
+    pub sectors: AtomicU64,
 }
 
 impl Card {
@@ -32,6 +35,15 @@ impl Card {
     pub fn is_in_service(&self) -> bool {
         // Acquire: whoever reads false also sees what led to it.
         self.in_service.load(Ordering::Acquire)
+    }
+
+    pub fn stats(&self) -> CardStats {
+        CardStats {
+            name: self.module.device.name().into(),
+            in_service: self.is_in_service(),
+            sectors: self.sectors.load(Ordering::Relaxed),
+            worker: self.meter.stats(),
+        }
     }
 
     /// Takes the device out of service, with all sessions on it: their pieces are dropped, and none of their sectors will be finished.

@@ -16,7 +16,7 @@ use crate::meter::Meter;
 use crate::queue::Queue;
 use crate::session::{Counters, EncodedRecord, Progress, SectorMemory, Session};
 use crate::workers::WorkerSet;
-use crate::{BeginError, EncoderStats, EncodingSession, FinishError, SectorEncoder, SectorPlan};
+use crate::{BeginError, CardStats, EncoderStats, EncodingSession, FinishError, SectorEncoder, SectorPlan};
 use async_trait::async_trait;
 use consensus::CpuLevel;
 use consensus::sector::RecordEncoder;
@@ -114,6 +114,7 @@ impl CardEncoder {
             access: Mutex::new(access),
             rooms: self.rooms.clone(),
             in_service: AtomicBool::new(true),
+            sectors: AtomicU64::new(0),
         });
         tracing::info!("{}: {budget}", card.module.device.name());
         let feeder = Feeder {
@@ -129,6 +130,11 @@ impl CardEncoder {
         let thread = std::thread::Builder::new().name("feeder".into());
         self.feeders.push(thread.spawn(move || feeder.run())?);
         Ok(())
+    }
+
+    /// Each device, in the order of [`CardEncoderOptions::devices`].
+    pub fn cards(&self) -> Vec<CardStats> {
+        self.cards.iter().map(|card| card.stats()).collect()
     }
 
     fn inspections(&self) -> Arc<Inspections> {

@@ -24,6 +24,7 @@ use consensus::constants::HASH_SIZE;
 use consensus::sector::{ContentsMap, SectorMetadata};
 use engine::pool::SLAB_BYTES;
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard};
 
 /// Bytes of the chaining values of a window.
@@ -112,6 +113,7 @@ impl Leaving<'_> {
                 return Ok(());
             }
         }
+        self.card.sectors.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use engine::pool::Pool;
 use engine::threads::ThreadWorkers;
 use futures::executor::block_on;
 use std::sync::Mutex;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 /// Three windows, the last of which has chunks, metadata and an incomplete span.
 const PIECES: u16 = 34;
@@ -41,6 +41,7 @@ fn card() -> Arc<Card> {
         access,
         rooms: Rooms::new(vec![vec![area]]),
         in_service: AtomicBool::new(true),
+        sectors: AtomicU64::new(0),
     })
 }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use roles::cards::{OpenCard, open_cards};
 use roles::dev::{self, Config, DEFAULT_SECTORS};
 use roles::shutdown::Shutdown;
 
@@ -58,6 +59,7 @@ impl DevArgs {
             sectors: self.sectors,
             until_solutions: self.until_solutions,
             report: self.report,
+            cards: cards(),
             ..Config::new(base_path.expect("given or temporary"))
         };
         let mut progress = Progress::new(&config);
@@ -65,5 +67,20 @@ impl DevArgs {
         progress.finish();
         print!("{}", summary?);
         Ok(())
+    }
+}
+
+/// The GPUs that there are, and a line on what encodes and proves: the log of `dev` has no room for it.
+fn cards() -> Vec<OpenCard> {
+    match open_cards(&[]) {
+        Ok(cards) => {
+            let names: Vec<_> = cards.iter().map(|card| card.device.name()).collect();
+            eprintln!("encodes and proves on {}", names.join(", "));
+            cards
+        }
+        Err(reason) => {
+            eprintln!("encodes and proves on the CPU; {reason}");
+            Vec::new()
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -19,8 +19,10 @@ use super::{Config, DevError};
 use crate::bus::SharedBus;
 use crate::bus::messages::Role;
 use crate::cache::CacheSpec;
+use crate::cards::OpenCard;
 use crate::host::HostConfig;
 use crate::plot_client::{Counters, FarmSpec};
+use crate::plot_server::{Encoding, GpuOptions};
 use crate::role::RoleError;
 use crate::shutdown::Shutdown;
 use crate::{cache, controller, plot_client, plot_server, proof_server};
@@ -61,10 +63,11 @@ pub fn start(
         start(role, cache::run(cache_config(role, config, segments), bus, shutdown).boxed());
     }
     let (bus, shutdown) = ends();
-    let plot_server = plot_server::Config::new(base.join("staging"));
+    let plot_server = plot_server_config(base.join("staging"), &config.cards);
     start(Role::PlotServer, plot_server::run(plot_server, bus, shutdown).boxed());
     let (bus, shutdown) = ends();
-    start(Role::ProofServer, proof_server::run(proof_server::Config::new(), bus, shutdown).boxed());
+    let proof_server = proof_server::Config { cards: config.cards.clone(), ..proof_server::Config::new() };
+    start(Role::ProofServer, proof_server::run(proof_server, bus, shutdown).boxed());
     let (bus, shutdown) = ends();
     let plot_client = plot_client_config(&base.join("farm"), config.sectors, cores, counters.clone());
     start(Role::PlotClient, plot_client::run(plot_client, bus, shutdown).boxed());
@@ -91,6 +94,18 @@ fn cache_config(role: Role, config: &Config, segments: u64) -> cache::Config {
         spec: CacheSpec { path, size_bytes: Some(pieces * SLOT_BYTES as u64) },
         tmp: config.is_temporary,
     }
+}
+
+/// On GPUs as long as one works, then on the CPU: a run ends well either way.
+fn plot_server_config(base_path: PathBuf, cards: &[OpenCard]) -> plot_server::Config {
+    let encoding = match cards {
+        [] => Encoding::Cpu,
+        cards => Encoding::Gpu {
+            cards: cards.into(),
+            options: GpuOptions { or_cpu: true, ..GpuOptions::default() },
+        },
+    };
+    plot_server::Config { encoding, ..plot_server::Config::new(base_path) }
 }
 
 fn plot_client_config(

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::bus::BusError;
 use crate::bus::messages::Role;
+use crate::cards::OpenCard;
 use crate::dev_node::{DevNode, DevNodeConfig, DevNodeError, GenesisParameters};
 use crate::role::RoleError;
 use crate::shutdown::Shutdown;
@@ -55,6 +56,8 @@ pub struct Config {
     pub until_solutions: Option<u64>,
     /// JSON file with the [`Summary`], renewed each second.
     pub report: Option<PathBuf>,
+    /// GPUs that encode and prove; none: the CPU.
+    pub cards: Vec<OpenCard>,
 }
 
 impl Config {
@@ -68,6 +71,7 @@ impl Config {
             sectors: DEFAULT_SECTORS,
             until_solutions: None,
             report: None,
+            cards: Vec::new(),
         }
     }
 

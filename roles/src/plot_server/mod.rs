@@ -8,6 +8,8 @@
 //! Owns: the base path, and a sector from its job to the plot-client's word that it has it. Never: which sectors are wanted, or
 //! where in a plot they lie.
 
+mod encoder;
+mod encoding;
 mod life;
 mod manifest;
 mod memory;
@@ -16,10 +18,14 @@ mod server;
 mod staging;
 mod work;
 
+pub use encoder::GpusLost;
+pub use encoding::{Encoding, GpuOptions, NothingEncodes, PlanError};
 pub use memory::TooLittleMemory;
 pub use staging::StagingError;
 pub use work::{FetchedPiece, PieceFailure, Pieces};
 
+use self::encoder::Encoder;
+use self::encoding::{Plan, WantedWork};
 use self::memory::MemoryPlan;
 use self::serve::{StagedSectors, StagingWriter};
 use self::server::Server;
@@ -32,11 +38,7 @@ use crate::pieces::PieceSource;
 use crate::role::{RoleError, await_cluster};
 use crate::shutdown::Shutdown;
 use async_trait::async_trait;
-use consensus::{CpuLevel, Workers};
-use engine::pool::Pool;
 use engine::threads::ThreadWorkers;
-use gpu::SectorEncoder;
-use gpu::cpu::{CpuEncoder, CpuEncoderOptions};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,19 +62,23 @@ pub struct Config {
     pub staging_limit_bytes: u64,
     /// Whether near caches are asked for pieces before far ones (`--priority-cache`).
     pub near_caches_first: bool,
-    /// Sectors made at once. With two, the pieces of one come while the other is encoded; each takes its size in memory.
-    pub concurrency: usize,
+    /// What encodes.
+    pub encoding: Encoding,
+    /// Sectors made at once, on each GPU where these encode. None: two on the CPU, where the pieces of one come while the other is encoded,
+    /// four on a GPU, where one is written, one is encoded, and the pieces of two come. Each takes its size in memory, of the GPU if there is one.
+    pub concurrency: Option<usize>,
     /// Bytes of memory that the process may take; none = what the threads and sectors wanted take. Where these do not fit there are
     /// fewer sectors at once, then fewer threads.
     pub max_memory_bytes: Option<u64>,
-    /// Threads that encode. In the background, so that audits and proofs on the same machine are not late.
+    /// Threads that encode, or some of them check what GPUs encode. In the background, so that audits and proofs on the same machine are not
+    /// late.
     pub threads: ThreadWorkers,
     /// How often the cluster is told of each sector.
     pub tell_every: Duration,
 }
 
 impl Config {
-    /// Two sectors at once, on as many threads as the process may use cores.
+    /// On the CPU, on as many threads as the process may use cores.
     pub fn new(base_path: PathBuf) -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -80,18 +86,22 @@ impl Config {
             base_path,
             staging_limit_bytes: DEFAULT_STAGING_BYTES,
             near_caches_first: false,
-            concurrency: 2,
+            encoding: Encoding::Cpu,
+            concurrency: None,
             max_memory_bytes: None,
             threads: ThreadWorkers::unbound(threads).in_background(),
             tell_every: TELL_EVERY,
         }
     }
 
-    /// The threads and sectors for which there is memory, where sectors have `pieces_in_sector`.
-    fn plan(&self, pieces_in_sector: u16) -> Result<MemoryPlan, TooLittleMemory> {
-        let wanted =
-            MemoryPlan { threads: self.threads.count(), sectors: self.concurrency, pieces_in_sector };
-        self.max_memory_bytes.map_or(Ok(wanted), |limit_bytes| wanted.within(limit_bytes))
+    /// What there is memory for, where sectors have `pieces_in_sector`.
+    fn plan(&self, pieces_in_sector: u16) -> Result<Plan, PlanError> {
+        self.encoding.plan(&WantedWork {
+            threads: &self.threads,
+            sectors: self.concurrency,
+            pieces_in_sector,
+            limit_bytes: self.max_memory_bytes,
+        })
     }
 }
 
@@ -115,7 +125,7 @@ impl Pieces for PieceSource {
 pub struct PlotServer {
     host: Host,
     server: Server,
-    encoder: Arc<dyn SectorEncoder>,
+    encoder: Arc<Encoder>,
     staging: Staging,
     writer: StagingWriter,
 }
@@ -134,25 +144,27 @@ impl PlotServer {
         };
         let pieces_in_sector = info.protocol_info.max_pieces_in_sector;
         let plan = config.plan(pieces_in_sector).map_err(RoleError::own)?;
-        tell(&plan);
-        config.concurrency = plan.sectors;
-        config.threads = config.threads.at_most(plan.threads);
-        config.host.slabs = plan.slabs();
-        config.host.capacity = plan.sectors as u64;
+        tell(&plan.memory);
+        let concurrency = plan.memory.at_once();
+        config.host.slabs = plan.memory.slabs();
+        config.host.capacity = concurrency as u64;
         let (writer, writes) = serve::writer();
         let shelf = staging.clone();
         let make_handler = move |local: engine::Local| Rc::new(StagedSectors::new(shelf, writes, &local));
         let host = Host::start(config.host.clone(), bus.clone(), make_handler).await?;
-        let encoder = encoder(&config, host.pool(), &plan)?;
+        let (threads, pool) = (config.threads, host.pool().clone());
+        let encoder = move || Encoder::new(plan, &threads, &pool);
+        // GPUs take a moment for their memory.
+        let encoder = tokio::task::spawn_blocking(encoder).await?.map_err(RoleError::own)?;
         let server = Server {
             id: host.id(),
             group: config.host.group,
-            concurrency: config.concurrency,
+            concurrency,
             tell_every: config.tell_every,
             bus,
             present: host.present(),
         };
-        Ok(Some(Self { host, server, encoder, staging, writer }))
+        Ok(Some(Self { host, server, encoder: Arc::new(encoder), staging, writer }))
     }
 
     /// The member it is.
@@ -160,24 +172,35 @@ impl PlotServer {
         &self.host
     }
 
-    /// Takes jobs, with the pieces that `pieces` gives, until `shutdown`.
+    /// Takes jobs, with the pieces that `pieces` gives, until `shutdown` or nothing is left that encodes.
     pub async fn serve(self, pieces: Arc<dyn Pieces>, shutdown: &Shutdown) -> Result<(), RoleError> {
         let Self { host, server, encoder, staging, writer } = self;
-        let workshop = Arc::new(Workshop { encoder, pieces, staging, writer, pool: host.pool().clone() });
-        let result = server.run(workshop.clone(), shutdown.requested()).await;
+        let pool = host.pool().clone();
+        let workshop = Arc::new(Workshop { encoder: encoder.clone(), pieces, staging, writer, pool });
+        let end = async {
+            tokio::select! {
+                () = shutdown.requested() => {}
+                () = encoder.watch() => {}
+            }
+        };
+        let result = server.run(workshop.clone(), end).await;
+        let is_lost = encoder.is_lost();
         // The encoder ends with the records it is at, which takes its time.
-        tokio::task::spawn_blocking(move || drop(workshop)).await?;
+        tokio::task::spawn_blocking(move || drop((workshop, encoder))).await?;
         host.shutdown(LEAVE_WITHIN).await;
-        Ok(result?)
+        result?;
+        if is_lost { Err(RoleError::own(GpusLost)) } else { Ok(()) }
     }
 }
 
 /// Operators plan their machines by this line.
 fn tell(plan: &MemoryPlan) {
-    let MemoryPlan { threads, sectors, pieces_in_sector } = *plan;
-    let memory_mib = plan.mebibytes();
+    let MemoryPlan { threads, pieces_in_sector, cards, .. } = *plan;
+    let (memory_mib, sectors) = (plan.mebibytes(), plan.at_once());
+    let gpus = cards.count;
     tracing::info!(
         memory_mib,
+        gpus,
         threads,
         sectors,
         pieces_in_sector,
@@ -189,14 +212,4 @@ async fn open_staging(config: &Config) -> Result<Staging, RoleError> {
     let (base_path, limit_bytes) = (config.base_path.clone(), config.staging_limit_bytes);
     let opened = tokio::task::spawn_blocking(move || Staging::open(&base_path, limit_bytes)).await?;
     opened.map_err(RoleError::own)
-}
-
-fn encoder(config: &Config, pool: &Pool, plan: &MemoryPlan) -> Result<Arc<dyn SectorEncoder>, RoleError> {
-    let options = CpuEncoderOptions {
-        threads: config.threads.clone(),
-        level: CpuLevel::current(),
-        pool: pool.clone(),
-        memory_slabs: plan.encoder_slabs(),
-    };
-    Ok(Arc::new(CpuEncoder::new(options).map_err(RoleError::own)?))
 }

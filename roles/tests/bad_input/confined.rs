@@ -105,7 +105,10 @@ async fn folders_that_may_not_be_written_to_are_named() {
     refused(&mut under(plot_client(&nats.url(), &new), no_superuser), &[name, hint]);
     let cache = format!("path={name}");
     refused(&mut under(member(&nats.url(), &["sharded-cache", &cache]), no_superuser), &[name, hint]);
-    refused(&mut under(member(&nats.url(), &["plot-server", name]), no_superuser), &[name, "may write"]);
+    refused(
+        &mut under(member(&nats.url(), &["plot-server", "--cpu", name]), no_superuser),
+        &[name, "may write"],
+    );
     assert!(contents(&locked).is_empty());
     // A farm whose files are another user's.
     let before = contents(&farm);
@@ -126,7 +129,7 @@ async fn paths_that_cannot_be_are_named() {
         let name = path.to_str().unwrap();
         refused(&mut plot_client(&nats.url(), &path), &[name]);
         refused(&mut member(&nats.url(), &["sharded-cache", &format!("path={name}")]), &[name]);
-        refused(&mut member(&nats.url(), &["plot-server", name]), &[name]);
+        refused(&mut member(&nats.url(), &["plot-server", "--cpu", name]), &[name]);
         refused(&mut scrub(&path), &[name]);
     }
     assert_eq!(fs::read(&file).unwrap(), b"mine");
@@ -136,8 +139,8 @@ async fn paths_that_cannot_be_are_named() {
 async fn too_little_memory_for_any_sector_is_told_before_it_is_taken() {
     let (folder, (nats, _bus)) = (tempfile::tempdir().unwrap(), cluster::start(&info()).await);
     let base_path = folder.path().join("base");
-    let line = ["plot-server", "--max-memory", "100MiB", base_path.to_str().unwrap()];
+    let line = ["plot-server", "--cpu", "--max-memory", "100MiB", base_path.to_str().unwrap()];
     refused(&mut member(&nats.url(), &line), &["100 MiB", "2 pieces", "raise --max-memory"]);
-    let line = ["plot-server", "--max-memory", "much", base_path.to_str().unwrap()];
+    let line = ["plot-server", "--cpu", "--max-memory", "much", base_path.to_str().unwrap()];
     misunderstood(&mut member(&nats.url(), &line), &["--max-memory", "much"]);
 }

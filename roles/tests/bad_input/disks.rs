@@ -106,7 +106,7 @@ async fn a_plot_server_without_room_says_so_and_keeps_the_job() {
     let base_path = disk.0.path().join("base");
     let mut server = Running::start(&mut member(
         &nats.url(),
-        &["plot-server", "--threads", "1", base_path.to_str().unwrap()],
+        &["plot-server", "--cpu", "--threads", "1", base_path.to_str().unwrap()],
     ));
     let mut progress = bus.subscribe(subjects::PLOT_PROGRESS).await.unwrap();
     let (jobs, job) = (PlotJobs::open(&*bus).await.unwrap(), job());

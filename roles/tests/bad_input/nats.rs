@@ -11,7 +11,7 @@ async fn an_absent_server_is_named_and_waited_for() {
     let mut nats = NatsServer::start();
     nats.kill();
     let folder = tempfile::tempdir().unwrap();
-    let mut role = Running::start(member(&nats.url(), &["plot-server"]).arg(folder.path()));
+    let mut role = Running::start(member(&nats.url(), &["plot-server", "--cpu"]).arg(folder.path()));
     role.hear(&["no NATS server answers", &nats.url(), "correct --nats-server"]);
     assert!(role.is_running());
     nats.start_again();

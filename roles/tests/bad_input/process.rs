@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 /// Tests share two cores with others.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// `autonomys-farmer`, logging as it does for operators.
+/// `autonomys-farmer`, logging as it does for operators, on a machine without GPUs.
 pub fn farmer() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
-    command.env("RUST_LOG", "info").env("NO_COLOR", "1");
+    command.env("RUST_LOG", "info").env("NO_COLOR", "1").env("CUDA_VISIBLE_DEVICES", "");
     command
 }
 

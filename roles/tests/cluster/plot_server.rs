@@ -18,7 +18,7 @@ async fn it_takes_a_job_and_ends_it_when_the_client_has_the_sector() {
     let bus = development_cluster(&nats).await;
     let folder = tempdir().unwrap();
     let base_path = folder.path().join("base-path-0");
-    let line = ["plot-server", "--priority-cache", "--listen-port", "0", "--threads", "1"];
+    let line = ["plot-server", "--cpu", "--priority-cache", "--listen-port", "0", "--threads", "1"];
     let process = Process::start(&nats, &[&line[..], &[base_path.to_str().unwrap()]].concat());
     let entry = joined(&bus, Role::PlotServer).await;
     assert_eq!((entry.capacity, &*entry.group), (2, "default"));
@@ -63,8 +63,30 @@ fn a_base_path_that_cannot_be_used_is_named() {
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
-    command.args(["cluster", "--nats-server", &nats.url(), "plot-server"]).arg(&file);
-    let output = command.output().unwrap();
+    command.args(["cluster", "--nats-server", &nats.url(), "plot-server", "--cpu"]).arg(&file);
+    let output = command.env("CUDA_VISIBLE_DEVICES", "").output().unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && text.contains("must be a folder"), "{text}");
+    // It has said before that it is the CPU that would encode.
+    assert!(text.contains("encodes on the CPU; no GPU: "), "{text}");
+}
+
+#[test]
+fn without_a_gpu_it_ends_with_a_line_that_tells_how_to_go_on() {
+    let nats = NatsServer::start();
+    let folder = tempdir().unwrap();
+    let base_path = folder.path().join("base-path-0");
+    for line in [&["plot-server"][..], &["plot-server", "--gpu", "0000:3b:00.0"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
+        command.args(["cluster", "--nats-server", &nats.url()]).args(line).arg(&base_path);
+        let output = command.env("CUDA_VISIBLE_DEVICES", "").output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let last = text.lines().last().unwrap();
+        assert!(!output.status.success() && last.starts_with("error: no GPU: "), "{text}");
+        assert!(last.ends_with("; or plot on the CPU: --cpu"), "{text}");
+        // With a driver it is the variable that hides them.
+        let driver = gpu::device::cuda::driver_present();
+        assert!(last.contains(if driver { "CUDA_VISIBLE_DEVICES" } else { "libcuda.so.1" }), "{text}");
+        assert!(!base_path.exists());
+    }
 }

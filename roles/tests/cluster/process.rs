@@ -16,10 +16,11 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Process(Child);
 
 impl Process {
-    /// `autonomys-farmer cluster --nats-server URL LINE`.
+    /// `autonomys-farmer cluster --nats-server URL LINE`, where no GPU is shown.
     pub fn start(nats: &NatsServer, line: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
         command.args(["cluster", "--nats-server", &nats.url()]).args(line);
+        command.env("CUDA_VISIBLE_DEVICES", "");
         Self(command.spawn().unwrap())
     }
 

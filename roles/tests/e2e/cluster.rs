@@ -84,8 +84,16 @@ impl Cluster {
         cluster.role("proof-server", &["proof-server"]);
         for (name, base_path) in [("plot-server-0", "base-path-0"), ("plot-server-1", "base-path-1")] {
             let base_path = cluster.path(base_path);
-            let line =
-                ["plot-server", "--priority-cache", "--listen-port", "0", "--threads", "4", "--max-memory"];
+            let line = [
+                "plot-server",
+                "--cpu",
+                "--priority-cache",
+                "--listen-port",
+                "0",
+                "--threads",
+                "4",
+                "--max-memory",
+            ];
             cluster.role(name, &[&line[..], &[PLOT_SERVER_MEMORY, &base_path]].concat());
         }
         for (name, farm) in [("plot-client-0", "farm-0"), ("plot-client-1", "farm-1")] {

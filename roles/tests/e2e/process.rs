@@ -72,7 +72,11 @@ impl Process {
 fn spawn(args: &[String], log: &Path) -> io::Result<Child> {
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
-    command.args(args).env("RUST_LOG", "info,roles=debug").env("NO_COLOR", "1");
+    command
+        .args(args)
+        .env("RUST_LOG", "info,roles=debug")
+        .env("NO_COLOR", "1")
+        .env("CUDA_VISIBLE_DEVICES", "");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()
 }
 

@@ -40,7 +40,9 @@ impl PlotServer {
     fn start(nats: &NatsServer, base_path: &Path) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
         command.args(["cluster", "--nats-server", &nats.url(), "plot-server"]);
-        command.args(["--threads", "1", "--sector-concurrency", "1"]).arg(base_path);
+        // It need not encode.
+        command.env("CUDA_VISIBLE_DEVICES", "");
+        command.args(["--cpu", "--threads", "1", "--sector-concurrency", "1"]).arg(base_path);
         Self(command.spawn().unwrap())
     }
 }

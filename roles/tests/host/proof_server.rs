@@ -73,7 +73,7 @@ async fn it_waits_for_the_cluster_proves_and_ends() {
     let client = start(&bus, Role::PlotClient).await;
     let (keep_running, shutdown) = Shutdown::new();
     let host = HostConfig { liveness: liveness(), ..HostConfig::new(Role::ProofServer) };
-    let (id, config) = (host.id, Config { host, threads: 1, kzg_parameters: None });
+    let (id, config) = (host.id, Config { host, threads: 1, ..Config::new() });
     let server = tokio::spawn(proof_server::run(config, bus.clone(), shutdown));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(client.members(Role::ProofServer).is_empty(), "nobody has said which chain this is");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use roles::bus::SharedBus;
+use roles::cards::{OpenCard, open_cards};
 use roles::proof_server::{self, Config};
 use roles::role::RoleError;
 use roles::shutdown::Shutdown;
@@ -15,7 +16,10 @@ use super::{MemberArgs, NatsArgs};
 pub struct ProofServerArgs {
     #[command(flatten)]
     member: MemberArgs,
-    /// Threads that prove, about 128 MiB each [default: one a core]
+    /// Prove on the CPU even where there are GPUs; without any it is the CPU anyway
+    #[arg(long)]
+    cpu: bool,
+    /// Threads that prove, about 128 MiB each; with GPUs they make the witnesses, and whole proofs only where a GPU cannot [default: one a core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU16>,
     /// KZG parameters of the Ethereum ceremony, if not in the usual place
@@ -28,7 +32,17 @@ impl ProofServerArgs {
         let usual = Config::new();
         let host = self.member.apply(usual.host, nats).await?;
         let threads = self.threads.map_or(usual.threads, |threads| threads.get().into());
-        let config = Config { host, threads, kzg_parameters: self.kzg_parameters };
+        let cards = if self.cpu { Vec::new() } else { cards().await? };
+        let config = Config { host, threads, cards, kzg_parameters: self.kzg_parameters };
         proof_server::run(config, bus, shutdown).await
     }
+}
+
+/// The GPUs that there are; none is no error here, but said in one line.
+async fn cards() -> Result<Vec<OpenCard>, RoleError> {
+    let opened = tokio::task::spawn_blocking(|| open_cards(&[])).await?;
+    Ok(opened.unwrap_or_else(|reason| {
+        tracing::info!("proves on the CPU; {reason}");
+        Vec::new()
+    }))
 }

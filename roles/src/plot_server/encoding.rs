@@ -1,0 +1,187 @@
+//! What encodes: GPUs, the CPU, or the CPU once no GPU is left; chosen by the operator, planned before any memory is taken.
+//!
+//! Owns: that choice, and how many sectors are made at once by what. Never: memory, or a GPU that nobody gave it.
+
+use super::memory::{CardsMemory, MemoryPlan, TooLittleMemory, first_within};
+use crate::cards::{NoCards, OpenCard};
+use consensus::Workers;
+use engine::threads::ThreadWorkers;
+use gpu::card::{Budget, BudgetError, DEFAULT_CHECK_EVERY, Wanted};
+use gpu::device::{Device, DeviceError};
+use std::sync::Arc;
+
+/// Sectors at once on the CPU: while one is encoded, the pieces of the other come.
+const SECTORS_ON_CPU: usize = 2;
+/// Sectors at once on each GPU: one is written, one is encoded, and the pieces of two come.
+const SECTORS_ON_GPU: usize = 4;
+/// Threads that check records, for each GPU: one alone would keep up with one record in 2000 at the highest speed.
+const INSPECTORS_FOR_GPU: usize = 2;
+
+/// What encodes.
+#[derive(Debug, Clone)]
+pub enum Encoding {
+    /// The CPU.
+    Cpu,
+    /// These GPUs, one at least.
+    Gpu {
+        /// Where they are.
+        cards: Vec<OpenCard>,
+        /// How they are used.
+        options: GpuOptions,
+    },
+}
+
+/// How GPUs are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Records in flight on each (`GPU_CONCURRENCY`); none: as many as are of use and memory allows.
+    pub concurrency: Option<usize>,
+    /// The first record of each, and then one in so many, is compared with the CPU's.
+    pub check_every: u64,
+    /// Whether the CPU may encode where there is no GPU, or none is left.
+    pub or_cpu: bool,
+}
+
+impl Default for GpuOptions {
+    /// GPUs alone.
+    fn default() -> Self {
+        Self { concurrency: None, check_every: DEFAULT_CHECK_EVERY, or_cpu: false }
+    }
+}
+
+/// Nothing may encode; the text is one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}; or plot on the CPU: --cpu")]
+pub struct NothingEncodes(#[from] pub NoCards);
+
+/// Why a plot-server cannot work with what it was given.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The machine's memory does not do.
+    #[error(transparent)]
+    Memory(#[from] TooLittleMemory),
+    /// The memory of no GPU does.
+    #[error("no GPU: none of them can be used; {gpu}: {reason}; or plot on the CPU: --cpu")]
+    Gpu {
+        /// The last.
+        gpu: String,
+        /// What it lacks.
+        reason: String,
+    },
+}
+
+impl Encoding {
+    /// On GPUs that were opened; where there is none, on the CPU if it may, which is said in one line.
+    pub fn on(cards: Result<Vec<OpenCard>, NoCards>, options: GpuOptions) -> Result<Self, NothingEncodes> {
+        match cards {
+            Ok(cards) => Ok(Self::Gpu { cards, options }),
+            Err(reason) if options.or_cpu => {
+                tracing::info!("encodes on the CPU; {reason}");
+                Ok(Self::Cpu)
+            }
+            Err(reason) => Err(NothingEncodes(reason)),
+        }
+    }
+
+    /// Plans for sectors of `wanted.pieces_in_sector`. GPUs whose memory does not do are left out, each with a line.
+    pub(super) fn plan(&self, wanted: &WantedWork) -> Result<Plan, PlanError> {
+        let Self::Gpu { cards, options } = self else { return Ok(wanted.on_cpu()?) };
+        let mut last = None;
+        let rooms =
+            cards.iter().filter_map(|OpenCard { device, .. }| match wanted.budgets(&**device, options) {
+                Ok(budgets) => Some((device.clone(), budgets)),
+                Err(reason) => {
+                    tracing::warn!("{} is left out: {reason}", device.name());
+                    last = Some((device.name().to_owned(), reason.to_string()));
+                    None
+                }
+            });
+        let rooms: Vec<_> = rooms.collect();
+        match last {
+            Some(_) if rooms.is_empty() && options.or_cpu => {
+                tracing::info!("encodes on the CPU: no GPU can be used");
+                Ok(wanted.on_cpu()?)
+            }
+            Some((gpu, reason)) if rooms.is_empty() => Err(PlanError::Gpu { gpu, reason }),
+            _ => Ok(wanted.on_cards(&rooms, options)?),
+        }
+    }
+}
+
+/// What is wanted, whatever encodes.
+pub(super) struct WantedWork<'a> {
+    /// Threads of the CPU.
+    pub threads: &'a ThreadWorkers,
+    /// Sectors at once, on each GPU if there are some; none: as many as keep it busy.
+    pub sectors: Option<usize>,
+    /// Pieces of the largest sector.
+    pub pieces_in_sector: u16,
+    /// Bytes that the process may take, if there is a limit.
+    pub limit_bytes: Option<u64>,
+}
+
+/// What encodes, with its memory.
+pub(super) struct Plan {
+    /// Memory of the machine; zero threads where the CPU may not encode.
+    pub memory: MemoryPlan,
+    /// GPUs and their memory.
+    pub cards: Vec<(Arc<dyn Device>, Budget)>,
+    /// One record in so many is compared with the CPU's.
+    pub check_every: u64,
+}
+
+/// A GPU, and what it would do with each number of sectors at once, most first.
+type Room = (Arc<dyn Device>, Vec<Budget>);
+
+/// Why a GPU cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum NoRoom {
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+}
+
+impl WantedWork<'_> {
+    fn on_cpu(&self) -> Result<Plan, TooLittleMemory> {
+        let sectors = self.sectors.unwrap_or(SECTORS_ON_CPU);
+        let wanted = MemoryPlan::cpu(self.threads.count(), sectors, self.pieces_in_sector);
+        let memory = first_within(wanted.and_less(), |plan| *plan, self.limit_bytes)?;
+        Ok(Plan { memory, cards: Vec::new(), check_every: DEFAULT_CHECK_EVERY })
+    }
+
+    fn budgets(&self, device: &dyn Device, options: &GpuOptions) -> Result<Vec<Budget>, NoRoom> {
+        let memory = device.memory()?;
+        let most = self.sectors.unwrap_or(SECTORS_ON_GPU);
+        let (concurrency, pieces_in_sector) = (options.concurrency, self.pieces_in_sector);
+        let plan = |sessions| {
+            let wanted = Wanted { concurrency, sessions, pieces_in_sector };
+            Budget::plan(device.layout(), memory, &wanted)
+        };
+        Ok((1..=most).rev().map(plan).collect::<Result<_, _>>()?)
+    }
+
+    /// The most sectors at once that the machine's memory allows, then the most threads of a CPU that may stand in.
+    fn on_cards(&self, rooms: &[Room], options: &GpuOptions) -> Result<Plan, TooLittleMemory> {
+        let budgets = |step: usize| rooms.iter().map(move |(_, budgets)| budgets[step]);
+        let steps = rooms[0].1.len();
+        let inspectors = self.threads.count().min(rooms.len() * INSPECTORS_FOR_GPU);
+        let stand_in = if options.or_cpu { (self.threads.count(), 1) } else { (0, 0) };
+        let plan = |step: usize| {
+            let (threads, sectors) = stand_in;
+            let cards = CardsMemory {
+                count: rooms.len(),
+                sectors: budgets(step).map(|budget| budget.sessions).sum(),
+                slabs: budgets(step).map(|budget| budget.slabs()).sum(),
+                inspectors,
+            };
+            (step, MemoryPlan { cards, ..MemoryPlan::cpu(threads, sectors, self.pieces_in_sector) })
+        };
+        let (last, least) = plan(steps - 1);
+        let on_fewer_threads = least.on_fewer_threads().map(|plan| (last, plan));
+        let plans = (0..steps).map(plan).chain(on_fewer_threads);
+        let (step, memory) = first_within(plans, |(_, plan)| *plan, self.limit_bytes)?;
+        let devices = rooms.iter().map(|(device, _)| device.clone());
+        Ok(Plan { memory, cards: devices.zip(budgets(step)).collect(), check_every: options.check_every })
+    }
+}
