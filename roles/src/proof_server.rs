@@ -10,7 +10,7 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use consensus::CpuLevel;
@@ -23,6 +23,7 @@ use futures::future::LocalBoxFuture;
 use gpu::card::{CardProver, CardProverOptions, DEFAULT_PROVING_BATCH};
 use gpu::cpu::{CpuProver, CpuProverOptions, StartError};
 use gpu::{ProofRequest, ProveError, Prover, ProverStats};
+use tokio::sync::watch;
 use transport::message::{Blake3Hash, Refusal, RefusalCode, Request, Response};
 use transport::payload::PayloadBuf;
 use transport::tcp::{Answer, Handler, PeerInfo, Received};
@@ -84,13 +85,13 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let capacity = u64::try_from(threads).unwrap_or(u64::MAX);
     let slabs = queue_limit + slabs_at_work(threads, cards.len()) + ARRIVING_SLABS;
     let host = HostConfig { capacity, slabs, ..host };
-    let serving = Serving::default();
-    let handler = ProofHandler { prover: serving.clone() };
+    let (made, serving) = watch::channel(None);
+    let handler = ProofHandler { prover: serving };
     let host = Host::start(host, bus, move |_| Rc::new(handler)).await?;
     let pool = host.pool().clone();
     let prover = move || prover(cards, threads, queue_limit, pool, kzg);
     let prover = tokio::task::spawn_blocking(prover).await?.map_err(RoleError::own)?;
-    serving.get_or_init(|| prover.clone());
+    made.send_replace(Some(prover.clone()));
     tokio::select! {
         () = shutdown.requested() => {}
         () = log_counters(&*prover) => {}
@@ -151,8 +152,8 @@ fn log(stats: &ProverStats) {
     tracing::info!(proved, late, refused, failed, queued, "proofs");
 }
 
-/// The prover, as soon as it is made: it needs the host's memory.
-type Serving = Arc<OnceLock<Arc<dyn Prover>>>;
+/// The prover, as soon as it is made: it needs the host's memory. The first requests wait for it.
+type Serving = watch::Receiver<Option<Arc<dyn Prover>>>;
 
 /// Answers [`Request::Prove`] with a prover.
 struct ProofHandler {
@@ -162,8 +163,7 @@ struct ProofHandler {
 impl ProofHandler {
     async fn prove(&self, asked: Asked) -> Answer {
         let request = asked.into_request()?;
-        let prover =
-            self.prover.get().ok_or_else(|| Refusal::new(RefusalCode::Busy, "the proof-server starts"))?;
+        let prover = self.prover().await.ok_or_else(|| refusal(&ProveError::Dropped))?;
         let proved = prover.prove(request).await.map_err(|error| refusal(&error))?;
         let response = Response::Proof {
             chunk: proved.chunk,
@@ -171,6 +171,12 @@ impl ProofHandler {
             proof_of_space: proved.proof_of_space,
         };
         Ok((response, None))
+    }
+
+    /// None when the server ends before there is one.
+    async fn prover(&self) -> Option<Arc<dyn Prover>> {
+        let mut made = self.prover.clone();
+        made.wait_for(Option::is_some).await.ok()?.clone()
     }
 }
 

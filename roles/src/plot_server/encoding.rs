@@ -185,3 +185,79 @@ impl WantedWork<'_> {
         Ok(Plan { memory, cards: devices.zip(budgets(step)).collect(), check_every: options.check_every })
     }
 }
+
+#[cfg(all(test, feature = "kernel-shim"))]
+mod tests {
+    use super::*;
+    use gpu::device::cuda;
+    use gpu::device::shim::{ShimDevice, ShimOptions};
+
+    fn cards(memory_mib: &[usize]) -> Vec<OpenCard> {
+        let card = |memory_mib: &usize| {
+            let memory_bytes = memory_mib << 20;
+            let options = ShimOptions { k: 20, schedule_seed: None, os_threads: 1, memory_bytes };
+            OpenCard { device: Arc::new(ShimDevice::new(options).unwrap()), pci_bus_id: None }
+        };
+        memory_mib.iter().map(card).collect()
+    }
+
+    fn plan(memory_mib: &[usize], or_cpu: bool, limit_bytes: Option<u64>) -> Result<Plan, PlanError> {
+        let options = GpuOptions { or_cpu, ..GpuOptions::default() };
+        let threads = ThreadWorkers::unbound(8);
+        let wanted = WantedWork { threads: &threads, sectors: None, pieces_in_sector: 1000, limit_bytes };
+        Encoding::on(Ok(cards(memory_mib)), options).unwrap().plan(&wanted)
+    }
+
+    #[test]
+    fn where_no_gpu_is_the_cpu_must_be_allowed() {
+        let on = |or_cpu| {
+            Encoding::on(
+                Err(NoCards::Driver(cuda::NoCards::NoDevice)),
+                GpuOptions { or_cpu, ..GpuOptions::default() },
+            )
+        };
+        assert!(matches!(on(true), Ok(Encoding::Cpu)));
+        let text = on(false).unwrap_err().to_string();
+        assert!(
+            text.starts_with("no GPU: ") && text.ends_with("--cpu") && text.lines().count() == 1,
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn every_gpu_makes_as_many_sectors_as_its_memory_allows() {
+        let both = plan(&[20_000, 4_000], false, None).unwrap();
+        let sessions: Vec<_> = both.cards.iter().map(|(_, budget)| budget.sessions).collect();
+        assert!(sessions[0] == 4 && (1..4).contains(&sessions[1]), "{sessions:?}");
+        assert_eq!((both.memory.at_once(), both.memory.threads), (sessions.iter().sum(), 0));
+        assert_eq!(both.memory.cards.inspectors, 2 * INSPECTORS_FOR_GPU);
+        let slabs: usize = both.cards.iter().map(|(_, budget)| budget.slabs()).sum();
+        assert_eq!(both.memory.cards.slabs, slabs);
+        let one = plan(&[100, 4_000], false, None).unwrap();
+        assert_eq!((one.cards.len(), one.memory.cards.count), (1, 1));
+    }
+
+    #[test]
+    fn short_memory_of_the_machine_takes_sectors_and_then_threads_of_the_stand_in() {
+        let wanted = plan(&[20_000], true, None).unwrap().memory;
+        assert_eq!((wanted.at_once(), wanted.threads, wanted.sectors), (4, 8, 1));
+        let less = plan(&[20_000], true, Some(wanted.bytes() - 1)).unwrap().memory;
+        assert_eq!((less.at_once(), less.threads), (3, 8));
+        let least = plan(&[20_000], true, Some(2 << 30)).unwrap().memory;
+        assert!(least.bytes() <= 2 << 30 && least.at_once() == 1 && (1..8).contains(&least.threads));
+        let alone = plan(&[20_000], false, Some(1 << 30)).unwrap().memory;
+        assert!(alone.bytes() <= 1 << 30 && alone.threads == 0);
+        assert!(matches!(plan(&[20_000], true, Some(1 << 30)), Err(PlanError::Memory(_))));
+    }
+
+    #[test]
+    fn gpus_that_are_too_small_are_none() {
+        let text = plan(&[100, 150], false, None).err().unwrap().to_string();
+        assert!(
+            text.starts_with("no GPU: ") && text.contains("150 MiB") && text.ends_with("--cpu"),
+            "{text}"
+        );
+        let on_cpu = plan(&[100], true, None).unwrap();
+        assert!(on_cpu.cards.is_empty() && on_cpu.memory == MemoryPlan::cpu(8, 2, 1000));
+    }
+}

@@ -11,6 +11,7 @@ use roles::bus::cluster::Cluster;
 use roles::bus::ids::InstanceId;
 use roles::bus::local::LocalBus;
 use roles::bus::messages::{ClusterInfo, ProtocolInfo, Role};
+use roles::cards::OpenCard;
 use roles::host::{Host, HostConfig, HostError};
 use roles::proof_server::{self, Config};
 use roles::shutdown::Shutdown;
@@ -69,11 +70,24 @@ async fn prove(
 
 #[tokio::test]
 async fn it_waits_for_the_cluster_proves_and_ends() {
+    proves(Vec::new()).await;
+}
+
+#[cfg(feature = "kernel-shim")]
+#[tokio::test]
+async fn it_proves_with_gpus() {
+    use gpu::device::shim::{ShimDevice, ShimOptions};
+    let options = ShimOptions { k: 20, schedule_seed: None, os_threads: 2, memory_bytes: 1 << 30 };
+    let device = Arc::new(ShimDevice::new(options).unwrap());
+    proves(vec![OpenCard { device, pci_bus_id: None }]).await;
+}
+
+async fn proves(cards: Vec<OpenCard>) {
     let bus: SharedBus = Arc::new(LocalBus::new());
     let client = start(&bus, Role::PlotClient).await;
     let (keep_running, shutdown) = Shutdown::new();
     let host = HostConfig { liveness: liveness(), ..HostConfig::new(Role::ProofServer) };
-    let (id, config) = (host.id, Config { host, threads: 1, ..Config::new() });
+    let (id, config) = (host.id, Config { host, threads: 1, cards, ..Config::new() });
     let server = tokio::spawn(proof_server::run(config, bus.clone(), shutdown));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(client.members(Role::ProofServer).is_empty(), "nobody has said which chain this is");

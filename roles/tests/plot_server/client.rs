@@ -13,7 +13,7 @@ use transport::message::{Refusal, RefusalCode, Request, Response};
 use transport::tcp::{Answer, Handler, PeerInfo, Received};
 use transport::transfer::{Received as RangeReceived, SectorPlace, SectorTransfer};
 
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const GROUP: &str = "default";
 
 /// Fast heartbeats; nobody is taken for dead by a slow machine.

@@ -10,7 +10,7 @@ use roles::bus::jobs::Offered;
 use roles::bus::local::LocalBus;
 use roles::bus::messages::{ClusterInfo, PlotJob, PlotPhase, ProtocolInfo, SectorId};
 use roles::host::Host;
-use roles::plot_server::{Config, Pieces, PlotServer};
+use roles::plot_server::{Config, Encoding, Pieces, PlotServer};
 use roles::role::RoleError;
 use roles::shutdown::{KeepRunning, Shutdown};
 use std::path::Path;
@@ -31,15 +31,25 @@ fn protocol_info() -> ProtocolInfo {
     }
 }
 
-struct Server {
-    running: JoinHandle<Result<(), RoleError>>,
+pub struct Server {
+    pub running: JoinHandle<Result<(), RoleError>>,
     keep_running: KeepRunning,
 }
 
 impl Server {
-    fn start(bus: &SharedBus, base_path: &Path, pieces: fn(&Host) -> Arc<dyn Pieces>) -> Self {
+    pub fn start(bus: &SharedBus, base_path: &Path, pieces: fn(&Host) -> Arc<dyn Pieces>) -> Self {
+        Self::start_on(Encoding::Cpu, bus, base_path, pieces)
+    }
+
+    pub fn start_on(
+        encoding: Encoding,
+        bus: &SharedBus,
+        base_path: &Path,
+        pieces: fn(&Host) -> Arc<dyn Pieces>,
+    ) -> Self {
         let mut config = Config::new(base_path.to_owned());
         config.host.liveness = liveness();
+        config.encoding = encoding;
         config.threads = ThreadWorkers::unbound(1);
         config.tell_every = Duration::from_millis(100);
         let (keep_running, shutdown) = Shutdown::new();
@@ -52,13 +62,13 @@ impl Server {
         Self { running, keep_running }
     }
 
-    async fn stop(self) {
+    pub async fn stop(self) {
         drop(self.keep_running);
         tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
     }
 }
 
-fn library(host: &Host) -> Arc<dyn Pieces> {
+pub fn library(host: &Host) -> Arc<dyn Pieces> {
     Arc::new(Library { pool: host.pool().clone(), given: Default::default() })
 }
 
@@ -67,7 +77,7 @@ fn nothing(_: &Host) -> Arc<dyn Pieces> {
 }
 
 /// A cluster with a client and a base path, and a job that the client has offered.
-async fn cluster() -> (SharedBus, PlotClient, TempDir, PlotJob) {
+pub async fn cluster() -> (SharedBus, PlotClient, TempDir, PlotJob) {
     let bus: SharedBus = Arc::new(LocalBus::new());
     let info = ClusterInfo {
         kzg_setup_sha256: [0; 32],
@@ -95,7 +105,7 @@ fn files(base_path: &Path) -> usize {
 }
 
 /// Waits until only the lock is left.
-async fn until_empty(base_path: &Path) {
+pub async fn until_empty(base_path: &Path) {
     let empty = async {
         while files(base_path) > 1 {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -4,4 +4,6 @@
 
 mod client;
 mod flow;
+#[cfg(feature = "kernel-shim")]
+mod gpus;
 mod pieces;
