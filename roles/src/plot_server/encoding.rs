@@ -4,10 +4,12 @@
 
 use super::memory::{CardsMemory, MemoryPlan, TooLittleMemory, first_within};
 use crate::cards::{NoCards, OpenCard};
-use consensus::Workers;
+use consensus::{CpuLevel, Workers};
 use engine::threads::ThreadWorkers;
 use gpu::card::{Budget, BudgetError, DEFAULT_CHECK_EVERY, Wanted};
 use gpu::device::{Device, DeviceError};
+use gpu::measure::{MeasureError, SweepOptions, best, sweep};
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Sectors at once on the CPU: while one is encoded, the pieces of the other come.
@@ -16,6 +18,12 @@ const SECTORS_ON_CPU: usize = 2;
 const SECTORS_ON_GPU: usize = 4;
 /// Threads that check records, for each GPU: one alone would keep up with one record in 2000 at the highest speed.
 const INSPECTORS_FOR_GPU: usize = 2;
+/// Numbers of records in flight that are tried where the best is to be found; beyond these nothing was ever expected to be gained.
+const TRIED: [usize; 8] = [1, 2, 4, 8, 12, 16, 24, 32];
+/// Records that each of them is measured with: a part of a second on a fast card.
+const TRIED_RECORDS: usize = 512;
+/// Pieces of the sectors that are measured with: the number of records in flight does not depend on them, and memory does.
+const TRIED_PIECES: u16 = 128;
 
 /// What encodes.
 #[derive(Debug, Clone)]
@@ -32,20 +40,49 @@ pub enum Encoding {
 }
 
 /// How GPUs are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuOptions {
-    /// Records in flight on each (`GPU_CONCURRENCY`); none: as many as are of use and memory allows.
-    pub concurrency: Option<usize>,
+    /// Records in flight on each (`GPU_CONCURRENCY`).
+    pub concurrency: Concurrency,
     /// The first record of each, and then one in so many, is compared with the CPU's.
     pub check_every: u64,
     /// Whether the CPU may encode where there is no GPU, or none is left.
     pub or_cpu: bool,
 }
 
+/// How many records are in flight on a GPU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concurrency {
+    /// As many as are of use and memory allows.
+    Usual,
+    /// So many, or it is an error.
+    Count(usize),
+    /// The least of `counts` that is as fast as any, as a measurement at the start finds it.
+    Measured {
+        /// What is tried.
+        counts: Vec<usize>,
+        /// Records that each is measured with.
+        records: usize,
+    },
+}
+
+impl FromStr for Concurrency {
+    type Err = String;
+
+    /// A number, or `auto`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Measured { counts: TRIED.into(), records: TRIED_RECORDS });
+        }
+        let count = text.parse().ok().filter(|count| *count > 0).map(Self::Count);
+        count.ok_or_else(|| "records in flight are a number from 1, or auto".into())
+    }
+}
+
 impl Default for GpuOptions {
     /// GPUs alone.
     fn default() -> Self {
-        Self { concurrency: None, check_every: DEFAULT_CHECK_EVERY, or_cpu: false }
+        Self { concurrency: Concurrency::Usual, check_every: DEFAULT_CHECK_EVERY, or_cpu: false }
     }
 }
 
@@ -88,7 +125,7 @@ impl Encoding {
         let Self::Gpu { cards, options } = self else { return Ok(wanted.on_cpu()?) };
         let mut last = None;
         let rooms =
-            cards.iter().filter_map(|OpenCard { device, .. }| match wanted.budgets(&**device, options) {
+            cards.iter().filter_map(|OpenCard { device, .. }| match wanted.budgets(device, options) {
                 Ok(budgets) => Some((device.clone(), budgets)),
                 Err(reason) => {
                     tracing::warn!("{} is left out: {reason}", device.name());
@@ -140,6 +177,8 @@ enum NoRoom {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Budget(#[from] BudgetError),
+    #[error(transparent)]
+    Measure(#[from] MeasureError),
 }
 
 impl WantedWork<'_> {
@@ -150,15 +189,44 @@ impl WantedWork<'_> {
         Ok(Plan { memory, cards: Vec::new(), check_every: DEFAULT_CHECK_EVERY })
     }
 
-    fn budgets(&self, device: &dyn Device, options: &GpuOptions) -> Result<Vec<Budget>, NoRoom> {
+    fn budgets(&self, device: &Arc<dyn Device>, options: &GpuOptions) -> Result<Vec<Budget>, NoRoom> {
+        let concurrency = match &options.concurrency {
+            Concurrency::Usual => None,
+            Concurrency::Count(count) => Some(*count),
+            Concurrency::Measured { counts, records } => Some(self.measured(device, counts, *records)?),
+        };
         let memory = device.memory()?;
         let most = self.sectors.unwrap_or(SECTORS_ON_GPU);
-        let (concurrency, pieces_in_sector) = (options.concurrency, self.pieces_in_sector);
+        let pieces_in_sector = self.pieces_in_sector;
         let plan = |sessions| {
             let wanted = Wanted { concurrency, sessions, pieces_in_sector };
             Budget::plan(device.layout(), memory, &wanted)
         };
         Ok((1..=most).rev().map(plan).collect::<Result<_, _>>()?)
+    }
+
+    /// The best number of records in flight; what was measured is told.
+    fn measured(
+        &self,
+        device: &Arc<dyn Device>,
+        counts: &[usize],
+        records: usize,
+    ) -> Result<usize, MeasureError> {
+        let name = device.name();
+        tracing::info!("{name}: measures which GPU_CONCURRENCY is best");
+        let options = SweepOptions {
+            pieces_in_sector: self.pieces_in_sector.min(TRIED_PIECES),
+            threads: self.threads.clone().at_most(INSPECTORS_FOR_GPU),
+            level: CpuLevel::current(),
+        };
+        let points = sweep(device, counts, records, &options)?;
+        let speeds = points.iter().map(|point| format!("{}: {:.1}", point.concurrency, point.records_per_s));
+        let best = best(&points);
+        tracing::info!(
+            "{name}: GPU_CONCURRENCY {best} of [{}] records/s",
+            speeds.collect::<Vec<_>>().join(", ")
+        );
+        Ok(best)
     }
 
     /// The most sectors at once that the machine's memory allows, then the most threads of a CPU that may stand in.
@@ -186,7 +254,8 @@ impl WantedWork<'_> {
     }
 }
 
-#[cfg(all(test, feature = "kernel-shim"))]
+#[cfg(test)]
+#[cfg(feature = "kernel-shim")]
 mod tests {
     use super::*;
     use gpu::device::cuda;

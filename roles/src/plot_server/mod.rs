@@ -19,7 +19,7 @@ mod staging;
 mod work;
 
 pub use encoder::GpusLost;
-pub use encoding::{Encoding, GpuOptions, NothingEncodes, PlanError};
+pub use encoding::{Concurrency, Encoding, GpuOptions, NothingEncodes, PlanError};
 pub use memory::TooLittleMemory;
 pub use staging::StagingError;
 pub use work::{FetchedPiece, PieceFailure, Pieces};
@@ -133,7 +133,7 @@ pub struct PlotServer {
 impl PlotServer {
     /// Takes the base path, waits for the cluster and joins it. None when told to end meanwhile.
     pub async fn start(
-        mut config: Config,
+        config: Config,
         bus: SharedBus,
         shutdown: &Shutdown,
     ) -> Result<Option<Self>, RoleError> {
@@ -143,7 +143,10 @@ impl PlotServer {
             () = shutdown.requested() => return Ok(None),
         };
         let pieces_in_sector = info.protocol_info.max_pieces_in_sector;
-        let plan = config.plan(pieces_in_sector).map_err(RoleError::own)?;
+        // It may measure GPUs.
+        let planned = move || (config.plan(pieces_in_sector), config);
+        let (plan, mut config) = tokio::task::spawn_blocking(planned).await?;
+        let plan = plan.map_err(RoleError::own)?;
         tell(&plan.memory);
         let concurrency = plan.memory.at_once();
         config.host.slabs = plan.memory.slabs();

@@ -6,7 +6,7 @@ use crate::pieces::expected;
 use gpu::device::shim::{Fault, ShimDevice, ShimOptions};
 use roles::bus::messages::PlotPhase;
 use roles::cards::OpenCard;
-use roles::plot_server::{Encoding, GpuOptions};
+use roles::plot_server::{Concurrency, Encoding, GpuOptions};
 use std::sync::Arc;
 use tempfile::tempdir;
 
@@ -18,16 +18,17 @@ fn device() -> Arc<ShimDevice> {
     Arc::new(ShimDevice::new(options).unwrap())
 }
 
-fn on(device: &Arc<ShimDevice>, or_cpu: bool) -> Encoding {
+fn on(device: &Arc<ShimDevice>, concurrency: Concurrency, or_cpu: bool) -> Encoding {
     let card = OpenCard { device: device.clone(), pci_bus_id: None };
-    let options = GpuOptions { concurrency: Some(2), or_cpu, ..GpuOptions::default() };
+    let options = GpuOptions { concurrency, or_cpu, ..GpuOptions::default() };
     Encoding::on(Ok(vec![card]), options).unwrap()
 }
 
 #[tokio::test]
-async fn a_sector_made_by_a_gpu_is_that_of_the_cpu() {
+async fn a_sector_made_by_a_gpu_that_was_measured_is_that_of_the_cpu() {
     let (bus, mut client, folder, job) = cluster().await;
-    let server = Server::start_on(on(&device(), false), &bus, folder.path(), library);
+    let measured = Concurrency::Measured { counts: vec![1, 2], records: 1 };
+    let server = Server::start_on(on(&device(), measured, false), &bus, folder.path(), library);
     let staged = client.hear_staged().await;
     let (sector, metadata) = client.pull(&staged).await;
     let expected = expected(&job);
@@ -41,7 +42,7 @@ async fn a_sector_made_by_a_gpu_is_that_of_the_cpu() {
 async fn the_cpu_makes_the_sector_of_a_gpu_that_is_lost_if_it_may() {
     let (bus, mut client, folder, job) = cluster().await;
     let device = device();
-    let server = Server::start_on(on(&device, true), &bus, folder.path(), library);
+    let server = Server::start_on(on(&device, Concurrency::Count(2), true), &bus, folder.path(), library);
     client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await;
     device.inject(Fault::LoseAtLaunch(IN_A_BATCH));
     client.hear(|phase| matches!(phase, PlotPhase::Failed { .. })).await;
@@ -58,7 +59,7 @@ async fn the_cpu_makes_the_sector_of_a_gpu_that_is_lost_if_it_may() {
 async fn without_leave_for_the_cpu_a_server_whose_gpus_are_lost_ends_and_others_have_the_job() {
     let (bus, mut client, folder, job) = cluster().await;
     let device = device();
-    let server = Server::start_on(on(&device, false), &bus, folder.path(), library);
+    let server = Server::start_on(on(&device, Concurrency::Count(2), false), &bus, folder.path(), library);
     let lost = client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await.server;
     device.inject(Fault::LoseAtLaunch(IN_A_BATCH));
     let ended = tokio::time::timeout(PATIENCE, server.running).await.unwrap().unwrap();

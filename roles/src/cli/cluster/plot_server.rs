@@ -7,7 +7,7 @@ use clap::Args;
 use engine::threads::ThreadWorkers;
 use roles::bus::SharedBus;
 use roles::cards::{CardName, open_cards};
-use roles::plot_server::{self, Config, Encoding, GpuOptions};
+use roles::plot_server::{self, Concurrency, Config, Encoding, GpuOptions};
 use roles::role::RoleError;
 use roles::shutdown::Shutdown;
 use roles::sizes::parse_size;
@@ -50,9 +50,10 @@ struct GpuArgs {
     /// GPU to use, by its PCI bus id (0000:3b:00.0) or its number, see `util gpus`; repeatable [default: all that CUDA_VISIBLE_DEVICES shows]
     #[arg(long = "gpu", value_name = "PCI|NUMBER")]
     names: Vec<CardName>,
-    /// Records in flight on each GPU, 94 MiB of its memory each [default: 16, fewer where its memory is short]
-    #[arg(long = "gpu-concurrency", env = "GPU_CONCURRENCY", value_name = "N")]
-    concurrency: Option<NonZeroU16>,
+    /// Records in flight on each GPU, 94 MiB of its memory each; auto: measured at the start, which takes seconds
+    /// [default: 16, fewer where its memory is short]
+    #[arg(long = "gpu-concurrency", env = "GPU_CONCURRENCY", value_name = "N|auto")]
+    concurrency: Option<Concurrency>,
     /// Compare the first record of each GPU, and then one in so many, with what the CPU makes of it; a GPU that is wrong is used no more
     #[arg(long, value_name = "N", default_value_t = NonZeroU64::new(gpu::card::DEFAULT_CHECK_EVERY).expect("it is 2000"))]
     check_every: NonZeroU64,
@@ -67,7 +68,7 @@ impl GpuArgs {
     async fn encoding(self, or_cpu: bool) -> Result<Encoding, RoleError> {
         let Self { names, concurrency, check_every } = self;
         let options = GpuOptions {
-            concurrency: concurrency.map(|count| count.get().into()),
+            concurrency: concurrency.unwrap_or(Concurrency::Usual),
             check_every: check_every.get(),
             or_cpu,
         };
