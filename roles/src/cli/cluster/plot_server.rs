@@ -50,8 +50,8 @@ struct GpuArgs {
     /// GPU to use, by its PCI bus id (0000:3b:00.0) or its number, see `util gpus`; repeatable [default: all that CUDA_VISIBLE_DEVICES shows]
     #[arg(long = "gpu", value_name = "PCI|NUMBER")]
     names: Vec<CardName>,
-    /// Records in flight on each GPU, 94 MiB of its memory each; auto: measured at the start, which takes seconds
-    /// [default: 16, fewer where its memory is short]
+    /// Records in flight on each GPU, 94 MiB of its memory each; auto: measured at the start, which takes seconds and up to 700 MiB of the machine's
+    /// memory [default: 16, fewer where its memory is short]
     #[arg(long = "gpu-concurrency", env = "GPU_CONCURRENCY", value_name = "N|auto")]
     concurrency: Option<Concurrency>,
     /// Compare the first record of each GPU, and then one in so many, with what the CPU makes of it; a GPU that is wrong is used no more
