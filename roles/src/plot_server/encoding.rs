@@ -255,8 +255,23 @@ impl WantedWork<'_> {
 }
 
 #[cfg(test)]
-#[cfg(feature = "kernel-shim")]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn concurrency_is_a_number_or_auto() {
+        let parsed = |text: &str| text.parse::<Concurrency>().ok();
+        assert!(matches!(parsed("auto"), Some(Concurrency::Measured { .. })));
+        assert_eq!(parsed("8"), Some(Concurrency::Count(8)));
+        for text in ["0", "", "-1", "many"] {
+            assert_eq!(parsed(text), None, "{text:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "kernel-shim")]
+mod on_the_shim {
     use super::*;
     use gpu::device::cuda;
     use gpu::device::shim::{ShimDevice, ShimOptions};
