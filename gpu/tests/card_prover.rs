@@ -92,7 +92,11 @@ fn requests_that_wait_together_are_proved_together_as_the_cpu_does() {
     });
     let stats = setting.prover.stats();
     assert_eq!((stats.proved, stats.failed, stats.queued, setting.pool.stats().in_use), (3, 0, 0, 0));
-    assert_eq!((stats.workers[0].jobs, stats.workers[1].jobs), (3, 3));
+    assert_eq!(stats.workers[0].jobs, 3);
+    // Who asked hears the answer a moment before the job counts.
+    while setting.prover.stats().workers[1].jobs < 3 {
+        std::thread::yield_now();
+    }
 }
 
 #[test]
