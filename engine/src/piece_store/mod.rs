@@ -29,7 +29,7 @@ pub use self::header::{ItemId, ItemKind};
 pub use self::open::StoreReport;
 
 use self::header::Header;
-use self::slots::{Entry, Slots};
+use self::slots::Slots;
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
 use crate::error::IoError;
@@ -216,7 +216,7 @@ impl PieceStore {
             }
             let replaced = store.0.slots.borrow_mut().insert(id, slot, epoch);
             if let Some(old) = replaced {
-                store.clear(class, old).await?;
+                store.clear(class, old.slot).await?;
             }
             Ok(slab)
         })
@@ -227,17 +227,17 @@ impl PieceStore {
     pub async fn remove(&self, class: Class, id: ItemId) -> Result<bool, StoreError> {
         let Some(entry) = self.0.slots.borrow_mut().remove(id) else { return Ok(false) };
         let store = self.clone();
-        to_end(async move { store.clear(class, entry).await }).await?;
+        to_end(async move { store.clear(class, entry.slot).await }).await?;
         Ok(true)
     }
 
     /// Zeroes the header of a slot that the index does not name any more, and frees it.
-    async fn clear(&self, class: Class, entry: Entry) -> Result<(), StoreError> {
+    async fn clear(&self, class: Class, slot: u64) -> Result<(), StoreError> {
         let zeros = self.0.zeros.clone();
-        match self.write(class, offset(entry.slot), &zeros).await {
-            Ok(()) => self.0.slots.borrow_mut().free(entry.slot),
+        match self.write(class, offset(slot), &zeros).await {
+            Ok(()) => self.0.slots.borrow_mut().free(slot),
             Err(error) => {
-                self.0.slots.borrow_mut().retire_slot(entry.slot);
+                self.0.slots.borrow_mut().retire_slot(slot);
                 return Err(error);
             }
         }

@@ -88,7 +88,14 @@ impl PieceStore {
                 Found::Nothing => self.0.slots.borrow_mut().free(slot),
                 Found::Damaged => {
                     report.damaged += 1;
-                    self.0.slots.borrow_mut().free(slot);
+                    // Its header may be whole: left there, it would name the item again when next opened, perhaps before a good copy.
+                    match self.clear(CLASS, slot).await {
+                        Err(StoreError::Io(error)) => {
+                            unreadable(error)?;
+                            report.unreadable += 1;
+                        }
+                        cleared => cleared?,
+                    }
                 }
             }
         }
@@ -109,7 +116,7 @@ impl PieceStore {
         };
         if let Some(other) = other {
             report.duplicates += 1;
-            self.clear(CLASS, other).await?;
+            self.clear(CLASS, other.slot).await?;
         }
         Ok(())
     }

@@ -338,6 +338,15 @@ async fn run(disk: Disk, pool: Pool, steps: Vec<Step>) {
     }
 }
 
+#[test]
+fn damage_that_opening_found_is_not_found_again() {
+    // The header stays whole, and only opening with `tmp` reads what is behind it.
+    let cut = Step::Cut { slots: 0, bytes: 104 };
+    let (with_tmp, without) = (Step::Reopen { tmp: true }, Step::Reopen { tmp: false });
+    let steps = vec![Step::Put(1, 1), cut, with_tmp, Step::Get(1), without, Step::Get(1)];
+    on_disk(move |disk, pool| run(disk, pool, steps));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
