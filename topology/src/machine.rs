@@ -23,6 +23,8 @@ pub struct Machine {
     pub disks: Vec<Disk>,
     /// CPUs that this process was given (cgroup's cpuset, taskset, numactl); some of those of `cores`, at least one.
     pub allowed: Cpus,
+    /// CPUs that interrupts go to unless told otherwise (the kernel's `irqaffinity=`); empty where that is not known.
+    pub interrupts: Cpus,
     /// What was unclear about the machine.
     pub doubts: Vec<String>,
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
-use topology::placement::{Assignment, Kind, Overrides, RoleCount, Thread};
-use topology::{Machine, Plan, Request, Role, detect, plan};
+use topology::placement::{Assignment, Kind, Member, Overrides, RoleCount, Thread, plan_members};
+use topology::{Cpus, Machine, Plan, Request, Role, detect, plan};
 
 /// Of one line each; the others are in `machines/`.
 const DESCRIBED: [&str; 12] = [
@@ -200,6 +200,137 @@ fn plot_servers_of_the_guides_host_are_beside_their_gpus_and_apart() {
     assert!(guides.iter().all(|cpu| !of_gpu_2.contains(&cpu)));
     let far = plan.warnings.iter().filter(|warning| warning.contains("far from the network")).count();
     assert_eq!(far, 2, "GPUs 2 and 3 are away from eth0: {:?}", plan.warnings);
+}
+
+fn member(role: Role, number: u32, cpus: &Cpus) -> Member {
+    Member {
+        role,
+        number,
+        gpus: Vec::new(),
+        disks: Vec::new(),
+        executors: None,
+        cpus: cpus.clone(),
+        no_pin: false,
+    }
+}
+
+#[test]
+fn what_runs_is_planned_as_what_is_to_run() {
+    for machine in machines() {
+        for request in requests() {
+            let planned = plan(&machine, &request).unwrap();
+            let members = planned.plan.iter().rev().map(|one| Member {
+                gpus: one.gpu.iter().map(|gpu| gpu.pci_bus_id.clone()).collect(),
+                ..member(one.role, one.instance, &machine.allowed)
+            });
+            let running = plan_members(&machine, &members.collect::<Vec<_>>());
+            assert_eq!(running.plan, planned.plan, "{}", machine.source);
+        }
+    }
+}
+
+#[test]
+fn executors_that_are_settled_stay_as_many() {
+    for machine in machines() {
+        for executors in [1, 3, 7] {
+            let member =
+                Member { executors: Some(executors), ..member(Role::PlotClient, 0, &machine.allowed) };
+            let plan = plan_members(&machine, &[member]);
+            let count = threads(&plan).iter().filter(|thread| thread.kind == Kind::Executor).count();
+            assert_eq!(count, executors as usize, "{}", machine.source);
+        }
+    }
+}
+
+#[test]
+fn a_plot_server_with_all_gpus_feeds_each_from_its_node() {
+    let machine = detect::from_xml(&xml("guide-host.xml")).unwrap();
+    let gpus = machine.gpus.iter().map(|gpu| gpu.pci.bus_id.clone()).collect();
+    let server = Member { gpus, ..member(Role::PlotServer, 0, &machine.allowed) };
+    let plan = plan_members(&machine, &[server]);
+    let [one] = &plan.plan[..] else { panic!("{plan:?}") };
+    assert_eq!((one.gpus.len(), one.gpu.as_ref()), (4, one.gpus.first()));
+    let of = |kind| one.threads.iter().filter(move |thread| thread.kind == kind);
+    let feeders: Vec<_> = of(Kind::Feeder).map(|thread| (thread.name.as_str(), thread.numa_node)).collect();
+    let expected =
+        [("feeder-0", Some(0)), ("feeder-1", Some(0)), ("feeder-2", Some(1)), ("feeder-3", Some(1))];
+    assert_eq!(feeders, expected);
+    assert_eq!(of(Kind::Compute).map(|thread| thread.numa_node).collect::<Vec<_>>(), [Some(0), Some(1)]);
+}
+
+#[test]
+fn who_was_given_less_comes_first_and_others_keep_off() {
+    let machine = detect::from_xml(&xml("guide-host.xml")).unwrap();
+    let confined: Cpus = "0-7,96-103".parse().unwrap();
+    let (small, large) =
+        (member(Role::PlotServer, 0, &confined), member(Role::PlotServer, 1, &machine.allowed));
+    let free = Member { no_pin: true, ..member(Role::PlotClient, 0, &machine.allowed) };
+    let plan = plan_members(&machine, &[large.clone(), free, small.clone()]);
+    let roles: Vec<_> = plan.plan.iter().map(|one| (one.role, one.instance)).collect();
+    assert_eq!(roles, [(Role::PlotClient, 0), (Role::PlotServer, 0), (Role::PlotServer, 1)]);
+    assert!(plan.plan[0].threads.iter().all(|thread| thread.pus == machine.allowed));
+    assert!(all_cpus(&plan.plan[1]).iter().all(|&cpu| confined.contains(cpu)));
+    assert!(all_cpus(&plan.plan[2]).iter().all(|&cpu| !confined.contains(cpu)));
+    // Two who were given the same divide it; two who overlap and have nothing else share it, and that is told.
+    let twin = Member { number: 2, ..small.clone() };
+    let twins = plan_members(&machine, &[small.clone(), twin]);
+    assert!(all_cpus(&twins.plan[0]).is_disjoint(&all_cpus(&twins.plan[1])));
+    let inner = member(Role::ProofServer, 0, &"0-3,96-99".parse().unwrap());
+    let outer = member(Role::ProofServer, 1, &"4-7,100-103".parse().unwrap());
+    let crowded = plan_members(&machine, &[small, inner, outer]);
+    assert_eq!(crowded.plan.len(), 3);
+    assert!(crowded.warnings.iter().any(|text| text.contains("0-7,96-103")), "{:?}", crowded.warnings);
+}
+
+#[test]
+fn who_has_disks_is_near_those() {
+    let machine =
+        detect::from_description("pack:2 [numa] core:16 pu:2 | nic@0 nvme@0 nvme@0 nvme@1 nvme@1").unwrap();
+    let with = |role, disks: &[&str]| Member {
+        disks: disks.iter().map(ToString::to_string).collect(),
+        ..member(role, 0, &machine.allowed)
+    };
+    for cache in [Role::ShardedCache, Role::FullPieceShardedCache] {
+        let nodes = |disks: &[&str]| {
+            let plan = plan_members(&machine, &[with(cache, disks)]);
+            threads(&plan).iter().map(|thread| thread.numa_node).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(nodes(&[]), BTreeSet::from([Some(0)]), "where disks and network are");
+        assert_eq!(nodes(&["nvme3n1"]), BTreeSet::from([Some(1)]));
+    }
+    let client = Member { executors: Some(2), ..with(Role::PlotClient, &["nvme1n1", "nvme2n1", "sda"]) };
+    let plan = plan_members(&machine, &[client]);
+    let threads = threads(&plan);
+    let executors = threads.iter().filter(|thread| thread.kind == Kind::Executor);
+    let near: Vec<_> = executors.map(|thread| (thread.numa_node, thread.reason.as_str())).collect();
+    assert_eq!(near, [(Some(0), "near nvme1n1"), (Some(1), "near nvme2n1")]);
+}
+
+#[test]
+fn cores_of_interrupts_are_left_to_them_where_they_are_few() {
+    let kept_off = |text: &str, no_pin| {
+        let machine = detect::from_description(text).unwrap();
+        let overrides = Overrides { no_pin, ..Overrides::default() };
+        let plan = plan(&machine, &Request { roles: vec![Role::PlotClient.into()], overrides }).unwrap();
+        let is_told = plan.warnings.iter().any(|text| text.contains("left to interrupts"));
+        let used: BTreeSet<u32> = plan.plan.iter().flat_map(all_cpus).collect();
+        let are_used = machine.interrupts.iter().any(|cpu| used.contains(&cpu));
+        assert_ne!(is_told, are_used, "{text}: {:?}", plan.warnings);
+        is_told
+    };
+    assert!(kept_off("pack:2 [numa] core:8 pu:2 | nvme@0 irqs=0-1", false));
+    assert!(!kept_off("pack:2 [numa] core:8 pu:2 | nvme@0 irqs=0-1", true), "it is the system that places");
+    assert!(!kept_off("pack:2 [numa] core:8 pu:2 | nvme@0 irqs=0-31", false), "nothing is set aside");
+    assert!(!kept_off("core:2 pu:1 | irqs=0", false), "too few to do without");
+    assert!(!kept_off("core:8 pu:1 | cpus=0-3 irqs=0-3", false), "it was given those alone");
+}
+
+#[test]
+fn members_whose_cpus_are_gone_are_left_out() {
+    let machine = detect::from_description("core:2 pu:1").unwrap();
+    let gone = member(Role::Controller, 0, &"7".parse().unwrap());
+    let plan = plan_members(&machine, &[gone, member(Role::Controller, 1, &machine.allowed)]);
+    assert_eq!(plan.plan.iter().map(|one| one.instance).collect::<Vec<_>>(), [1]);
 }
 
 #[test]

@@ -18,6 +18,7 @@ pub(super) struct Description<'a> {
     pub(super) hardware: &'a str,
     devices: Vec<Device>,
     cpus: Option<Cpus>,
+    interrupts: Cpus,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,11 +45,13 @@ impl<'a> Description<'a> {
             Some(objects) if objects <= OBJECT_LIMIT => {}
             _ => return Err(wrong(text, format!("it has more than {OBJECT_LIMIT} CPUs"))),
         }
-        let mut description = Self { hardware: hardware.trim(), devices: Vec::new(), cpus: None };
+        let mut description =
+            Self { hardware: hardware.trim(), devices: Vec::new(), cpus: None, interrupts: Cpus::default() };
         for word in extras.split_whitespace() {
-            match word.strip_prefix("cpus=") {
-                Some(cpus) => description.cpus = Some(cpus.parse()?),
-                None => description.devices.push(Device::parse(word).map_err(|why| wrong(text, why))?),
+            match word.split_once('=') {
+                Some(("cpus", cpus)) => description.cpus = Some(cpus.parse()?),
+                Some(("irqs", cpus)) => description.interrupts = cpus.parse()?,
+                _ => description.devices.push(Device::parse(word).map_err(|why| wrong(text, why))?),
             }
         }
         if description.devices.len() > DEVICE_LIMIT {
@@ -82,6 +85,7 @@ impl<'a> Description<'a> {
                 }
             }
         }
+        machine.interrupts = self.interrupts;
         if let Some(cpus) = self.cpus {
             let unknown = cpus.without(&machine.online());
             if !unknown.is_empty() {
@@ -95,7 +99,8 @@ impl<'a> Description<'a> {
 
 impl Device {
     fn parse(word: &str) -> Result<Self, String> {
-        let unclear = || format!("{word:?} is none of gpu@NODE, nic@NODE, nvme@NODE and cpus=LIST");
+        let unclear =
+            || format!("{word:?} is none of gpu@NODE, nic@NODE, nvme@NODE, cpus=LIST and irqs=LIST");
         let (kind, node) = word.split_once('@').ok_or_else(unclear)?;
         let kind = match kind {
             "gpu" => Kind::Gpu,

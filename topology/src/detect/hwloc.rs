@@ -10,6 +10,7 @@ use hwlocality::topology::builder::{BuildFlags, TopologyBuilder, TypeFilter};
 
 use super::MachineError;
 use super::description::wrong;
+use crate::cpus::Cpus;
 use crate::machine::{Core, Cuda, Disk, Gpu, Machine, Nic, Node, Pci};
 
 const NVIDIA: u16 = 0x10de;
@@ -49,6 +50,7 @@ fn machine(source: String, topology: &Topology) -> Machine {
         nics: Vec::new(),
         disks: Vec::new(),
         allowed: topology.allowed_cpuset().iter_set().filter_map(|cpu| small(usize::from(cpu))).collect(),
+        interrupts: Cpus::default(),
         doubts: Vec::new(),
     };
     let nodes = machine.nodes_with_cores();

@@ -31,6 +31,7 @@ pub(super) fn machine(source: String, text: &str) -> Result<Machine, String> {
             nics: Vec::new(),
             disks: Vec::new(),
             allowed: Cpus::default(),
+            interrupts: Cpus::default(),
             doubts: Vec::new(),
         },
         numbers: 0,

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{MachineError, addresses};
-use crate::cpus::Cpus;
+use crate::cpus::{CPU_LIMIT, Cpus};
 use crate::machine::{Disk, Machine, Nic};
 
 /// Block devices stand on one another (partitions, RAID, LVM, encryption); more floors than this nobody builds.
@@ -22,6 +22,8 @@ pub(super) fn complete(machine: &mut Machine) -> Result<(), MachineError> {
     }
     set_addresses(&mut machine.nics);
     set_mounts(&mut machine.disks);
+    let interrupts = fs::read_to_string("/proc/irq/default_smp_affinity").ok();
+    machine.interrupts = interrupts.and_then(|mask| cpus_of_mask(&mask)).unwrap_or_default();
     Ok(())
 }
 
@@ -31,6 +33,17 @@ fn allowed_cpus(status: &str) -> Result<Cpus, MachineError> {
     let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let missing = || MachineError::Live("/proc/self/status has no Cpus_allowed_list".into());
     Ok(line.ok_or_else(missing)?.parse()?)
+}
+
+/// The CPUs of a mask as the kernel writes it: hexadecimal, most significant first, a comma between 32 bits. None if it is not one.
+fn cpus_of_mask(mask: &str) -> Option<Cpus> {
+    let digits: String = mask.trim().chars().filter(|c| *c != ',').collect();
+    let mut cpus = Vec::new();
+    for (place, digit) in (0..).zip(digits.chars().rev()) {
+        let digit = digit.to_digit(16)?;
+        cpus.extend((0..4).filter(|bit| digit >> bit & 1 == 1).map(|bit| 4 * place + bit));
+    }
+    Some(cpus.into_iter().filter(|&cpu| cpu < CPU_LIMIT).collect())
 }
 
 /// As the driver tells it.
@@ -102,6 +115,14 @@ mod tests {
         let status = "Name:\tx\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,96-99\nMems_allowed_list:\t0\n";
         assert_eq!(allowed_cpus(status).unwrap().to_string(), "0-3,96-99");
         assert!(matches!(allowed_cpus("Name:\tx\n"), Err(MachineError::Live(_))));
+    }
+
+    #[test]
+    fn cpus_of_masks() {
+        let cpus = |mask| cpus_of_mask(mask).map(|cpus| cpus.to_string());
+        assert_eq!(cpus("3\n"), Some("0-1".into()));
+        assert_eq!(cpus("00000001,00000000,80000001\n"), Some("0,31,64".into()));
+        assert_eq!((cpus("0"), cpus("g")), (Some(String::new()), None));
     }
 
     #[test]

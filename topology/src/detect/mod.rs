@@ -102,8 +102,8 @@ pub fn from_xml(path: &Path) -> Result<Machine, MachineError> {
 }
 
 /// The machine of a description, `pack:2 [numa] l3:2 core:4 pu:2 | gpu@0 nic@1 nvme@1 cpus=0-7`: before the bar as hwloc takes it
-/// (`man hwloc`, synthetic topologies), after it devices with the number of their node (`?` where it is not known), and the CPUs that
-/// the process was given.
+/// (`man hwloc`, synthetic topologies), after it devices with the number of their node (`?` where it is not known), the CPUs that
+/// the process was given, and those that interrupts go to (`irqs=0`).
 #[cfg(feature = "hwloc")]
 pub fn from_description(text: &str) -> Result<Machine, MachineError> {
     let description = description::Description::parse(text)?;

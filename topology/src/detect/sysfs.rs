@@ -35,6 +35,7 @@ pub(super) fn read(sys: &Path) -> Result<Machine, MachineError> {
         nics: Vec::new(),
         disks: Vec::new(),
         allowed: online,
+        interrupts: Cpus::default(),
         doubts: Vec::new(),
     };
     let with_cores = machine.nodes_with_cores();

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::plan::{Kind, Thread};
-use super::request::{Role, RoleCount};
+use super::request::{Member, Role, RoleCount};
 use super::room::Room;
 use crate::machine::{Cuda, Disk, Machine, Nic};
 
-/// A node's cores for each executor of an instance, at least: more executors than that leave no core for anything else.
-const CORES_PER_EXECUTOR: usize = 4;
+/// A node's cores for each executor of a plot-client, at least: more executors than that leave no core for anything else.
+const CORES_PER_DISK_EXECUTOR: usize = 4;
+/// The same for the other roles, whose executors have less to do.
+const CORES_PER_SERVER_EXECUTOR: usize = 8;
 /// Executors of a server or cache: one moves more than two 10-Gbit links bring, a second one keeps TLS off the first.
 const SERVER_EXECUTORS: usize = 2;
 /// Executors of a plot-client whose disks are not known.
@@ -22,8 +24,8 @@ pub(super) struct Instance {
     pub role: Role,
     /// Among those with its role.
     pub number: u32,
-    /// Index of its GPU in the machine.
-    pub gpu: Option<usize>,
+    /// Indices of its GPUs in the machine.
+    pub gpus: Vec<usize>,
     /// Where its control runs.
     pub home: u32,
     /// Threads and pools, control not among them.
@@ -31,7 +33,7 @@ pub(super) struct Instance {
 }
 
 /// A thread or a pool that is wanted on a node.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Demand {
     pub kind: Kind,
     pub name: String,
@@ -62,21 +64,38 @@ impl Instance {
     }
 }
 
+/// An instance that has no place yet.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub role: Role,
+    pub number: u32,
+    /// Indices of its GPUs in the machine.
+    pub gpus: Vec<usize>,
+    /// Indices of the disks that its files are on, if known.
+    pub disks: Vec<usize>,
+    /// How many have its role.
+    pub peers: u32,
+    /// How many executors it has, where that is settled.
+    pub executors: Option<usize>,
+}
+
 /// An instance that has a place but no threads yet.
 struct Seat {
     role: Role,
     number: u32,
-    gpu: Option<usize>,
+    gpus: Vec<usize>,
+    disks: Vec<usize>,
     home: u32,
     /// Nodes that it computes on: always its home, unless it computes nothing.
     span: Vec<u32>,
-    /// How many have its role.
     peers: u32,
+    executors: Option<usize>,
 }
 
 /// All instances, in the order of roles and numbers.
-pub(super) fn instances(machine: &Machine, room: &Room, roles: &[RoleCount]) -> Vec<Instance> {
-    let seats = seats(machine, room, roles);
+pub(super) fn instances(machine: &Machine, room: &Room, wanted: Vec<Wanted>) -> Vec<Instance> {
+    let mut seats: Vec<_> = wanted.into_iter().map(|wanted| seat(machine, room, wanted)).collect();
+    seats.sort_by_key(|seat| (seat.role, seat.number));
     let crowd =
         |node: u32| seats.iter().filter(|seat| seat.home == node || seat.span.contains(&node)).count();
     seats
@@ -84,7 +103,7 @@ pub(super) fn instances(machine: &Machine, room: &Room, roles: &[RoleCount]) -> 
         .map(|seat| Instance {
             role: seat.role,
             number: seat.number,
-            gpu: seat.gpu,
+            gpus: seat.gpus.clone(),
             home: seat.home,
             demands: demands(machine, room, seat, &crowd),
         })
@@ -99,7 +118,8 @@ pub(super) fn visible_gpus(machine: &Machine) -> Vec<usize> {
     gpus.into_iter().map(|(_, index)| index).collect()
 }
 
-fn seats(machine: &Machine, room: &Room, roles: &[RoleCount]) -> Vec<Seat> {
+/// What is to run where nobody runs yet.
+pub(super) fn to_run(machine: &Machine, roles: &[RoleCount]) -> Vec<Wanted> {
     let gpus = visible_gpus(machine);
     let usual = if gpus.is_empty() { Role::PlotClient } else { Role::PlotServer };
     let mut counts: BTreeMap<Role, Option<u32>> =
@@ -118,10 +138,10 @@ fn seats(machine: &Machine, room: &Room, roles: &[RoleCount]) -> Vec<Seat> {
     (0..plot_servers as usize)
         .filter(|_| !gpus.is_empty())
         .for_each(|number| users[number % gpus.len()] += 1);
-    let mut seats = Vec::new();
+    let mut wanted = Vec::new();
     for (role, count) in counts {
-        let count = count.unwrap_or(usual_count(role));
-        for number in 0..count {
+        let peers = count.unwrap_or(usual_count(role));
+        for number in 0..peers {
             let slot = match role {
                 _ if gpus.is_empty() => None,
                 Role::PlotServer => Some(number as usize % gpus.len()),
@@ -132,28 +152,58 @@ fn seats(machine: &Machine, room: &Room, roles: &[RoleCount]) -> Vec<Seat> {
                 }
                 _ => None,
             };
-            seats.push(seat(machine, room, role, number, slot.map(|slot| gpus[slot]), count));
+            let gpus = slot.map(|slot| gpus[slot]).into_iter().collect();
+            wanted.push(Wanted { role, number, gpus, disks: Vec::new(), peers, executors: None });
         }
     }
-    seats
+    wanted
 }
 
-fn seat(machine: &Machine, room: &Room, role: Role, number: u32, gpu: Option<usize>, count: u32) -> Seat {
+/// What runs.
+pub(super) fn running(machine: &Machine, members: &[&Member]) -> Vec<Wanted> {
+    let wanted = |member: &&Member| {
+        let gpu = |bus_id: &String| machine.gpus.iter().position(|gpu| gpu.pci.bus_id == *bus_id);
+        let disk = |name: &String| machine.disks.iter().position(|disk| disk.name == *name);
+        let peers = members.iter().filter(|other| other.role == member.role).count();
+        Wanted {
+            role: member.role,
+            number: member.number,
+            gpus: member.gpus.iter().filter_map(gpu).collect(),
+            disks: member.disks.iter().filter_map(disk).collect(),
+            peers: u32::try_from(peers).unwrap_or(u32::MAX),
+            executors: member.executors.map(|executors| executors as usize),
+        }
+    };
+    members.iter().map(wanted).collect()
+}
+
+fn seat(machine: &Machine, room: &Room, wanted: Wanted) -> Seat {
+    let Wanted { role, number, gpus, disks, peers, executors } = wanted;
     let all: Vec<u32> = room.nodes.iter().map(|node| node.node).collect();
     let near_nic = nics(machine).first().map_or(&[][..], |nic| &nic.pci.near);
-    let home = match (role, gpu) {
-        (_, Some(gpu)) => room.nearest(machine, &machine.gpus[gpu].pci.near),
-        (Role::ShardedCache | Role::FullPieceShardedCache, _) => cache_node(machine, room, number),
-        _ if count > 1 => all[number as usize % all.len()],
+    let mut of_gpus: Vec<u32> = gpus.iter().map(|&gpu| node_of_gpu(machine, room, gpu)).collect();
+    let home = match (role, of_gpus.first()) {
+        (_, Some(&node)) => node,
+        (Role::ShardedCache | Role::FullPieceShardedCache, _) => match disks.first() {
+            Some(&disk) => room.nearest(machine, &machine.disks[disk].pci.near),
+            None => cache_node(machine, room, number),
+        },
+        _ if peers > 1 => all[number as usize % all.len()],
         _ => room.nearest(machine, near_nic),
     };
-    let spans_all = count == 1 && gpu.is_none();
+    of_gpus.sort_unstable();
+    of_gpus.dedup();
     let span = match role {
         Role::ShardedCache | Role::FullPieceShardedCache => Vec::new(),
-        Role::ProofServer | Role::PlotClient | Role::PlotServer if spans_all => all,
+        _ if !of_gpus.is_empty() => of_gpus,
+        Role::ProofServer | Role::PlotClient | Role::PlotServer if peers == 1 => all,
         _ => vec![home],
     };
-    Seat { role, number, gpu, home, span, peers: count }
+    Seat { role, number, gpus, disks, home, span, peers, executors }
+}
+
+fn node_of_gpu(machine: &Machine, room: &Room, gpu: usize) -> u32 {
+    room.nearest(machine, &machine.gpus[gpu].pci.near)
 }
 
 /// The node of a cache: one with NVMe and network, caches of one role on such nodes in turn.
@@ -180,34 +230,44 @@ fn demands(machine: &Machine, room: &Room, seat: &Seat, crowd: &dyn Fn(u32) -> u
         let here = room.nodes.iter().find(|room| room.node == node);
         here.map_or(1, |here| here.cores.len())
     };
-    let most = |node: u32| (cores(node) / (CORES_PER_EXECUTOR * crowd(node).max(1))).max(1);
-    let mut demands: Vec<_> = seat.gpu.map(|gpu| feeder(machine, seat.home, gpu)).into_iter().collect();
+    let most = |node: u32, each: usize| (cores(node) / (each * crowd(node).max(1))).max(1);
+    let mut demands = feeders(machine, room, seat);
+    let mut executors = Vec::new();
     let disks = if seat.role == Role::PlotClient { farm_disks(machine, seat) } else { Vec::new() };
     if disks.is_empty() {
-        let wanted = match seat.role {
-            Role::Controller | Role::ProofServer => 1,
-            Role::PlotClient => DISKLESS_EXECUTORS,
-            _ => SERVER_EXECUTORS,
+        let (wanted, each) = match seat.role {
+            Role::Controller | Role::ProofServer => (1, CORES_PER_SERVER_EXECUTOR),
+            Role::PlotClient => (DISKLESS_EXECUTORS, CORES_PER_DISK_EXECUTOR),
+            _ => (SERVER_EXECUTORS, CORES_PER_SERVER_EXECUTOR),
         };
         let reason = executor_reason(machine, seat);
-        demands.extend((0..wanted.min(most(seat.home))).map(|_| executor(seat.home, reason.clone())));
+        executors.extend((0..wanted.min(most(seat.home, each))).map(|_| executor(seat.home, reason.clone())));
     } else {
-        demands.extend(disk_executors(machine, room, &disks, &most));
+        executors.extend(disk_executors(machine, room, &disks, &|node| most(node, CORES_PER_DISK_EXECUTOR)));
     }
-    let executors = demands.iter_mut().filter(|demand| demand.kind == Kind::Executor);
-    executors.enumerate().for_each(|(number, executor)| executor.name = format!("executor-{number}"));
+    let count = seat.executors.unwrap_or(executors.len());
+    let numbered = executors.iter().cycle().take(count).cloned().enumerate();
+    demands
+        .extend(numbered.map(|(number, executor)| Demand { name: format!("executor-{number}"), ..executor }));
     demands.extend(seat.span.iter().map(|&node| pool(seat, node)));
     demands
 }
 
-fn feeder(machine: &Machine, node: u32, gpu: usize) -> Demand {
+/// A feeder for each of its GPUs.
+fn feeders(machine: &Machine, room: &Room, seat: &Seat) -> Vec<Demand> {
+    let name = |number| if seat.gpus.len() == 1 { "feeder".into() } else { format!("feeder-{number}") };
+    let gpus = seat.gpus.iter().enumerate();
+    gpus.map(|(number, &gpu)| feeder(machine, name(number), node_of_gpu(machine, room, gpu), gpu)).collect()
+}
+
+fn feeder(machine: &Machine, name: String, node: u32, gpu: usize) -> Demand {
     let gpu = &machine.gpus[gpu];
     let reason = match gpu.pci.near.first() {
         None => format!("{} says no node", gpu.label()),
         Some(_) if gpu.pci.is_near(node) => format!("{} is on node {node}", gpu.label()),
         Some(far) => format!("{} is on node {far}, which has no CPU to use", gpu.label()),
     };
-    Demand { kind: Kind::Feeder, name: "feeder".into(), node, reason, weight: 0 }
+    Demand { kind: Kind::Feeder, name, node, reason, weight: 0 }
 }
 
 fn executor(node: u32, reason: String) -> Demand {
@@ -217,8 +277,9 @@ fn executor(node: u32, reason: String) -> Demand {
 fn executor_reason(machine: &Machine, seat: &Seat) -> String {
     let nic = nics(machine).into_iter().find(|nic| nic.pci.is_near(seat.home));
     let is_cache = matches!(seat.role, Role::ShardedCache | Role::FullPieceShardedCache);
-    let disk = machine.disks.iter().find(|disk| is_cache && disk.pci.is_near(seat.home));
-    match (disk, nic, seat.gpu) {
+    let own = seat.disks.iter().map(|&disk| &machine.disks[disk]);
+    let disk = own.chain(&machine.disks).find(|disk| is_cache && disk.pci.is_near(seat.home));
+    match (disk, nic, seat.gpus.first()) {
         (Some(disk), Some(nic), _) => format!("near {} and {}", disk.name, nic.name),
         (Some(disk), None, _) => format!("near {}", disk.name),
         (None, Some(nic), _) => format!("near {}", nic.name),
@@ -229,8 +290,11 @@ fn executor_reason(machine: &Machine, seat: &Seat) -> String {
     }
 }
 
-/// Disks that a plot-client's farms can be on: all but the system's, if there are others. Several plot-clients take them in turn.
+/// Disks that a plot-client's farms are on, or else can be on: all but the system's, if there are others. Several plot-clients take them in turn.
 fn farm_disks<'a>(machine: &'a Machine, seat: &Seat) -> Vec<&'a Disk> {
+    if !seat.disks.is_empty() {
+        return seat.disks.iter().map(|&disk| &machine.disks[disk]).collect();
+    }
     let is_system = |disk: &Disk| disk.mounts.iter().any(|path| path == Path::new("/"));
     let others: Vec<_> = machine.disks.iter().filter(|disk| !is_system(disk)).collect();
     let all = if others.is_empty() { machine.disks.iter().collect() } else { others };

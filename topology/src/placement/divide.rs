@@ -10,6 +10,11 @@ use super::demand::{Demand, Instance};
 use super::plan::{Kind, Thread};
 use super::room::{NodeRoom, Room, RoomCore};
 
+/// Cores that are left on a node for each control that gets one: it has little to do, and pools can use them.
+const CORES_PER_CONTROL: usize = 8;
+/// Up to so many cores for each instance there is nothing to divide: a pool of a core or two loses more than it gains by having them alone.
+const FEW_CORES: usize = 2;
+
 /// What an instance wants on one node.
 struct Share<'a> {
     instance: usize,
@@ -48,8 +53,13 @@ pub(super) fn divide(room: &Room, instances: &[Instance], warnings: &mut Vec<Str
         let units = units(&node.cores, shares.iter().map(Share::least).sum());
         let ranges = ranges(units.len(), &shares);
         warnings.extend(shortage(node, &units, &shares));
+        let are_few = are_few(node, &units, &shares);
         for (share, range) in shares.iter().zip(ranges) {
-            threads[share.instance].extend(place(node.node, share, &units[range]));
+            let mut placed = place(node.node, share, &units[range]);
+            if are_few {
+                placed.iter_mut().for_each(|thread| free(node, thread));
+            }
+            threads[share.instance].extend(placed);
         }
     }
     // A node at a time is not how people read it.
@@ -74,8 +84,10 @@ fn shares<'a>(node: &NodeRoom, instances: &'a [Instance]) -> Vec<Share<'a>> {
     shares.sort_by_key(|share| std::cmp::Reverse(share.weight()));
     let least: usize = shares.iter().map(Share::least).sum();
     let left = node.cores.len().saturating_sub(least);
+    let is_wanted = shares.iter().any(|share| share.pool.is_some());
+    let with_core = if is_wanted { left / CORES_PER_CONTROL } else { left };
     let wanting = shares.iter_mut().filter(|share| share.has_control);
-    wanting.take(left).for_each(|share| share.control_has_core = true);
+    wanting.take(with_core).for_each(|share| share.control_has_core = true);
     shares
 }
 
@@ -137,6 +149,20 @@ fn by_weight(count: usize, shares: &[Share]) -> Vec<usize> {
     shares.iter().map(part).collect()
 }
 
+/// Whether pools share the node rather than to have a part of it each.
+fn are_few(node: &NodeRoom, units: &[RoomCore], shares: &[Share]) -> bool {
+    let threads: usize = shares.iter().map(Share::least).sum();
+    units.len() < threads || node.cores.len() <= FEW_CORES * shares.len()
+}
+
+/// Gives a pool, or control, all of the node.
+fn free(node: &NodeRoom, thread: &mut Thread) {
+    if matches!(thread.kind, Kind::Compute | Kind::Control) {
+        thread.pus = node.cores.iter().flat_map(|core| core.cpus.iter().copied()).collect();
+        thread.reason = format!("cores are few: all of node {}", node.node);
+    }
+}
+
 /// What to tell where cores did not suffice.
 fn shortage(node: &NodeRoom, units: &[RoomCore], shares: &[Share]) -> Option<String> {
     let threads: usize = shares.iter().map(Share::least).sum();
@@ -145,6 +171,11 @@ fn shortage(node: &NodeRoom, units: &[RoomCore], shares: &[Share]) -> Option<Str
         let cpus = if units.len() == 1 { "one CPU".into() } else { format!("{} CPUs", units.len()) };
         return Some(format!(
             "node {number}: {threads} threads and pools share {cpus}; run fewer roles here"
+        ));
+    }
+    if are_few(node, units, shares) {
+        return Some(format!(
+            "node {number}: {threads} threads and pools on {cores} cores: pools may use all of them"
         ));
     }
     (units.len() > cores).then(|| {

@@ -22,8 +22,11 @@ pub struct Assignment {
     pub role: Role,
     /// Which of those with the same role on this machine, from 0.
     pub instance: u32,
-    /// The GPU it works with.
+    /// The GPU it works with; of several the first.
     pub gpu: Option<PlannedGpu>,
+    /// All of them where there are several, in the order of their feeders.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<PlannedGpu>,
     /// Its threads.
     pub threads: Vec<Thread>,
 }

@@ -113,6 +113,25 @@ pub struct Request {
     pub overrides: Overrides,
 }
 
+/// A process that runs here, as the others know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its role.
+    pub role: Role,
+    /// Which of those with this role on the machine.
+    pub number: u32,
+    /// PCI bus ids of its GPUs; those that the machine has not are left out.
+    pub gpus: Vec<String>,
+    /// Disks that its files are on (`nvme0n1`), of a cache or a plot-client; empty where that is not known.
+    pub disks: Vec<String>,
+    /// How many executors it has; none: as many as would be planned.
+    pub executors: Option<u32>,
+    /// CPUs that it may use, those that it was given and its operator left.
+    pub cpus: Cpus,
+    /// Whether the system places its threads.
+    pub no_pin: bool,
+}
+
 /// What cannot be planned.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RequestError {

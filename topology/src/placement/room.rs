@@ -4,6 +4,9 @@ use super::request::{Overrides, RequestError};
 use crate::cpus::Cpus;
 use crate::machine::{Core, Machine};
 
+/// A node's cores for each core that interrupts may have alone: with fewer, it cannot do without those.
+const CORES_PER_INTERRUPTS: usize = 4;
+
 /// Cores that may be used.
 #[derive(Debug)]
 pub(super) struct Room {
@@ -34,6 +37,21 @@ pub(super) struct NodeRoom {
 impl Room {
     pub(super) fn new(machine: &Machine, overrides: &Overrides) -> Result<Self, RequestError> {
         let usable = usable(machine, overrides)?;
+        let is_chosen = |node: &u32| overrides.nodes.is_empty() || overrides.nodes.contains(node);
+        let mut room = Self::with(machine, &usable);
+        room.nodes.retain(|room| is_chosen(&room.node));
+        if room.nodes.is_empty() {
+            return Err(RequestError::NothingLeft { allowed: machine.allowed.clone() });
+        }
+        Ok(room)
+    }
+
+    /// The cores of these CPUs; none where none of them is online.
+    pub(super) fn of(machine: &Machine, cpus: &Cpus) -> Option<Self> {
+        Some(Self::with(machine, cpus)).filter(|room| !room.nodes.is_empty())
+    }
+
+    fn with(machine: &Machine, usable: &Cpus) -> Self {
         let node_room = |node| {
             let usable = |core: &Core| RoomCore {
                 l3: core.l3,
@@ -43,13 +61,26 @@ impl Room {
                 machine.cores_of_node(node).map(usable).filter(|core| !core.cpus.is_empty()).collect();
             NodeRoom { node, package: machine.package_of_node(node), cores }
         };
-        let is_chosen = |node: &u32| overrides.nodes.is_empty() || overrides.nodes.contains(node);
-        let nodes = machine.nodes_with_cores().into_iter().filter(is_chosen).map(node_room);
-        let nodes: Vec<_> = nodes.filter(|node| !node.cores.is_empty()).collect();
-        if nodes.is_empty() {
-            return Err(RequestError::NothingLeft { allowed: machine.allowed.clone() });
+        let mut nodes: Vec<_> = machine.nodes_with_cores().into_iter().map(node_room).collect();
+        nodes.retain(|node| !node.cores.is_empty());
+        Self { nodes }
+    }
+
+    /// Leaves the cores that interrupts go to, where they are few, to them: these CPUs.
+    pub(super) fn leave_interrupts(&mut self, machine: &Machine) -> Cpus {
+        let mut left = Cpus::default();
+        for node in &mut self.nodes {
+            let (taken, free): (Vec<_>, Vec<_>) = node
+                .cores
+                .iter()
+                .cloned()
+                .partition(|core| core.cpus.iter().any(|&cpu| machine.interrupts.contains(cpu)));
+            if taken.len() * CORES_PER_INTERRUPTS <= node.cores.len() {
+                left.extend(taken.iter().flat_map(|core| core.cpus.iter().copied()));
+                node.cores = free;
+            }
         }
-        Ok(Self { nodes })
+        left
     }
 
     /// Every CPU in it.

@@ -5,15 +5,21 @@ use super::request::Role;
 use super::room::Room;
 use crate::machine::Machine;
 
-/// What there is to say about the instances and their devices.
+/// What there is to say about the ways to the instances' GPUs.
 pub(super) fn of_instances(machine: &Machine, room: &Room, instances: &[Instance]) -> Vec<String> {
-    let mut warnings = machine.doubts.clone();
-    for instance in instances {
-        warnings.extend(of_gpu(machine, room, instance));
-    }
+    let of_instance = |instance: &Instance| {
+        let gpus = instance.gpus.iter();
+        gpus.flat_map(|&gpu| of_gpu(machine, room, instance, gpu)).collect::<Vec<_>>()
+    };
+    instances.iter().flat_map(of_instance).collect()
+}
+
+/// What there is to say about GPUs that nobody or more than one instance uses.
+pub(super) fn of_gpus(machine: &Machine, instances: &[Instance]) -> Vec<String> {
     let with_gpus = |instance: &&Instance| matches!(instance.role, Role::PlotServer | Role::ProofServer);
     let users: Vec<_> = instances.iter().filter(with_gpus).collect();
     let visible = visible_gpus(machine);
+    let mut warnings = Vec::new();
     if users.is_empty() {
         return warnings;
     }
@@ -25,7 +31,7 @@ pub(super) fn of_instances(machine: &Machine, room: &Room, instances: &[Instance
     for gpu in visible {
         let label = machine.gpus[gpu].label();
         let its: Vec<_> =
-            users.iter().filter(|user| user.gpu == Some(gpu)).map(|user| user.label()).collect();
+            users.iter().filter(|user| user.gpus.contains(&gpu)).map(|user| user.label()).collect();
         match its.len() {
             0 => warnings.push(format!("{label} is not used: there are fewer plot-servers than GPUs")),
             1 => {}
@@ -35,9 +41,9 @@ pub(super) fn of_instances(machine: &Machine, room: &Room, instances: &[Instance
     warnings
 }
 
-/// What there is to say about the way to an instance's GPU.
-fn of_gpu(machine: &Machine, room: &Room, instance: &Instance) -> Vec<String> {
-    let Some(gpu) = instance.gpu.map(|gpu| &machine.gpus[gpu]) else { return Vec::new() };
+/// What there is to say about the way to a GPU of an instance.
+fn of_gpu(machine: &Machine, room: &Room, instance: &Instance, gpu: usize) -> Vec<String> {
+    let gpu = &machine.gpus[gpu];
     let (label, who) = (gpu.label(), instance.label());
     let Some(node) = gpu.pci.near.first() else {
         let several = machine.nodes_with_cores().len() > 1;
