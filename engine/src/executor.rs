@@ -9,11 +9,13 @@ use crate::disk::{CLASSES, Class};
 use crate::pool::Pool;
 use crate::ring::{Ring, RingError};
 use crate::task::{self, LocalTask};
+use crate::threads::CoreSet;
 use futures::channel::oneshot;
 use futures::future::{AbortHandle, Either, FutureExt, Shared, abortable, select};
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, TaskQueueHandle};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::CString;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -38,10 +40,10 @@ enum Message {
 /// What executors to start.
 #[derive(Debug, Clone)]
 pub struct ExecutorsConfig {
-    /// Name of the threads, for `top -H` and logs; at most 11 bytes are seen there.
+    /// Name of the threads, to which each adds its number, for `top -H` and logs: `data-0`. 15 bytes are seen there.
     pub name: String,
-    /// One executor each: pinned to a core, or free to run anywhere.
-    pub cores: Vec<Option<usize>>,
+    /// One executor each: on a set of cores, mostly of one, that may be moved; or wherever the system puts it.
+    pub cores: Vec<Option<CoreSet>>,
     /// Operations each ring hands to the kernel at once.
     pub ring_depth: usize,
 }
@@ -53,14 +55,10 @@ pub enum StartError {
     #[error(transparent)]
     Ring(#[from] RingError),
     /// One thread did not start.
-    #[error(
-        "executor {index} on core {core:?} did not start: {reason}; is the core in this process's cpuset?"
-    )]
+    #[error("executor {index} did not start: {reason}")]
     Executor {
         /// Position in the configuration.
         index: usize,
-        /// Its core.
-        core: Option<usize>,
         /// What glommio says.
         reason: String,
     },
@@ -116,8 +114,8 @@ impl Executors {
         check_io_uring()?;
         check_memlock(locked_bytes(config.cores.len(), pool.memory().1))?;
         let mut executors = Self { threads: Vec::new() };
-        for (index, &core) in config.cores.iter().enumerate() {
-            executors.threads.push(start_one(config, index, core, pool)?);
+        for index in 0..config.cores.len() {
+            executors.threads.push(start_one(config, index, pool)?);
         }
         Ok(executors)
     }
@@ -158,24 +156,21 @@ impl Drop for Executors {
     }
 }
 
-fn start_one(
-    config: &ExecutorsConfig,
-    index: usize,
-    core: Option<usize>,
-    pool: &Pool,
-) -> Result<Thread, StartError> {
+fn start_one(config: &ExecutorsConfig, index: usize, pool: &Pool) -> Result<Thread, StartError> {
     let (sender, messages) = flume::bounded(MAX_QUEUED_JOBS);
     let (ready, is_ready) = flume::bounded::<Result<(), RingError>>(1);
     let (ends, ended) = flume::bounded::<()>(1);
     let (pool, depth) = (pool.clone(), config.ring_depth);
-    let failed =
-        |error: &dyn std::fmt::Display| StartError::Executor { index, core, reason: error.to_string() };
-    let handle = LocalExecutorBuilder::new(core.map_or(Placement::Unbound, Placement::Fixed))
+    let failed = |error: &dyn std::fmt::Display| StartError::Executor { index, reason: error.to_string() };
+    let (name, cores) = (format!("{}-{index}", config.name), config.cores[index].clone());
+    // glommio binds nothing: what it binds cannot be moved.
+    let handle = LocalExecutorBuilder::new(Placement::Unbound)
         .name(&config.name)
         .io_memory(GLOMMIO_IO_BYTES)
         .spawn(move || async move {
             // Dropped when this is over, whether by return or by panic.
             let _ends = ends;
+            settle(&name, cores).await;
             let panics = task::watch_panics();
             let made = Ring::new(&pool, depth).map(|ring| Local::new(index, ring));
             let (local, answer) = match made {
@@ -198,6 +193,20 @@ fn start_one(
             Err(failed(&error))
         }
     }
+}
+
+/// Names the executor's threads, and binds them before they touch memory: the pool then comes from their node. glommio's second thread is
+/// for calls that block, of which there are none; it would have inherited the CPUs of whoever started the executors.
+async fn settle(name: &str, cores: Option<CoreSet>) {
+    let take = |name: String, cores: Option<CoreSet>| {
+        let name = CString::new(name).unwrap_or_default();
+        // The system keeps what fits; a thread without a name runs as well.
+        let _ = rustix::thread::set_name(&name);
+        cores.iter().for_each(CoreSet::enter);
+    };
+    take(name.into(), cores.clone());
+    let second = format!("{name}-blk");
+    glommio::executor().spawn_blocking(move || take(second, cores)).await;
 }
 
 /// Starts tasks until told to stop, or until one panics; then ends what runs. Errs with the panic's text.

@@ -20,6 +20,8 @@
 #[cfg(not(loom))]
 pub mod checks;
 #[cfg(not(loom))]
+mod core_set;
+#[cfg(not(loom))]
 pub mod disk;
 #[cfg(not(loom))]
 mod error;

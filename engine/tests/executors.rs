@@ -2,30 +2,33 @@
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)]
 
-use engine::executor::{RemoteError, ShutdownError, StartError};
+use engine::executor::{RemoteError, ShutdownError};
 use engine::pool::Pool;
+use engine::threads::CoreSet;
 use engine::{Class, DirectFile, Disk, Executors, ExecutorsConfig, Limits, task};
-use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::thread::{CpuSet, Pid, sched_getaffinity};
 use std::cell::Cell;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn start(cores: Vec<Option<usize>>, pool: &Pool) -> Executors {
+fn start(cores: Vec<Option<CoreSet>>, pool: &Pool) -> Executors {
     let config = ExecutorsConfig { name: "test".into(), cores, ring_depth: 32 };
     Executors::start(&config, pool).unwrap()
 }
 
-fn first_core() -> usize {
-    let allowed = sched_getaffinity(None).unwrap();
-    (0..CpuSet::MAX_CPU).find(|&core| allowed.is_set(core)).unwrap()
+fn allowed_cores(thread: Option<Pid>) -> Vec<usize> {
+    let allowed = sched_getaffinity(thread).unwrap();
+    (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect()
 }
 
 #[test]
 fn tokio_asks_and_executors_answer() {
     let pool = Pool::new(4, 4).unwrap();
-    let executors = start(vec![None, Some(first_core())], &pool);
+    let first = allowed_cores(None)[0];
+    let executors = start(vec![None, Some(CoreSet::new(&[first]).unwrap())], &pool);
     let (free, pinned) = (executors.spawner(0), executors.spawner(1));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let (sum, core) = runtime.block_on(async move {
@@ -37,12 +40,11 @@ fn tokio_asks_and_executors_answer() {
             task::sleep(Duration::from_millis(1)).await;
             sum.get()
         });
-        let core = pinned.spawn(|_| async { sched_getaffinity(None).unwrap() });
+        let core = pinned.spawn(|_| async { allowed_cores(None) });
         (sum.await, core.await)
     });
     assert_eq!(sum, Ok(41));
-    let core = core.unwrap();
-    assert!(core.is_set(first_core()) && core.count() == 1);
+    assert_eq!(core.unwrap(), [first]);
     executors.shutdown(LIMIT).unwrap();
 }
 
@@ -135,12 +137,31 @@ fn a_panic_in_a_detached_task_ends_the_executor_too() {
     assert!(executors.shutdown(LIMIT).unwrap_err().to_string().contains("unobserved"));
 }
 
+/// The threads of this process with this name, and where they may run.
+fn threads_named(name: &str) -> Vec<Vec<usize>> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let is_its =
+        |task: &PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
+    let id = |task: PathBuf| Pid::from_raw(task.file_name().unwrap().to_str().unwrap().parse().unwrap());
+    tasks.filter(is_its).map(|task| allowed_cores(id(task))).collect()
+}
+
 #[test]
-fn a_core_that_is_not_there_is_named() {
+fn both_threads_of_an_executor_have_its_name_and_move_with_its_set() {
     let pool = Pool::new(1, 1).unwrap();
-    let config = ExecutorsConfig { name: "test".into(), cores: vec![None, Some(1000)], ring_depth: 8 };
-    let Err(error) = Executors::start(&config, &pool) else { panic!("core 1000 exists") };
-    assert!(matches!(error, StartError::Executor { index: 1, core: Some(1000), .. }), "{error}");
+    let all = allowed_cores(None);
+    let set = CoreSet::new(&all[..1]).unwrap();
+    let config =
+        ExecutorsConfig { name: "mover".into(), cores: vec![None, Some(set.clone())], ring_depth: 8 };
+    let executors = Executors::start(&config, &pool).unwrap();
+    let both = |name: &str| [name.to_owned(), format!("{name}-blk")].map(|name| threads_named(&name));
+    assert_eq!(both("mover-0"), [[all.clone()], [all.clone()]], "it was given no set");
+    assert_eq!(both("mover-1"), [[all[..1].to_vec()], [all[..1].to_vec()]]);
+    let last = &all[all.len() - 1..];
+    set.move_to(last).unwrap();
+    assert_eq!(both("mover-1"), [[last.to_vec()], [last.to_vec()]]);
+    executors.shutdown(LIMIT).unwrap();
+    assert_eq!(set.threads(), 0);
 }
 
 #[test]

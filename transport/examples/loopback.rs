@@ -51,7 +51,11 @@ fn cpu_seconds() -> Result<f64, Box<dyn Error>> {
 }
 
 fn executors(core: usize, pool: &Pool) -> Result<Executors, Box<dyn Error>> {
-    let config = ExecutorsConfig { name: "loopback".into(), cores: vec![Some(core)], ring_depth: 16 };
+    let config = ExecutorsConfig {
+        name: "loopback".into(),
+        cores: vec![Some(engine::threads::CoreSet::new(&[core])?)],
+        ring_depth: 16,
+    };
     Ok(Executors::start(&config, pool)?)
 }
 

@@ -11,6 +11,8 @@
 #[cfg_attr(loom, allow(dead_code))]
 mod core;
 #[cfg(not(loom))]
+pub mod nodes;
+#[cfg(not(loom))]
 mod region;
 #[cfg(not(loom))]
 mod slab;
