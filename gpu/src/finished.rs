@@ -107,6 +107,7 @@ impl FinishedSector {
         let output = Output { known: Some(known), slabs, pool: pool.clone() };
         let threads = threads.clone();
         let maker = std::thread::Builder::new().name("assembly".into()).spawn(move || {
+            threads.enter(0);
             let work = Mutex::new(Some((make, output)));
             threads.run(1, &|_| {
                 let work = work.lock().expect("nothing panics while it holds the lock").take();

@@ -34,7 +34,11 @@ where
         let supervisor = std::thread::Builder::new().name("workers".into()).spawn({
             let (queue, meters, threads) = (queue.clone(), meters.clone(), threads.clone());
             // As many jobs as threads, none of which ends before the queue is closed: each thread has one.
-            move || threads.run(meters.len(), &|worker| work(&queue, &meters[worker], &memory, &run))
+            move || {
+                // It only waits; but it must not keep the CPUs of whoever started it.
+                threads.enter(0);
+                threads.run(meters.len(), &|worker| work(&queue, &meters[worker], &memory, &run));
+            }
         })?;
         Ok(Self { queue, meters, supervisor: Some(supervisor) })
     }

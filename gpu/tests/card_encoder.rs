@@ -13,7 +13,7 @@ use engine::pool::Pool;
 use engine::threads::ThreadWorkers;
 use futures::executor::block_on;
 use futures::{FutureExt, join};
-use gpu::card::{Budget, CardEncoder, CardEncoderOptions, Wanted};
+use gpu::card::{Budget, CardEncoder, CardEncoderOptions, EncodingDevice, Wanted};
 use gpu::device::Device;
 use gpu::device::shim::{Fault, ShimDevice, ShimOptions};
 use gpu::{BeginError, FinishError, PieceError, SectorEncoder, SectorError};
@@ -29,10 +29,10 @@ fn encoder(devices: &[Arc<ShimDevice>], concurrency: usize, check_every: u64) ->
     let wanted = Wanted { concurrency: Some(concurrency), sessions: 1, pieces_in_sector: 3 };
     let planned = |device: &Arc<ShimDevice>| {
         let budget = Budget::plan(device.layout(), device.memory().unwrap(), &wanted).unwrap();
-        (device.clone() as Arc<dyn Device>, budget)
+        EncodingDevice { device: device.clone(), budget, feeder: None }
     };
     let devices: Vec<_> = devices.iter().map(planned).collect();
-    let memory_slabs = devices.iter().map(|(_, budget)| budget.slabs()).sum();
+    let memory_slabs = devices.iter().map(|device| device.budget.slabs()).sum();
     let pool = Pool::new(memory_slabs, 64).unwrap();
     let options = CardEncoderOptions {
         devices,

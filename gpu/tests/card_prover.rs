@@ -45,7 +45,7 @@ fn setting(devices: &[Arc<ShimDevice>], queue_limit: usize) -> Setting {
     let expected = RecordDecoder::new(level).prove(&seed, &stored, &bitfield, s_bucket, &kzg).unwrap();
     let pool = Pool::new(8, 8).unwrap();
     let options = CardProverOptions {
-        devices: devices.iter().map(|device| device.clone() as Arc<dyn Device>).collect(),
+        devices: devices.iter().map(|device| (device.clone() as Arc<dyn Device>, None)).collect(),
         batch: 2,
         threads: ThreadWorkers::unbound(1),
         level,

@@ -9,7 +9,7 @@ use engine::pool::Pool;
 use engine::threads::ThreadWorkers;
 use futures::executor::block_on;
 use futures::join;
-use gpu::card::{Budget, CardEncoder, CardEncoderOptions, Wanted};
+use gpu::card::{Budget, CardEncoder, CardEncoderOptions, EncodingDevice, Wanted};
 use gpu::device::cuda::{Card, CudaDevice, cards, driver_present, ptx};
 use gpu::device::{Device, DeviceError};
 use gpu::workbench::Workbench;
@@ -44,7 +44,7 @@ fn encoder(card: &Card) -> (CardEncoder, Pool) {
     let memory_slabs = budget.slabs();
     let pool = Pool::new(memory_slabs, 64).unwrap();
     let options = CardEncoderOptions {
-        devices: vec![(device, budget)],
+        devices: vec![EncodingDevice { device, budget, feeder: None }],
         pieces_in_sector: 2,
         threads: ThreadWorkers::unbound(1),
         level: CpuLevel::detect(),

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use engine::threads::CoreSet;
 use gpu::device::cuda::{self, Card, CudaDevice, NoPciId, PciId, cards, ptx};
 use gpu::device::{Device, DeviceError};
 
@@ -16,12 +17,25 @@ pub struct OpenCard {
     pub device: Arc<dyn Device>,
     /// Where it is, as `0000:83:00.0`; none for kernels that the CPU runs.
     pub pci_bus_id: Option<String>,
+    /// Where the thread runs that feeds it; none: where the system puts it.
+    pub feeder: Option<CoreSet>,
 }
 
 impl fmt::Debug for OpenCard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.device.name())
     }
+}
+
+/// Where the cards are; those that the CPU runs are nowhere.
+pub fn bus_ids(cards: &[OpenCard]) -> Vec<String> {
+    cards.iter().filter_map(|card| card.pci_bus_id.clone()).collect()
+}
+
+/// Says where each card's feeder runs, in the order of [`bus_ids`].
+pub fn set_feeders(cards: &mut [OpenCard], feeders: Vec<Option<CoreSet>>) {
+    let cards = cards.iter_mut().filter(|card| card.pci_bus_id.is_some());
+    cards.zip(feeders).for_each(|(card, feeder)| card.feeder = feeder);
 }
 
 /// How an operator names a card.
@@ -132,7 +146,7 @@ fn open(card: &Card) -> Result<OpenCard, String> {
     let device = CudaDevice::open(card, kernels).map_err(|error: DeviceError| error.to_string())?;
     let (memory_mib, driver) = (card.memory_bytes >> 20, card.driver_version.as_deref().unwrap_or("unknown"));
     tracing::info!(pci = %card.pci, memory_mib, driver, "GPU {}: {}", card.ordinal, card.name);
-    Ok(OpenCard { device: Arc::new(device), pci_bus_id: Some(card.pci.to_string()) })
+    Ok(OpenCard { device: Arc::new(device), pci_bus_id: Some(card.pci.to_string()), feeder: None })
 }
 
 #[cfg(test)]

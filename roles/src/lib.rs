@@ -22,6 +22,7 @@ pub mod host;
 pub mod kzg_setup;
 pub mod node_rpc;
 pub mod pieces;
+pub mod placement;
 pub mod plot_client;
 pub mod plot_server;
 pub mod proof_server;

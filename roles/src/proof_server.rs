@@ -13,10 +13,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use consensus::CpuLevel;
 use consensus::constants::RECORD_SIZE;
 use consensus::kzg::Kzg;
 use consensus::sector::{Bitfield, SectorId};
+use consensus::{CpuLevel, Workers};
 use engine::pool::{Pool, Slab};
 use engine::threads::ThreadWorkers;
 use futures::future::LocalBoxFuture;
@@ -52,7 +52,7 @@ pub struct Config {
     /// Place in the cluster; capacity and slabs are set from `threads`.
     pub host: HostConfig,
     /// Threads that prove, about 128 MiB each.
-    pub threads: usize,
+    pub threads: ThreadWorkers,
     /// GPUs that prove; none: the threads alone.
     pub cards: Vec<OpenCard>,
     /// The ceremony's KZG parameters, if not in the usual place.
@@ -63,6 +63,7 @@ impl Config {
     /// One thread for each core this process may use, and no GPU.
     pub fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = ThreadWorkers::unbound(threads);
         Self { host: HostConfig::new(Role::ProofServer), threads, cards: Vec::new(), kzg_parameters: None }
     }
 }
@@ -81,9 +82,10 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     };
     let kzg = cluster_kzg(&info, config.kzg_parameters).await?;
     let Config { host, threads, cards, .. } = config;
-    let queue_limit = threads * QUEUE_PER_THREAD + cards.len() * QUEUE_PER_CARD;
-    let capacity = u64::try_from(threads).unwrap_or(u64::MAX);
-    let slabs = queue_limit + slabs_at_work(threads, cards.len()) + ARRIVING_SLABS;
+    let count = threads.count();
+    let queue_limit = count * QUEUE_PER_THREAD + cards.len() * QUEUE_PER_CARD;
+    let capacity = u64::try_from(count).unwrap_or(u64::MAX);
+    let slabs = queue_limit + slabs_at_work(count, cards.len()) + ARRIVING_SLABS;
     let host = HostConfig { capacity, slabs, ..host };
     let (made, serving) = watch::channel(None);
     let handler = ProofHandler { prover: serving };
@@ -110,15 +112,15 @@ fn slabs_at_work(threads: usize, cards: usize) -> usize {
 /// The GPUs and the CPU, or the CPU alone where there is no GPU, or none that can be used.
 fn prover(
     cards: Vec<OpenCard>,
-    threads: usize,
+    threads: ThreadWorkers,
     queue_limit: usize,
     pool: Pool,
     kzg: Arc<Kzg>,
 ) -> Result<Arc<dyn Prover>, StartError> {
-    let (threads, level) = (ThreadWorkers::unbound(threads), CpuLevel::current());
+    let level = CpuLevel::current();
     if !cards.is_empty() {
         let options = CardProverOptions {
-            devices: cards.into_iter().map(|card| card.device).collect(),
+            devices: cards.into_iter().map(|card| (card.device, card.feeder)).collect(),
             batch: DEFAULT_PROVING_BATCH,
             threads: threads.clone(),
             level,

@@ -58,7 +58,9 @@ fn this_machine_is_planned_within_the_cpus_of_this_process() {
     for entry in entries {
         assert!(cpus(entry).iter().all(|&cpu| given.contains(u32::try_from(cpu).unwrap())), "{entry}");
     }
-    assert!(printed(&[]).contains("no role binds its threads by it yet"));
+    let roster = tempfile::tempdir().unwrap();
+    let nobody = printed(&["--running", "--roster", roster.path().to_str().unwrap()]);
+    assert!(nobody.contains("plan") && !nobody.contains("control"), "{nobody}");
 }
 
 #[test]

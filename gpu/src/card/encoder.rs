@@ -21,7 +21,7 @@ use async_trait::async_trait;
 use consensus::CpuLevel;
 use consensus::sector::RecordEncoder;
 use engine::pool::{AcquireError, Pool};
-use engine::threads::ThreadWorkers;
+use engine::threads::{CoreSet, ThreadWorkers};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,11 +31,22 @@ use tokio::sync::Semaphore;
 /// One record in so many is checked against the CPU unless told otherwise.
 pub const DEFAULT_CHECK_EVERY: u64 = 2000;
 
+/// A device that encodes.
+#[derive(Clone)]
+pub struct EncodingDevice {
+    /// The device.
+    pub device: Arc<dyn Device>,
+    /// Its plan, see [`Budget::plan`].
+    pub budget: Budget,
+    /// Where its feeder runs; none: where the system puts it.
+    pub feeder: Option<CoreSet>,
+}
+
 /// What an encoder is made of.
 #[derive(Clone)]
 pub struct CardEncoderOptions {
-    /// Devices, each with its plan, see [`Budget::plan`].
-    pub devices: Vec<(Arc<dyn Device>, Budget)>,
+    /// Devices.
+    pub devices: Vec<EncodingDevice>,
     /// What the plans were made for.
     pub pieces_in_sector: u16,
     /// Threads that inspect records and put sectors out. Each that inspects takes [`crate::cpu::WORKER_BYTES`].
@@ -70,7 +81,7 @@ impl CardEncoder {
     pub fn new(options: CardEncoderOptions) -> Result<Self, StartError> {
         let CardEncoderOptions { devices, pieces_in_sector, threads, level, pool, memory_slabs, check_every } =
             options;
-        let wanted = devices.iter().map(|(_, budget)| budget.slabs()).sum();
+        let wanted = devices.iter().map(|device| device.budget.slabs()).sum();
         let available = memory_slabs.min(pool.stats().total);
         if wanted > available {
             return Err(StartError::Slabs { wanted, available });
@@ -82,8 +93,7 @@ impl CardEncoder {
         };
         // Every inspection holds a credit of a session, so there are never more: this limit is not met.
         let inspectors = WorkerSet::start(&threads, wanted, move || RecordEncoder::new(level), run)?;
-        let parts =
-            devices.into_iter().map(|(device, budget)| Parts::new(&device, budget, pieces_in_sector, &pool));
+        let parts = devices.into_iter().map(|device| Parts::new(device, pieces_in_sector, &pool));
         let (areas, parts): (Vec<_>, Vec<_>) = parts.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
         let rooms = Rooms::new(areas);
         let mut encoder = Self {
@@ -103,7 +113,7 @@ impl CardEncoder {
     }
 
     fn start(&mut self, parts: Parts, check_every: u64) -> Result<(), StartError> {
-        let Parts { module, budget, lanes, access, registered } = parts;
+        let Parts { module, budget, lanes, access, registered, cores } = parts;
         let card = Arc::new(Card {
             number: self.cards.len(),
             module,
@@ -128,7 +138,10 @@ impl CardEncoder {
         self.cards.push(card);
         self._registered.extend(registered);
         let thread = std::thread::Builder::new().name("feeder".into());
-        self.feeders.push(thread.spawn(move || feeder.run())?);
+        self.feeders.push(thread.spawn(move || {
+            cores.iter().for_each(CoreSet::enter);
+            feeder.run();
+        })?);
         Ok(())
     }
 
@@ -149,30 +162,31 @@ struct Parts {
     lanes: Vec<Lane<super::pipeline::Encoding>>,
     access: Access,
     registered: Vec<Registered>,
+    cores: Option<CoreSet>,
 }
 
 impl Parts {
     fn new(
-        device: &Arc<dyn Device>,
-        budget: Budget,
+        device: EncodingDevice,
         pieces_in_sector: u16,
         pool: &Pool,
     ) -> Result<(Vec<Area>, Self), StartError> {
-        check_kernels(&**device)?;
+        let EncodingDevice { device, budget, feeder: cores } = device;
+        check_kernels(&*device)?;
         let lanes = budget.concurrency.min(LANES);
         // What host and device tell each other: a slab for each lane and session, and one for inspections.
         let own = Pool::new(lanes + budget.sessions + 1, 0)?;
         let registered =
-            [pool, &own].map(|pool| Registered::new(&**device, pool)).into_iter().flatten().collect();
+            [pool, &own].map(|pool| Registered::new(&*device, pool)).into_iter().flatten().collect();
         let staging = || own.try_acquire().expect("the pool has a slab for each");
         let module = Module::new(device.clone())?;
         let capacity = |lane| (budget.concurrency + lane) / lanes;
         let lanes = (0..lanes).map(|lane| Lane::new(module.clone(), staging(), capacity(lane)));
         let lanes = lanes.collect::<Result<_, DeviceError>>()?;
-        let access = Access::new(&**device, staging())?;
-        let areas = (0..budget.sessions).map(|_| Area::new(&**device, pieces_in_sector, staging()));
+        let access = Access::new(&*device, staging())?;
+        let areas = (0..budget.sessions).map(|_| Area::new(&*device, pieces_in_sector, staging()));
         let areas = areas.collect::<Result<_, DeviceError>>()?;
-        Ok((areas, Self { module, budget, lanes, access, registered }))
+        Ok((areas, Self { module, budget, lanes, access, registered, cores }))
     }
 }
 

@@ -27,7 +27,7 @@ mod spans;
 mod windows;
 
 pub use budget::{Budget, BudgetError, Wanted};
-pub use encoder::{CardEncoder, CardEncoderOptions, DEFAULT_CHECK_EVERY};
+pub use encoder::{CardEncoder, CardEncoderOptions, DEFAULT_CHECK_EVERY, EncodingDevice};
 pub(crate) use finish::starts;
 pub(crate) use lent::Lent;
 pub(crate) use pipeline::{Module, launch};

@@ -22,7 +22,7 @@ use consensus::pos::{self, Proof};
 use consensus::sector::{DecodeError, ProvedChunk, RecordDecoder, prove_decoded};
 use consensus::{CpuLevel, Workers};
 use engine::pool::{Pool, SlabMut};
-use engine::threads::ThreadWorkers;
+use engine::threads::{CoreSet, ThreadWorkers};
 use futures::executor::block_on;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -36,8 +36,8 @@ pub const DEFAULT_PROVING_BATCH: usize = 4;
 /// What a prover is made of.
 #[derive(Clone)]
 pub struct CardProverOptions {
-    /// Devices; they share one queue.
-    pub devices: Vec<Arc<dyn Device>>,
+    /// Devices, each with where its feeder runs (none: where the system puts it); they share one queue.
+    pub devices: Vec<(Arc<dyn Device>, Option<CoreSet>)>,
     /// Requests that a device proves together at most; fewer where its memory is short.
     pub batch: usize,
     /// Threads for polynomials and witnesses. One that must do a whole request takes [`crate::cpu::WORKER_BYTES`] from then on.
@@ -95,7 +95,7 @@ impl CardProver {
         let counters = Arc::<ProveCounters>::default();
         // For each device: a slab for its lane, those of a batch there, of one that waits, and of those the threads are at.
         let slabs = |batch: usize| 1 + 2 * batch + threads.count();
-        let lanes = devices.into_iter().map(|device| Parts::new(device, batch, slabs, &pool));
+        let lanes = devices.into_iter().map(|(device, cores)| Parts::new(device, cores, batch, slabs, &pool));
         let lanes = lanes.collect::<Result<Vec<_>, _>>()?;
         let limit = lanes.iter().map(|parts| slabs(parts.lane.capacity()) + parts.lane.capacity()).sum();
         let run = {
@@ -115,7 +115,7 @@ impl CardProver {
 
     fn start(&mut self, lanes: Vec<Parts>) -> Result<(), StartError> {
         let in_service = Arc::new(AtomicUsize::new(lanes.len()));
-        for (Parts { card, lane, slabs, registered }, meter) in lanes.into_iter().zip(&self.meters) {
+        for (Parts { card, lane, slabs, registered, cores }, meter) in lanes.into_iter().zip(&self.meters) {
             tracing::info!("{}: proves {} requests at once", card.device.name(), lane.capacity());
             let feeder = Feeder {
                 card,
@@ -127,8 +127,11 @@ impl CardProver {
                 in_service: in_service.clone(),
             };
             self._registered.extend(registered);
-            let thread = std::thread::Builder::new().name("proof-feeder".into());
-            self.feeders.push(thread.spawn(move || feeder.run(lane))?);
+            let thread = std::thread::Builder::new().name("feeder".into());
+            self.feeders.push(thread.spawn(move || {
+                cores.iter().for_each(CoreSet::enter);
+                feeder.run(lane);
+            })?);
         }
         Ok(())
     }
@@ -140,11 +143,13 @@ struct Parts {
     lane: ProveLane,
     slabs: Pool,
     registered: Vec<Registered>,
+    cores: Option<CoreSet>,
 }
 
 impl Parts {
     fn new(
         device: Arc<dyn Device>,
+        cores: Option<CoreSet>,
         batch: usize,
         slabs: impl Fn(usize) -> usize,
         pool: &Pool,
@@ -158,7 +163,7 @@ impl Parts {
         let staging = slabs.try_acquire().expect("the pool has a slab for the lane");
         let lane = ProveLane::new(Module::new(device.clone())?, staging, batch)?;
         let card = Arc::new(ProvingCard { device, in_service: AtomicBool::new(true) });
-        Ok(Self { card, lane, slabs, registered })
+        Ok(Self { card, lane, slabs, registered, cores })
     }
 }
 

@@ -7,7 +7,9 @@
 
 use super::MeasureError;
 use super::records::{MeasuredPiece, RECORD_SLABS, pieces};
-use crate::card::{Budget, BudgetError, CardEncoder, CardEncoderOptions, DEFAULT_CHECK_EVERY, Wanted};
+use crate::card::{
+    Budget, BudgetError, CardEncoder, CardEncoderOptions, DEFAULT_CHECK_EVERY, EncodingDevice, Wanted,
+};
 use crate::device::Device;
 use crate::{EncodingSession, PieceToEncode, SectorEncoder, SectorPlan, WorkerStats};
 use consensus::CpuLevel;
@@ -118,7 +120,7 @@ fn measure(
 ) -> Result<Point, MeasureError> {
     let pool = Pool::new(budget.slabs() + RECORD_SLABS, budget.slabs())?;
     let encoder = CardEncoder::new(CardEncoderOptions {
-        devices: vec![(device.clone(), budget)],
+        devices: vec![EncodingDevice { device: device.clone(), budget, feeder: None }],
         pieces_in_sector: options.pieces_in_sector,
         threads: options.threads.clone(),
         level: options.level,

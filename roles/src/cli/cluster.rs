@@ -7,6 +7,7 @@ mod plot_server;
 mod proof_server;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -14,15 +15,24 @@ use roles::bus::messages::Role;
 use roles::bus::nats::{NatsBus, NatsOptions, local_address};
 use roles::bus::{BusError, SharedBus};
 use roles::host::HostConfig;
+use roles::placement::Placement;
 use roles::role::RoleError;
 use roles::shutdown::Shutdown;
 
+use topology::Cpus;
+use topology::placement::{Overrides, RequestError};
+
 use super::CommandResult;
+
+/// Executors that a server has use for: one serves, both ask.
+const SERVER_EXECUTORS: usize = 2;
 
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
     #[command(flatten)]
     nats: NatsArgs,
+    #[command(flatten)]
+    placement: PlacementArgs,
     #[command(subcommand)]
     role: ClusterRole,
 }
@@ -48,6 +58,43 @@ impl NatsArgs {
     }
 }
 
+/// Where the process's threads run.
+#[derive(Debug, Args)]
+struct PlacementArgs {
+    /// CPUs that the process may use, as 0-47,96-143 [default: those it was given]
+    #[arg(long, value_name = "LIST", global = true)]
+    cpu_cores: Option<Cpus>,
+    /// NUMA node whose CPUs the process may use; repeatable [default: all]
+    #[arg(long = "numa-node", value_name = "NODE", global = true)]
+    numa_nodes: Vec<u32>,
+    /// Bind no thread to CPUs of its own: the system places them
+    #[arg(long, global = true)]
+    no_pin: bool,
+    /// Folder in which the processes of this host find each other, to divide its CPUs; containers share it [default: /run/lock/autonomys-farmer]
+    #[arg(long, env = "FARMER_ROSTER", value_name = "DIR", global = true)]
+    roster: Option<PathBuf>,
+}
+
+impl PlacementArgs {
+    fn join(self, role: Role) -> Result<Placement, RequestError> {
+        let overrides = Overrides { cpus: self.cpu_cores, nodes: self.numa_nodes, no_pin: self.no_pin };
+        Placement::join(placed_role(role), &overrides, self.roster.as_deref())
+    }
+}
+
+/// The role as plans name it.
+fn placed_role(role: Role) -> topology::Role {
+    use topology::Role as Placed;
+    match role {
+        Role::Controller => Placed::Controller,
+        Role::ShardedCache => Placed::ShardedCache,
+        Role::FullPieceCache => Placed::FullPieceShardedCache,
+        Role::ProofServer => Placed::ProofServer,
+        Role::PlotClient => Placed::PlotClient,
+        Role::PlotServer => Placed::PlotServer,
+    }
+}
+
 /// How a member is reached by the others.
 #[derive(Debug, Args)]
 pub struct MemberArgs {
@@ -63,13 +110,14 @@ pub struct MemberArgs {
 }
 
 impl MemberArgs {
-    /// `host` with what the operator said.
-    async fn apply(self, host: HostConfig, nats: &NatsArgs) -> Result<HostConfig, BusError> {
+    /// `host` with what the operator said, on the executors of the placement, which is settled.
+    async fn apply(self, host: HostConfig, start: &Start<'_>) -> Result<HostConfig, BusError> {
         let advertise = match self.advertise {
-            none if none.is_empty() => vec![local_address(&nats.servers).await?],
+            none if none.is_empty() => vec![local_address(&start.nats.servers).await?],
             named => named,
         };
-        Ok(HostConfig { listen_port: self.listen_port, advertise, group: self.group, ..host })
+        let cores = start.placement.executors();
+        Ok(HostConfig { listen_port: self.listen_port, advertise, group: self.group, cores, ..host })
     }
 }
 
@@ -79,6 +127,14 @@ fn parse_group(text: &str) -> Result<String, String> {
     } else {
         Err("a group is named by letters, digits, - and _".into())
     }
+}
+
+/// What every role starts with.
+struct Start<'a> {
+    nats: &'a NatsArgs,
+    placement: &'a Placement,
+    bus: SharedBus,
+    shutdown: Shutdown,
 }
 
 #[derive(Debug, Subcommand)]
@@ -115,25 +171,37 @@ impl ClusterArgs {
         if self.nats.servers.is_empty() {
             return Err("a cluster needs NATS: name its servers by --nats-server nats://HOST:4222".into());
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(self.run_role())?)
+        let Self { nats, placement, role } = self;
+        let placement = placement.join(role.role())?;
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().thread_name("control");
+        if let Some(control) = placement.control() {
+            runtime.on_thread_start(move || control.enter());
+        }
+        Ok(runtime.build()?.block_on(async {
+            tokio::select! {
+                result = role.run(nats, &placement) => result,
+                never = placement.follow() => match never {},
+            }
+        })?)
     }
+}
 
-    async fn run_role(self) -> Result<(), RoleError> {
+impl ClusterRole {
+    async fn run(self, nats: NatsArgs, placement: &Placement) -> Result<(), RoleError> {
         let shutdown = Shutdown::on_signals().map_err(RoleError::own)?;
-        let role = self.role.role();
+        let role = self.role();
         let bus = tokio::select! {
-            bus = self.nats.connect(role.token()) => bus?,
+            bus = nats.connect(role.token()) => bus?,
             () = shutdown.requested() => return Ok(()),
         };
-        match self.role {
-            ClusterRole::Controller(args) => args.run(&self.nats, bus, shutdown).await,
-            ClusterRole::PlotClient(args) => args.run(&self.nats, bus, shutdown).await,
-            ClusterRole::PlotServer(args) => args.run(&self.nats, bus, shutdown).await,
-            ClusterRole::ShardedCache(args) | ClusterRole::FullPieceShardedCache(args) => {
-                args.run(role, &self.nats, bus, shutdown).await
-            }
-            ClusterRole::ProofServer(args) => args.run(&self.nats, bus, shutdown).await,
+        let start = Start { nats: &nats, placement, bus, shutdown };
+        match self {
+            Self::Controller(args) => args.run(start).await,
+            Self::PlotClient(args) => args.run(start).await,
+            Self::PlotServer(args) => args.run(start).await,
+            Self::ShardedCache(args) | Self::FullPieceShardedCache(args) => args.run(role, start).await,
+            Self::ProofServer(args) => args.run(start).await,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::Args;
-use topology::placement::{Overrides, RoleCount};
+use roles::placement::Roster;
+use topology::placement::{Overrides, RoleCount, plan_members};
 use topology::{Cpus, Machine, Request, checks, detect, show};
 
 use super::CommandResult;
@@ -15,6 +16,12 @@ pub struct TopologyArgs {
     /// [default: a plot-server for each GPU; without a GPU, a plot-client]
     #[arg(long = "role", value_name = "ROLE[=N]", value_delimiter = ',')]
     roles: Vec<RoleCount>,
+    /// Plan for the cluster's processes that run here now, as they do themselves
+    #[arg(long, conflicts_with_all = ["roles", "xml", "synthetic", "cpu_cores", "numa_nodes", "no_pin"])]
+    running: bool,
+    /// Folder in which the processes of this host find each other [default: /run/lock/autonomys-farmer]
+    #[arg(long, env = "FARMER_ROSTER", value_name = "DIR")]
+    roster: Option<PathBuf>,
     /// Look at the machine in a file that `lstopo FILE.xml` wrote, instead of this one
     #[arg(long, value_name = "FILE", conflicts_with = "synthetic")]
     xml: Option<PathBuf>,
@@ -41,8 +48,12 @@ pub struct TopologyArgs {
 impl TopologyArgs {
     pub fn run(self) -> CommandResult {
         let machine = self.machine()?;
-        let overrides = Overrides { cpus: self.cpu_cores, nodes: self.numa_nodes, no_pin: self.no_pin };
-        let mut plan = topology::plan(&machine, &Request { roles: self.roles, overrides })?;
+        let mut plan = if self.running {
+            plan_members(&machine, &Roster::open(self.roster.as_deref())?.members())
+        } else {
+            let overrides = Overrides { cpus: self.cpu_cores, nodes: self.numa_nodes, no_pin: self.no_pin };
+            topology::plan(&machine, &Request { roles: self.roles, overrides })?
+        };
         if self.xml.is_none() && self.synthetic.is_none() {
             plan.warnings.extend(checks::this_machine(&machine));
         }
@@ -50,11 +61,8 @@ impl TopologyArgs {
             let failed = |error| format!("cannot write {}: {error}", path.display());
             std::fs::write(path, show::svg(&machine, &plan)).map_err(failed)?;
         }
-        let text = if self.json {
-            serde_json::to_string(&plan)? + "\n"
-        } else {
-            show::table(&machine, &plan) + "\nThis is a plan: no role binds its threads by it yet.\n"
-        };
+        let text =
+            if self.json { serde_json::to_string(&plan)? + "\n" } else { show::table(&machine, &plan) };
         match io::stdout().write_all(text.as_bytes()) {
             // Whoever reads has enough, as `head` does.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),

@@ -13,7 +13,7 @@ use consensus::sector::SectorMetadata;
 use engine::pool::Pool;
 use engine::threads::ThreadWorkers;
 use futures::executor::block_on;
-use gpu::card::{Budget, CardEncoder, CardEncoderOptions, Wanted};
+use gpu::card::{Budget, CardEncoder, CardEncoderOptions, EncodingDevice, Wanted};
 use gpu::device::Device;
 use gpu::device::cuda::{CudaDevice, cards, ptx};
 use gpu::workbench::Workbench;
@@ -114,7 +114,7 @@ impl KernelDevice {
         let memory_slabs = budget.slabs();
         let pool = Pool::new(memory_slabs, 64).map_err(|error| error.to_string())?;
         let encoder = CardEncoder::new(CardEncoderOptions {
-            devices: vec![(self.device.clone(), budget)],
+            devices: vec![EncodingDevice { device: self.device.clone(), budget, feeder: None }],
             pieces_in_sector: plan.pieces_in_sector,
             threads: ThreadWorkers::unbound(1),
             level: CpuLevel::current(),

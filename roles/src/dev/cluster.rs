@@ -119,7 +119,8 @@ fn plot_client_config(
         farms: vec![FarmSpec { path: farm.to_owned(), size: FarmSize::Sectors(sectors) }],
         reward_address: DEFAULT_REWARD_ADDRESS,
         kzg_parameters: None,
-        proving_threads: cores.div_ceil(4),
+        near: Vec::new(),
+        proving: ThreadWorkers::unbound(cores.div_ceil(4)),
         counters,
     }
 }

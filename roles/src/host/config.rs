@@ -3,6 +3,7 @@
 use crate::bus::ids::InstanceId;
 use crate::bus::members::Liveness;
 use crate::bus::messages::{MAX_ADDRESSES, MemberEntry, Role};
+use engine::threads::CoreSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use transport::tls::Fingerprint;
 
@@ -26,8 +27,8 @@ pub struct HostConfig {
     pub advertise: Vec<IpAddr>,
     /// How much it can hold or do, in the role's own unit.
     pub capacity: u64,
-    /// One executor each: pinned to a core or free. Executor 0 serves.
-    pub cores: Vec<Option<usize>>,
+    /// One executor each: on a set of CPUs that may be moved, or free. Executor 0 serves.
+    pub cores: Vec<Option<CoreSet>>,
     /// Slabs of 2 MiB for all its payloads.
     pub slabs: usize,
     /// The cluster's times.

@@ -10,6 +10,7 @@
 
 mod config;
 mod error;
+mod memory;
 mod peers;
 
 pub use config::HostConfig;
@@ -88,9 +89,10 @@ impl Host {
         let identity = Arc::new(Identity::generate()?);
         let let_in = Arc::new(Members::default());
         let executors = Executors::start(
-            &ExecutorsConfig { name: "data".into(), cores: config.cores.clone(), ring_depth: RING_DEPTH },
+            &ExecutorsConfig { name: "executor".into(), cores: config.cores.clone(), ring_depth: RING_DEPTH },
             &pool,
         )?;
+        memory::tell(&pool, config.cores.first().and_then(Option::as_ref));
         let connection = ConnectionConfig::new(wire_role(config.role), config.name());
         let server = ServerConfig {
             listen: config.listen(),

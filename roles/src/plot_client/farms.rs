@@ -10,6 +10,7 @@ use super::spec::FarmSpec;
 use crate::bus::ids::FarmId;
 use crate::bus::messages::ClusterInfo;
 use crate::host::Host;
+use crate::placement::device_of;
 use consensus::identity::Identity;
 use engine::executor::RemoteError;
 use engine::farm::{
@@ -23,7 +24,6 @@ use futures::lock::Mutex;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
@@ -160,21 +160,25 @@ impl FarmHandle {
     }
 }
 
-/// Opens every farm; one that fails leaves the others alone. In the order of `specs`.
+/// Opens every farm; one that fails leaves the others alone. In the order of `specs`; `near` has for each of them the executors near its
+/// disk, none where that is not known.
 pub async fn open_all(
     host: &Host,
     executors: usize,
     specs: &[FarmSpec],
+    near: &[Vec<usize>],
     info: &ClusterInfo,
 ) -> Vec<Result<FarmHandle, OpenError>> {
-    let mut devices: BTreeMap<u64, Vec<(usize, FarmSpec)>> = BTreeMap::new();
+    let mut devices: BTreeMap<Option<u64>, Vec<(usize, FarmSpec)>> = BTreeMap::new();
     for (index, spec) in specs.iter().enumerate() {
         devices.entry(device_of(&spec.path)).or_default().push((index, spec.clone()));
     }
+    let near = devices.values().map(|specs| near.get(specs[0].0).map_or(&[][..], Vec::as_slice));
+    let spread = spread(&near.collect::<Vec<_>>(), executors);
     let (genesis_hash, max_pieces) = (info.genesis_hash, info.protocol_info.max_pieces_in_sector);
-    let opening = devices.into_values().enumerate().map(|(device, specs)| {
+    let opening = devices.into_values().zip(spread).map(|(specs, executor)| {
         let indexes: Vec<_> = specs.iter().map(|(index, _)| *index).collect();
-        let spawner = host.spawner(device % executors);
+        let spawner = host.spawner(executor);
         let opened = spawner.spawn(move |local| async move {
             let disk = Disk::new(local.ring().clone(), Limits::default());
             let mut opened = Vec::new();
@@ -197,13 +201,18 @@ pub async fn open_all(
     all.into_values().collect()
 }
 
-/// The device a directory is on, or will be: that of the nearest folder above it that exists.
-fn device_of(path: &Path) -> u64 {
-    let existing = path.ancestors().find_map(|folder| {
-        let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        std::fs::metadata(folder).ok()
-    });
-    existing.map_or(0, |metadata| metadata.dev())
+/// An executor for each device: of those near it, else of all, the first that has the fewest.
+fn spread(near: &[&[usize]], executors: usize) -> Vec<usize> {
+    let all: Vec<usize> = (0..executors).collect();
+    let mut counts = vec![0; executors];
+    let choose = |near: &&[usize]| {
+        let candidates = if near.is_empty() { &all } else { *near };
+        let executor =
+            *candidates.iter().min_by_key(|&&executor| counts[executor]).expect("there is an executor");
+        counts[executor] += 1;
+        executor
+    };
+    near.iter().map(choose).collect()
 }
 
 async fn open(
@@ -264,4 +273,16 @@ fn tell(dir: &Path, report: &OpenReport) {
 /// A sector error that says the sector was changed meanwhile, which is no fault of the disk.
 pub fn is_replaced(error: &SectorError) -> bool {
     matches!(error, SectorError::BeingWritten { .. } | SectorError::NotPlotted { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::spread;
+
+    #[test]
+    fn devices_are_spread_over_the_executors_near_them() {
+        assert_eq!(spread(&[&[], &[], &[], &[]], 3), [0, 1, 2, 0]);
+        assert_eq!(spread(&[&[2, 3], &[2, 3], &[0], &[2, 3], &[]], 4), [2, 3, 0, 2, 1]);
+        assert!(spread(&[], 1).is_empty());
+    }
 }

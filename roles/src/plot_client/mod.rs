@@ -68,12 +68,14 @@ pub struct Config {
     pub host: HostConfig,
     /// Its farms.
     pub farms: Vec<FarmSpec>,
+    /// For each farm the executors near its disk; none, or no entry: all.
+    pub near: Vec<Vec<usize>>,
     /// The account that is paid.
     pub reward_address: [u8; 32],
     /// File of the KZG ceremony, if not in the usual place.
     pub kzg_parameters: Option<PathBuf>,
     /// Threads that prove when no proof-server does; each takes about 128 MiB.
-    pub proving_threads: usize,
+    pub proving: ThreadWorkers,
     /// Where it counts.
     pub counters: Arc<Counters>,
 }
@@ -92,7 +94,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let result = async {
         let farms = open_farms(&host, executors, &config, &info).await?;
         let options = CpuProverOptions {
-            threads: ThreadWorkers::unbound(config.proving_threads),
+            threads: config.proving.clone(),
             level: CpuLevel::current(),
             queue_limit: MAX_WAITING_PROOFS,
         };
@@ -117,7 +119,7 @@ async fn open_farms(
     info: &ClusterInfo,
 ) -> Result<Vec<FarmHandle>, RoleError> {
     let mut farms = Vec::new();
-    for opened in farms::open_all(host, executors, &config.farms, info).await {
+    for opened in farms::open_all(host, executors, &config.farms, &config.near, info).await {
         match opened {
             Ok(farm) => {
                 let sectors = farm.layout().sectors();

@@ -6,7 +6,7 @@ use super::memory::{CardsMemory, MemoryPlan, TooLittleMemory, first_within};
 use crate::cards::{NoCards, OpenCard};
 use consensus::{CpuLevel, Workers};
 use engine::threads::ThreadWorkers;
-use gpu::card::{Budget, BudgetError, DEFAULT_CHECK_EVERY, Wanted};
+use gpu::card::{Budget, BudgetError, DEFAULT_CHECK_EVERY, EncodingDevice, Wanted};
 use gpu::device::{Device, DeviceError};
 use gpu::measure::{MeasureError, SweepOptions, best, sweep};
 use std::str::FromStr;
@@ -120,19 +120,27 @@ impl Encoding {
         }
     }
 
+    /// Its GPUs.
+    pub fn cards_mut(&mut self) -> &mut [OpenCard] {
+        match self {
+            Self::Cpu => &mut [],
+            Self::Gpu { cards, .. } => cards,
+        }
+    }
+
     /// Plans for sectors of `wanted.pieces_in_sector`. GPUs whose memory does not do are left out, each with a line.
     pub(super) fn plan(&self, wanted: &WantedWork) -> Result<Plan, PlanError> {
         let Self::Gpu { cards, options } = self else { return Ok(wanted.on_cpu()?) };
         let mut last = None;
-        let rooms =
-            cards.iter().filter_map(|OpenCard { device, .. }| match wanted.budgets(device, options) {
-                Ok(budgets) => Some((device.clone(), budgets)),
-                Err(reason) => {
-                    tracing::warn!("{} is left out: {reason}", device.name());
-                    last = Some((device.name().to_owned(), reason.to_string()));
-                    None
-                }
-            });
+        let rooms = cards.iter().filter_map(|card| match wanted.budgets(&card.device, options) {
+            Ok(budgets) => Some((card.clone(), budgets)),
+            Err(reason) => {
+                let device = &card.device;
+                tracing::warn!("{} is left out: {reason}", device.name());
+                last = Some((device.name().to_owned(), reason.to_string()));
+                None
+            }
+        });
         let rooms: Vec<_> = rooms.collect();
         match last {
             Some(_) if rooms.is_empty() && options.or_cpu => {
@@ -162,13 +170,13 @@ pub(super) struct Plan {
     /// Memory of the machine; zero threads where the CPU may not encode.
     pub memory: MemoryPlan,
     /// GPUs and their memory.
-    pub cards: Vec<(Arc<dyn Device>, Budget)>,
+    pub cards: Vec<EncodingDevice>,
     /// One record in so many is compared with the CPU's.
     pub check_every: u64,
 }
 
 /// A GPU, and what it would do with each number of sectors at once, most first.
-type Room = (Arc<dyn Device>, Vec<Budget>);
+type Room = (OpenCard, Vec<Budget>);
 
 /// Why a GPU cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -249,8 +257,12 @@ impl WantedWork<'_> {
         let on_fewer_threads = least.on_fewer_threads().map(|plan| (last, plan));
         let plans = (0..steps).map(plan).chain(on_fewer_threads);
         let (step, memory) = first_within(plans, |(_, plan)| *plan, self.limit_bytes)?;
-        let devices = rooms.iter().map(|(device, _)| device.clone());
-        Ok(Plan { memory, cards: devices.zip(budgets(step)).collect(), check_every: options.check_every })
+        let device = |((card, _), budget): (&Room, Budget)| {
+            let OpenCard { device, feeder, .. } = card.clone();
+            EncodingDevice { device, budget, feeder }
+        };
+        let cards = rooms.iter().zip(budgets(step)).map(device).collect();
+        Ok(Plan { memory, cards, check_every: options.check_every })
     }
 }
 
@@ -280,7 +292,7 @@ mod on_the_shim {
         let card = |memory_mib: &usize| {
             let memory_bytes = memory_mib << 20;
             let options = ShimOptions { k: 20, schedule_seed: None, os_threads: 1, memory_bytes };
-            OpenCard { device: Arc::new(ShimDevice::new(options).unwrap()), pci_bus_id: None }
+            OpenCard { device: Arc::new(ShimDevice::new(options).unwrap()), pci_bus_id: None, feeder: None }
         };
         memory_mib.iter().map(card).collect()
     }
@@ -311,11 +323,11 @@ mod on_the_shim {
     #[test]
     fn every_gpu_makes_as_many_sectors_as_its_memory_allows() {
         let both = plan(&[20_000, 4_000], false, None).unwrap();
-        let sessions: Vec<_> = both.cards.iter().map(|(_, budget)| budget.sessions).collect();
+        let sessions: Vec<_> = both.cards.iter().map(|card| card.budget.sessions).collect();
         assert!(sessions[0] == 4 && (1..4).contains(&sessions[1]), "{sessions:?}");
         assert_eq!((both.memory.at_once(), both.memory.threads), (sessions.iter().sum(), 0));
         assert_eq!(both.memory.cards.inspectors, 2 * INSPECTORS_FOR_GPU);
-        let slabs: usize = both.cards.iter().map(|(_, budget)| budget.slabs()).sum();
+        let slabs: usize = both.cards.iter().map(|card| card.budget.slabs()).sum();
         assert_eq!(both.memory.cards.slabs, slabs);
         let one = plan(&[100, 4_000], false, None).unwrap();
         assert_eq!((one.cards.len(), one.memory.cards.count), (1, 1));

@@ -65,7 +65,10 @@ impl fmt::Display for TooLittleMemory {
             0 => f.write_str("one thread")?,
             _ => write!(f, "each of {gpus} GPUs")?,
         }
-        write!(f, " takes {needed_mib} MiB; raise --max-memory to that or plot on another machine")?;
+        write!(
+            f,
+            " takes {needed_mib} MiB; raise --max-memory (or the limit of its cgroup) to that or plot on another machine"
+        )?;
         if *gpus > 1 { f.write_str(", or use fewer GPUs here (--gpu)") } else { Ok(()) }
     }
 }

@@ -87,3 +87,26 @@ fn farms_and_caches_that_are_not_said_right_are_refused() {
     }
     misunderstood(&mut member(NATS, &["plot-server"]), &["BASE_PATH"]);
 }
+
+#[test]
+fn cpus_that_cannot_be_are_refused_by_every_role() {
+    let folder = tempfile::tempdir().unwrap();
+    let roster = folder.path().to_str().unwrap();
+    let cache = format!("path={}", folder.path().join("cache").display());
+    let farm = format!("path={},sectors=1", folder.path().join("farm").display());
+    let base = folder.path().join("base");
+    for role in [
+        &["controller"][..],
+        &["sharded-cache", &cache],
+        &["full-piece-sharded-cache", &cache],
+        &["plot-server", "--cpu", base.to_str().unwrap()],
+        &["plot-client", "--reward-address", ADDRESS, &farm],
+        &["proof-server"],
+    ] {
+        let line = |flags: &[&str]| member(NATS, &[role, &["--roster", roster], flags].concat());
+        refused(&mut line(&["--cpu-cores", "16000"]), &["no CPUs 16000", "online"]);
+        refused(&mut line(&["--numa-node", "999"]), &["no node 999"]);
+        misunderstood(&mut line(&["--cpu-cores", "x"]), &["--cpu-cores", "0-47,96-143"]);
+    }
+    assert!(contents(folder.path()).is_empty(), "something is made");
+}

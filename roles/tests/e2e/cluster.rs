@@ -24,6 +24,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Plot-clients, each with one farm, and the sectors of a farm.
 pub const FARMS: usize = 2;
 pub const SECTORS: u16 = 2;
+/// Processes of roles.
+pub const PROCESSES: usize = 8;
+const ROSTER: &str = "roster";
 /// What a plot-server may take: enough for one sector by one thread, not for the two by four that it would make.
 const PLOT_SERVER_MEMORY: &str = "384MiB";
 pub const PLOT_SERVER_MEMORY_BYTES: u64 = 384 << 20;
@@ -110,13 +113,19 @@ impl Cluster {
 
     fn role(&mut self, name: &'static str, line: &[&str]) {
         let url = self._nats.url();
-        self.process(name, &[&["cluster", "--nats-server", &url], line].concat());
+        let roster = self.path(ROSTER);
+        self.process(name, &[&["cluster", "--nats-server", &url, "--roster", &roster], line].concat());
     }
 
     fn node_address(&self) -> Option<String> {
         let log = self.get("dev-node").log();
         let (_, after) = log.split_once("development node listens address=")?;
         after.split_whitespace().next().map(str::to_owned)
+    }
+
+    /// Where the processes of the roles find each other.
+    pub fn roster(&self) -> PathBuf {
+        self.path(ROSTER).into()
     }
 
     /// A path in the cluster's folder.

@@ -9,6 +9,7 @@ mod cluster;
 #[allow(dead_code, reason = "shared with the tests of the bus")]
 #[path = "../bus/nats_server.rs"]
 mod nats_server;
+mod placement;
 mod process;
 #[path = "../shared/stored_chain.rs"]
 mod stored_chain;
@@ -18,7 +19,8 @@ use std::process::Command;
 
 use roles::dev_node::{Reason, Report};
 
-use cluster::{Cluster, FARMS, PLOT_SERVER_MEMORY_BYTES, SECTORS};
+use cluster::{Cluster, FARMS, PLOT_SERVER_MEMORY_BYTES, PROCESSES, SECTORS};
+use placement::{cpus_of_this_process, misplaced, planned_cpus};
 
 /// What a healthy cluster may see rejected: a signature or solution that came too late. Everything else says that somebody
 /// computed something wrong, or sent it twice.
@@ -33,7 +35,9 @@ const MORE_ACCEPTED: u64 = 2;
 async fn a_cluster_farms_on_when_a_plot_server_and_a_plot_client_are_killed() {
     let mut cluster = Cluster::start().await;
     cluster.until("a sector in the making", |cluster| cluster.is_making("base-path-0").then_some(())).await;
+    are_placed(&mut cluster, PROCESSES).await;
     cluster.get_mut("plot-server-0").kill();
+    are_placed(&mut cluster, PROCESSES - 1).await;
     cluster.get_mut("plot-server-0").start_again();
     let sectors = FARMS * usize::from(SECTORS);
     let are_plotted = |cluster: &Cluster| cluster.heard(|heard| heard.stored.len() == sectors).then_some(());
@@ -60,10 +64,37 @@ async fn a_cluster_farms_on_when_a_plot_server_and_a_plot_client_are_killed() {
             cluster.report().filter(|report| report.solutions.accepted >= accepted_before + MORE_ACCEPTED)
         })
         .await;
+    are_placed_by_an_experts_hand(&mut cluster).await;
     cluster.end().await;
     check_report(&cluster.report().unwrap());
     check_farms(&cluster);
     assert!(bytes_of_farm(&cluster) == plotted, "the farm was plotted again");
+}
+
+/// Everybody is where the plan for those who are alive says.
+async fn are_placed(cluster: &mut Cluster, processes: usize) {
+    let mut last = None;
+    let are_placed = |cluster: &Cluster| {
+        let wrong = misplaced(&cluster.roster(), processes);
+        if wrong.first() != last.as_ref() {
+            last = wrong.first().cloned();
+            last.iter().for_each(|first| eprintln!("{} not in place yet: {first}", wrong.len()));
+        }
+        wrong.is_empty().then_some(())
+    };
+    cluster.until(&format!("{processes} processes where they are planned"), are_placed).await;
+}
+
+/// What is confined by `taskset` stays there, what is not to be bound is not, and the plan says so.
+async fn are_placed_by_an_experts_hand(cluster: &mut Cluster) {
+    let given = cpus_of_this_process();
+    let first = given.iter().next().unwrap();
+    cluster.get_mut("sharded-cache").change(&["taskset", "-c", &first.to_string()], &[]);
+    cluster.get_mut("full-piece-sharded-cache").change(&[], &["--no-pin"]);
+    are_placed(cluster, PROCESSES).await;
+    let planned = |role| planned_cpus(&cluster.roster(), role);
+    assert_eq!(planned("sharded-cache"), [first].into_iter().collect());
+    assert_eq!(planned("full-piece-sharded-cache"), given);
 }
 
 /// Hashes of the files that hold the sectors of the farm that is killed.

@@ -13,7 +13,8 @@ const TAIL_LINES: usize = 40;
 /// A process, and what is needed to start it again.
 pub struct Process {
     pub name: &'static str,
-    args: Vec<String>,
+    /// The program and what it is told.
+    line: Vec<String>,
     log: PathBuf,
     child: Child,
 }
@@ -22,8 +23,10 @@ impl Process {
     /// `autonomys-farmer ARGS`, with its log in `folder`.
     pub fn start(name: &'static str, args: Vec<String>, folder: &Path) -> Self {
         let log = folder.join(format!("{name}.log"));
-        let child = spawn(&args, &log).unwrap();
-        Self { name, args, log, child }
+        let line: Vec<_> =
+            [env!("CARGO_BIN_EXE_autonomys-farmer").to_owned()].into_iter().chain(args).collect();
+        let child = spawn(&line, &log).unwrap();
+        Self { name, line, log, child }
     }
 
     /// SIGKILL. What it held of its files is free when this returns.
@@ -34,7 +37,15 @@ impl Process {
 
     /// The same again, after [`Process::kill`].
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.args, &self.log).unwrap();
+        self.child = spawn(&self.line, &self.log).unwrap();
+    }
+
+    /// Killed, and started again within `within`, say `taskset -c 0`, and told `more`.
+    pub fn change(&mut self, within: &[&str], more: &[&str]) {
+        self.kill();
+        self.line.splice(..0, within.iter().map(ToString::to_string));
+        self.line.extend(more.iter().map(ToString::to_string));
+        self.start_again();
     }
 
     /// SIGTERM.
@@ -69,11 +80,11 @@ impl Process {
     }
 }
 
-fn spawn(args: &[String], log: &Path) -> io::Result<Child> {
+fn spawn(line: &[String], log: &Path) -> io::Result<Child> {
     let log: File = OpenOptions::new().create(true).append(true).open(log)?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
+    let mut command = Command::new(&line[0]);
     command
-        .args(args)
+        .args(&line[1..])
         .env("RUST_LOG", "info,roles=debug")
         .env("NO_COLOR", "1")
         .env("CUDA_VISIBLE_DEVICES", "");

@@ -115,7 +115,8 @@ async fn a_full_sector_survives_the_death_of_its_plot_server() {
         farms: vec![format!("path={},sectors=1", farm.display()).parse().unwrap()],
         reward_address: [8; 32],
         kzg_parameters: None,
-        proving_threads: 1,
+        near: Vec::new(),
+        proving: engine::threads::ThreadWorkers::unbound(1),
         counters: counters.clone(),
     };
     let (keep_running, shutdown) = Shutdown::new();

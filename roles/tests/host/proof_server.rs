@@ -79,7 +79,7 @@ async fn it_proves_with_gpus() {
     use gpu::device::shim::{ShimDevice, ShimOptions};
     let options = ShimOptions { k: 20, schedule_seed: None, os_threads: 2, memory_bytes: 1 << 30 };
     let device = Arc::new(ShimDevice::new(options).unwrap());
-    proves(vec![OpenCard { device, pci_bus_id: None }]).await;
+    proves(vec![OpenCard { device, pci_bus_id: None, feeder: None }]).await;
 }
 
 async fn proves(cards: Vec<OpenCard>) {
@@ -87,7 +87,10 @@ async fn proves(cards: Vec<OpenCard>) {
     let client = start(&bus, Role::PlotClient).await;
     let (keep_running, shutdown) = Shutdown::new();
     let host = HostConfig { liveness: liveness(), ..HostConfig::new(Role::ProofServer) };
-    let (id, config) = (host.id, Config { host, threads: 1, cards, ..Config::new() });
+    let (id, config) = (
+        host.id,
+        Config { host, threads: engine::threads::ThreadWorkers::unbound(1), cards, ..Config::new() },
+    );
     let server = tokio::spawn(proof_server::run(config, bus.clone(), shutdown));
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(client.members(Role::ProofServer).is_empty(), "nobody has said which chain this is");

@@ -69,7 +69,8 @@ impl Client {
             farms,
             reward_address: REWARD_ADDRESS,
             kzg_parameters: None,
-            proving_threads: 1,
+            near: Vec::new(),
+            proving: engine::threads::ThreadWorkers::unbound(1),
             counters: counters.clone(),
         };
         let (keep_running, shutdown) = Shutdown::new();

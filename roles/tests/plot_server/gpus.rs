@@ -19,7 +19,7 @@ fn device() -> Arc<ShimDevice> {
 }
 
 fn on(device: &Arc<ShimDevice>, concurrency: Concurrency, or_cpu: bool) -> Encoding {
-    let card = OpenCard { device: device.clone(), pci_bus_id: None };
+    let card = OpenCard { device: device.clone(), pci_bus_id: None, feeder: None };
     let options = GpuOptions { concurrency, or_cpu, ..GpuOptions::default() };
     Encoding::on(Ok(vec![card]), options).unwrap()
 }

@@ -1,14 +1,13 @@
 //! `cluster … sharded-cache path=…` and `cluster … full-piece-sharded-cache path=…`.
 
 use clap::Args;
-use roles::bus::SharedBus;
 use roles::bus::messages::Role;
 use roles::cache::{self, CacheSpec, Config};
 use roles::host::HostConfig;
+use roles::placement::Work;
 use roles::role::RoleError;
-use roles::shutdown::Shutdown;
 
-use super::{MemberArgs, NatsArgs};
+use super::{MemberArgs, SERVER_EXECUTORS, Start};
 
 #[derive(Debug, Args)]
 pub struct CacheArgs {
@@ -23,14 +22,10 @@ pub struct CacheArgs {
 }
 
 impl CacheArgs {
-    pub async fn run(
-        self,
-        role: Role,
-        nats: &NatsArgs,
-        bus: SharedBus,
-        shutdown: Shutdown,
-    ) -> Result<(), RoleError> {
-        let host = self.member.apply(HostConfig::new(role), nats).await?;
-        cache::run(Config { host, spec: self.cache, tmp: self.tmp }, bus, shutdown).await
+    pub async fn run(self, role: Role, start: Start<'_>) -> Result<(), RoleError> {
+        let paths = vec![self.cache.path.clone()];
+        start.placement.settle(Work { paths, executors: SERVER_EXECUTORS, ..Work::default() });
+        let host = self.member.apply(HostConfig::new(role), &start).await?;
+        cache::run(Config { host, spec: self.cache, tmp: self.tmp }, start.bus, start.shutdown).await
     }
 }

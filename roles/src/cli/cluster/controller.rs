@@ -3,20 +3,17 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Args;
-use engine::threads::ThreadWorkers;
-use roles::bus::SharedBus;
 use roles::bus::messages::Role;
 use roles::controller::{self, Config, Counts};
 use roles::host::HostConfig;
+use roles::placement::Work;
 use roles::role::RoleError;
-use roles::shutdown::Shutdown;
 use url::Url;
 
-use super::{MemberArgs, NatsArgs};
+use super::{MemberArgs, SERVER_EXECUTORS, Start};
 
 #[derive(Debug, Args)]
 pub struct ControllerArgs {
@@ -31,7 +28,7 @@ pub struct ControllerArgs {
     /// Minutes of absence after which a cache loses its share of the pieces
     #[arg(long, value_name = "MINUTES", default_value_t = 15)]
     rebalance_after: u32,
-    /// Threads that verify pieces [default: one a core]
+    /// Threads that verify pieces [default: one for each CPU that the plan has for them]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// KZG parameters of the Ethereum ceremony, if not in the usual place
@@ -50,20 +47,20 @@ fn node_url(text: &str) -> Result<String, String> {
 }
 
 impl ControllerArgs {
-    pub async fn run(self, nats: &NatsArgs, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
+    pub async fn run(self, start: Start<'_>) -> Result<(), RoleError> {
         if !self.tmp {
             tracing::debug!("a controller keeps no state, with or without --tmp");
         }
-        let host = self.member.apply(HostConfig::new(Role::Controller), nats).await?;
-        let cores = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        start.placement.settle(Work { executors: SERVER_EXECUTORS, ..Work::default() });
+        let host = self.member.apply(HostConfig::new(Role::Controller), &start).await?;
         let config = Config {
             host,
             node_rpc_url: self.node_rpc_url,
             kzg_parameters: self.kzg_parameters,
             rebalance_after: Duration::from_secs(60 * u64::from(self.rebalance_after)),
-            workers: ThreadWorkers::unbound(self.threads.unwrap_or_else(cores).get()),
+            workers: start.placement.compute(self.threads.map(NonZeroUsize::get)),
             counts: Arc::new(Counts::default()),
         };
-        controller::run(config, bus, shutdown).await
+        controller::run(config, start.bus, start.shutdown).await
     }
 }

@@ -3,18 +3,17 @@
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::available_parallelism;
 
 use clap::Args;
+use consensus::Workers;
 use consensus::identity::{IdentityError, parse_reward_address};
-use roles::bus::SharedBus;
 use roles::bus::messages::Role;
 use roles::host::HostConfig;
+use roles::placement::Work;
 use roles::plot_client::{self, Config, Counters, FarmSpec};
 use roles::role::RoleError;
-use roles::shutdown::Shutdown;
 
-use super::{MemberArgs, NatsArgs};
+use super::{MemberArgs, Start};
 
 #[derive(Debug, Args)]
 pub struct PlotClientArgs {
@@ -23,7 +22,7 @@ pub struct PlotClientArgs {
     /// Account that is paid, as an SS58 address (st…, su…, 5…)
     #[arg(long, value_name = "ADDRESS", value_parser = reward_address)]
     reward_address: RewardAddress,
-    /// Threads that prove when no proof-server does, about 128 MiB each [default: a quarter of the cores]
+    /// Threads that prove when no proof-server does, about 128 MiB each [default: one for every four CPUs that the plan has for them]
     #[arg(long, value_name = "N")]
     proving_threads: Option<NonZeroU16>,
     /// KZG parameters of the Ethereum ceremony, if not in the usual place
@@ -43,22 +42,21 @@ fn reward_address(text: &str) -> Result<RewardAddress, IdentityError> {
 }
 
 impl PlotClientArgs {
-    pub async fn run(self, nats: &NatsArgs, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
-        let cores = available_parallelism().map_or(1, usize::from);
-        let executors = vec![None; self.farms.len().clamp(1, cores)];
-        let host = HostConfig {
-            cores: executors,
-            capacity: self.farms.len() as u64,
-            ..HostConfig::new(Role::PlotClient)
-        };
+    pub async fn run(self, start: Start<'_>) -> Result<(), RoleError> {
+        let paths: Vec<_> = self.farms.iter().map(|farm| farm.path.clone()).collect();
+        start.placement.settle(Work { paths: paths.clone(), executors: paths.len(), ..Work::default() });
+        let host = HostConfig { capacity: self.farms.len() as u64, ..HostConfig::new(Role::PlotClient) };
+        let all = start.placement.compute(None).count();
+        let proving = self.proving_threads.map_or(all.div_ceil(4), |threads| threads.get().into());
         let config = Config {
-            host: self.member.apply(host, nats).await?,
+            host: self.member.apply(host, &start).await?,
             farms: self.farms,
+            near: paths.iter().map(|path| start.placement.near(path)).collect(),
             reward_address: self.reward_address.0,
             kzg_parameters: self.kzg_parameters,
-            proving_threads: self.proving_threads.map_or(cores.div_ceil(4), |threads| threads.get().into()),
+            proving: start.placement.compute(Some(proving)),
             counters: Arc::<Counters>::default(),
         };
-        plot_client::run(config, bus, shutdown).await
+        plot_client::run(config, start.bus, start.shutdown).await
     }
 }

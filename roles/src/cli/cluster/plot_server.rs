@@ -4,15 +4,14 @@ use std::num::{NonZeroU16, NonZeroU64};
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::threads::ThreadWorkers;
-use roles::bus::SharedBus;
-use roles::cards::{CardName, open_cards};
+use roles::cards::{self, CardName, open_cards};
+use roles::placement::Work;
 use roles::plot_server::{self, Concurrency, Config, Encoding, GpuOptions};
 use roles::role::RoleError;
-use roles::shutdown::Shutdown;
 use roles::sizes::parse_size;
+use topology::checks::memory_limit_bytes;
 
-use super::{MemberArgs, NatsArgs};
+use super::{MemberArgs, SERVER_EXECUTORS, Start};
 
 #[derive(Debug, Args)]
 pub struct PlotServerArgs {
@@ -27,14 +26,15 @@ pub struct PlotServerArgs {
     #[command(flatten)]
     gpus: GpuArgs,
     /// Threads that encode on the CPU, 128 MiB each, at low priority: audits and proofs go first. With GPUs, up to two of them a GPU check its
-    /// records; all of them encode only if the CPU has to (--cpu) [default: one a core]
+    /// records; all of them encode only if the CPU has to (--cpu) [default: one for each CPU that the plan
+    /// has for them]
     #[arg(long, alias = "record-encoding-concurrency", value_name = "N")]
     threads: Option<NonZeroU16>,
     /// Sectors made at once, on each GPU if there are some, where memory allows. Two keep a CPU busy: the pieces of one come while the other is
     /// encoded. A GPU takes four: one is written, one is encoded, the pieces of two come [default: 2 on the CPU, 4 on each GPU]
     #[arg(long, value_name = "N")]
     sector_concurrency: Option<NonZeroU16>,
-    /// Memory the process may take at most, as 4GiB; where it is short fewer sectors are made at once, then by fewer threads
+    /// Memory the process may take at most, as 4GiB [default: what its cgroup may take]; where it is short fewer sectors are made at once, then by fewer threads
     #[arg(long, value_name = "SIZE", value_parser = parse_memory)]
     max_memory: Option<u64>,
     /// GiB that finished sectors may take under the base path until they are fetched
@@ -78,24 +78,26 @@ impl GpuArgs {
 }
 
 impl PlotServerArgs {
-    pub async fn run(self, nats: &NatsArgs, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
-        let encoding = self.gpus.encoding(self.cpu).await?;
+    pub async fn run(self, start: Start<'_>) -> Result<(), RoleError> {
+        let mut encoding = self.gpus.encoding(self.cpu).await?;
+        let cards = encoding.cards_mut();
+        let gpus = cards::bus_ids(cards);
+        start.placement.settle(Work { gpus: gpus.clone(), executors: SERVER_EXECUTORS, ..Work::default() });
+        cards::set_feeders(cards, start.placement.feeders(&gpus));
         let usual = Config::new(self.base_path);
-        let host = self.member.apply(usual.host, nats).await?;
-        let threads = match self.threads {
-            Some(threads) => ThreadWorkers::unbound(threads.get().into()).in_background(),
-            None => usual.threads,
-        };
+        let host = self.member.apply(usual.host, &start).await?;
+        let threads = self.threads.map(|threads| threads.get().into());
+        let threads = start.placement.compute(threads).in_background();
         let config = Config {
             host,
             threads,
             encoding,
             staging_limit_bytes: u64::from(self.staging_gib.get()) << 30,
             near_caches_first: self.priority_cache,
-            max_memory_bytes: self.max_memory,
+            max_memory_bytes: self.max_memory.into_iter().chain(memory_limit_bytes()).min(),
             concurrency: self.sector_concurrency.map(|count| count.get().into()),
             ..usual
         };
-        plot_server::run(config, bus, shutdown).await
+        plot_server::run(config, start.bus, start.shutdown).await
     }
 }

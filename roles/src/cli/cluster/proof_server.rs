@@ -4,13 +4,12 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use clap::Args;
-use roles::bus::SharedBus;
-use roles::cards::{OpenCard, open_cards};
+use roles::cards::{self, OpenCard, open_cards};
+use roles::placement::Work;
 use roles::proof_server::{self, Config};
 use roles::role::RoleError;
-use roles::shutdown::Shutdown;
 
-use super::{MemberArgs, NatsArgs};
+use super::{MemberArgs, SERVER_EXECUTORS, Start};
 
 #[derive(Debug, Args)]
 pub struct ProofServerArgs {
@@ -19,7 +18,8 @@ pub struct ProofServerArgs {
     /// Prove on the CPU even where there are GPUs; without any it is the CPU anyway
     #[arg(long)]
     cpu: bool,
-    /// Threads that prove, about 128 MiB each; with GPUs they make the witnesses, and whole proofs only where a GPU cannot [default: one a core]
+    /// Threads that prove, about 128 MiB each; with GPUs they make the witnesses, and whole proofs only where a GPU cannot [default: one for each CPU that
+    /// the plan has for them]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroU16>,
     /// KZG parameters of the Ethereum ceremony, if not in the usual place
@@ -28,13 +28,15 @@ pub struct ProofServerArgs {
 }
 
 impl ProofServerArgs {
-    pub async fn run(self, nats: &NatsArgs, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
-        let usual = Config::new();
-        let host = self.member.apply(usual.host, nats).await?;
-        let threads = self.threads.map_or(usual.threads, |threads| threads.get().into());
-        let cards = if self.cpu { Vec::new() } else { cards().await? };
+    pub async fn run(self, start: Start<'_>) -> Result<(), RoleError> {
+        let mut cards = if self.cpu { Vec::new() } else { cards().await? };
+        let gpus = cards::bus_ids(&cards);
+        start.placement.settle(Work { gpus: gpus.clone(), executors: SERVER_EXECUTORS, ..Work::default() });
+        cards::set_feeders(&mut cards, start.placement.feeders(&gpus));
+        let host = self.member.apply(Config::new().host, &start).await?;
+        let threads = start.placement.compute(self.threads.map(|threads| threads.get().into()));
         let config = Config { host, threads, cards, kzg_parameters: self.kzg_parameters };
-        proof_server::run(config, bus, shutdown).await
+        proof_server::run(config, start.bus, start.shutdown).await
     }
 }
 
