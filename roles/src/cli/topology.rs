@@ -49,7 +49,7 @@ impl TopologyArgs {
     pub fn run(self) -> CommandResult {
         let machine = self.machine()?;
         let mut plan = if self.running {
-            plan_members(&machine, &Roster::open(self.roster.as_deref())?.members())
+            plan_members(&machine, &Roster::find(self.roster.as_deref())?.members())
         } else {
             let overrides = Overrides { cpus: self.cpu_cores, nodes: self.numa_nodes, no_pin: self.no_pin };
             topology::plan(&machine, &Request { roles: self.roles, overrides })?

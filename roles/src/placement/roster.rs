@@ -5,10 +5,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read};
-use std::os::unix::fs::{DirBuilderExt, FileExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Access, OFlags, access};
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use topology::placement::{INSTANCE_LIMIT, Member};
@@ -129,13 +130,24 @@ impl Roster {
         Err(last.expect("there is a usual folder"))
     }
 
+    /// The roster in `folder`, else in the first of the usual folders that is there, to look at.
+    pub fn find(folder: Option<&Path>) -> Result<Self, RosterError> {
+        let Some(folder) = folder else {
+            let usual = usual_folders().into_iter().map(|(folder, _)| folder);
+            return Ok(Self(
+                usual.into_iter().find(|folder| folder.is_dir()).unwrap_or_else(|| SHARED_FOLDER.into()),
+            ));
+        };
+        let found = folder.read_dir().map(|_| Self(folder.into()));
+        found.map_err(|source| RosterError::Folder { folder: folder.into(), source })
+    }
+
     /// Takes the lowest number of `role` that is free.
     pub fn join(&self, role: Role) -> Result<Place, RosterError> {
         let place = |number| {
             let path = self.0.join(format!("{role}-{number}.lock"));
-            let file =
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).ok()?;
-            is_locked_by(&file, File::try_lock).then_some(Place { path, file, number })
+            let file = entry(&path, OpenOptions::new().write(true).create(true))?;
+            lock(&file).then_some(Place { path, file, number })
         };
         let place = (0..INSTANCE_LIMIT).find_map(place);
         let place = place.ok_or_else(|| RosterError::Full { role, folder: self.0.clone() })?;
@@ -149,8 +161,9 @@ impl Roster {
         let paths =
             Role::ALL.into_iter().flat_map(|role| (0..INSTANCE_LIMIT).map(move |number| (role, number)));
         let member = |(role, number): (Role, u32)| {
-            let file = File::open(self.0.join(format!("{role}-{number}.lock"))).ok()?;
-            let is_nobodys = is_locked_by(&file, File::try_lock_shared);
+            let file = entry(&self.0.join(format!("{role}-{number}.lock")), &mut OpenOptions::new())?;
+            // Its own lock is the only one that keeps others out; that of a look ends with `file`.
+            let is_nobodys = file.try_lock_shared().is_ok();
             let member = (!is_nobodys).then(|| read(&file)).flatten()?;
             (member.role == role && member.number == number).then_some(member)
         };
@@ -173,13 +186,21 @@ fn read(file: &File) -> Option<Member> {
     serde_json::from_str::<Entry>(&text).ok()?.member()
 }
 
-/// Whether `lock` succeeds; somebody who only looks has gone in a moment.
-fn is_locked_by(file: &File, lock: impl Fn(&File) -> Result<(), fs::TryLockError>) -> bool {
+/// Opens a file of the folder. Everybody may put things there, so what is no plain file of one name (a link, a pipe) is not touched.
+fn entry(path: &Path, options: &mut OpenOptions) -> Option<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = options.read(true).custom_flags(flags.bits().cast_signed()).open(path).ok()?;
+    let metadata = file.metadata().ok()?;
+    (metadata.is_file() && metadata.nlink() == 1).then_some(file)
+}
+
+/// Whether the file could be locked; somebody who only looks has gone in a moment.
+fn lock(file: &File) -> bool {
     (0..LOCK_TRIES).any(|attempt| {
         if attempt > 0 {
             std::thread::sleep(LOCK_RETRY);
         }
-        lock(file).is_ok()
+        file.try_lock().is_ok()
     })
 }
 
@@ -195,7 +216,7 @@ fn usual_folders() -> Vec<(PathBuf, u32)> {
         .collect()
 }
 
-/// Makes the folder if it is not there, and tries whether it takes files.
+/// Makes the folder if it is not there, and asks whether it takes files.
 fn make(folder: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(folder) {
         // The process's mask took bits away.
@@ -203,9 +224,7 @@ fn make(folder: &Path, mode: u32) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
     }
-    let probe = folder.join(format!("probe-{}", std::process::id()));
-    File::create(&probe)?;
-    fs::remove_file(&probe)
+    Ok(access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
 #[cfg(test)]
@@ -264,6 +283,31 @@ mod tests {
         }
         place.write(&member(Role::PlotClient, 0)).unwrap();
         assert_eq!(roster.members(), [member(Role::PlotClient, 0)]);
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let roster = Roster::open(Some(folder.path())).unwrap();
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "bytes").unwrap();
+        let at = |number: u32| folder.path().join(format!("{}-{number}.lock", Role::PlotServer));
+        std::os::unix::fs::symlink(&precious, at(0)).unwrap();
+        fs::hard_link(&precious, at(1)).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at(2), rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        fs::create_dir(at(3)).unwrap();
+        assert_eq!(roster.members(), []);
+        assert_eq!(roster.join(Role::PlotServer).unwrap().number, 4);
+        assert_eq!(fs::read(&precious).unwrap(), b"bytes");
+    }
+
+    #[test]
+    fn whoever_looks_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Roster::find(Some(folder.path())).unwrap().members(), []);
+        let missing = folder.path().join("missing");
+        let error = Roster::find(Some(&missing)).unwrap_err().to_string();
+        assert!(error.contains("missing") && !missing.exists(), "{error}");
     }
 
     #[test]
