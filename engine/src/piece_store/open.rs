@@ -2,9 +2,9 @@
 
 use super::header::Header;
 use super::slots::Slots;
+use super::space::Space;
 use super::{
     ITEMS_FILE, Inner, PieceStore, SLOT_BYTES, STORE_SCRATCH_BYTES, StoreConfig, StoreError, check, offset,
-    space,
 };
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
@@ -53,7 +53,18 @@ impl PieceStore {
         dir: &Path,
         config: &StoreConfig,
     ) -> Result<(Self, StoreReport), StoreError> {
-        let (file, slots) = open_file(dir, config)?;
+        Self::open_on(disk, scratch, dir, config, Space::of).await
+    }
+
+    /// [`Self::open`], where `space` tells what the file system has.
+    pub(super) async fn open_on(
+        disk: Disk,
+        scratch: SlabMut,
+        dir: &Path,
+        config: &StoreConfig,
+        space: impl FnOnce(&Path) -> Result<Space, IoError>,
+    ) -> Result<(Self, StoreReport), StoreError> {
+        let (file, slots) = open_file(dir, config, space)?;
         let mut zeros = scratch.narrow(..STORE_SCRATCH_BYTES);
         zeros.fill(0);
         let store = Self(Rc::new(Inner {
@@ -154,7 +165,11 @@ fn unreadable(error: IoError) -> Result<Found, StoreError> {
 }
 
 /// The locked file with the slots it may have. A given size is reserved at once.
-fn open_file(dir: &Path, config: &StoreConfig) -> Result<(Arc<DirectFile>, Slots), StoreError> {
+fn open_file(
+    dir: &Path,
+    config: &StoreConfig,
+    space: impl FnOnce(&Path) -> Result<Space, IoError>,
+) -> Result<(Arc<DirectFile>, Slots), StoreError> {
     fs::create_dir_all(dir).map_err(|error| IoError::open(dir, error))?;
     let path = dir.join(ITEMS_FILE);
     let exists = path.try_exists().map_err(|error| IoError::open(&path, error))?;
@@ -162,9 +177,12 @@ fn open_file(dir: &Path, config: &StoreConfig) -> Result<(Arc<DirectFile>, Slots
         if exists { DirectFile::open(&path, Access::ReadWrite)? } else { DirectFile::create(&path, 0)? };
     file.lock_exclusive()?;
     let now_bytes = file.size_bytes()?;
-    let capacity = space::capacity(dir, config.size_bytes, now_bytes)?;
+    let bytes = match config.size_bytes {
+        Some(bytes) => bytes,
+        None => space(dir)?.share(now_bytes),
+    };
+    let capacity = bytes / SLOT_BYTES as u64;
     if capacity == 0 && now_bytes < SLOT_BYTES as u64 {
-        let bytes = config.size_bytes.unwrap_or_default();
         return Err(StoreError::TooSmall { path: path.display().to_string(), bytes });
     }
     if config.size_bytes.is_some() && offset(capacity) != now_bytes {

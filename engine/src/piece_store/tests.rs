@@ -1,3 +1,4 @@
+use super::space::Space;
 use super::*;
 use crate::on_disk::on_disk;
 use proptest::prelude::*;
@@ -195,28 +196,35 @@ fn a_dropped_put_is_done_and_a_read_beside_it_is_whole() {
 fn without_a_size_the_file_grows_as_needed() {
     on_disk(|disk, pool| async move {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = open(&disk, &pool, dir.path(), &StoreConfig::default()).await;
-        assert_eq!(fs::metadata(store.path()).unwrap().len(), 0);
-        let total = rustix::fs::statvfs(dir.path()).unwrap();
-        assert!(store.capacity() > 0 && offset(store.capacity()) < total.f_blocks * total.f_frsize);
-        // As if the file system allowed no more than two.
-        store.0.slots.borrow_mut().limit(2);
+        let config = StoreConfig::default();
+        let scratch = || pool.try_acquire().unwrap().narrow(..STORE_SCRATCH_BYTES);
+        // Nine tenths of this file system, less what others take, are not quite three slots.
+        let total = 10 * SLOT_BYTES as u64;
+        let space = Space { total, free: total - 6 * SLOT_BYTES as u64 - 5000 };
+        let opened = PieceStore::open_on(disk.clone(), scratch(), dir.path(), &config, |_| Ok(space)).await;
+        let store = opened.unwrap().0;
+        assert_eq!((fs::metadata(store.path()).unwrap().len(), store.capacity()), (0, 2));
         for index in 0..2 {
             put(&store, &pool, id(index), 1).await.unwrap();
         }
         assert!(matches!(put(&store, &pool, id(2), 1).await, Err(StoreError::Full { slots: 2 })));
         drop(store);
-        let (store, _) = open(&disk, &pool, dir.path(), &StoreConfig::default()).await;
-        assert_eq!(store.len(), 2);
+        // What it takes itself is its own; what others have taken since it cannot have.
+        let space = Space { total, free: 0 };
+        let opened = PieceStore::open_on(disk.clone(), scratch(), dir.path(), &config, |_| Ok(space)).await;
+        let store = opened.unwrap().0;
+        assert_eq!((store.capacity(), store.len()), (2, 2));
         drop(store);
+        let other = dir.path().join("other");
+        let opened = PieceStore::open_on(disk.clone(), scratch(), &other, &config, |_| Ok(space)).await;
+        assert!(matches!(opened.err().unwrap(), StoreError::TooSmall { bytes: 0, .. }));
         let one = StoreConfig { size_bytes: Some(SLOT_BYTES as u64), tmp: false };
         let (store, _) = open(&disk, &pool, dir.path(), &one).await;
         assert_eq!((store.capacity(), store.len()), (1, 1));
         drop(store);
-        let scratch = pool.try_acquire().unwrap().narrow(..STORE_SCRATCH_BYTES);
         let none = StoreConfig { size_bytes: Some(5000), tmp: false };
         let empty = dir.path().join("empty");
-        let error = PieceStore::open(disk.clone(), scratch, &empty, &none).await.err().unwrap();
+        let error = PieceStore::open(disk.clone(), scratch(), &empty, &none).await.err().unwrap();
         assert!(error.to_string().contains("size="), "{error}");
     });
 }

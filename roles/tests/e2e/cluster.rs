@@ -27,6 +27,8 @@ pub const SECTORS: u16 = 2;
 /// Processes of roles.
 pub const PROCESSES: usize = 8;
 const ROSTER: &str = "roster";
+/// Room for the chain's one segment, whatever else the file system holds.
+const CACHE_SIZE: &str = "512MiB";
 /// What a plot-server may take: enough for one sector by one thread, not for the two by four that it would make.
 const PLOT_SERVER_MEMORY: &str = "384MiB";
 pub const PLOT_SERVER_MEMORY_BYTES: u64 = 384 << 20;
@@ -81,8 +83,9 @@ impl Cluster {
         let node = cluster.until("the node's address", Self::node_address).await;
         cluster.role("controller", &["controller", "--tmp", "--node-rpc-url", &format!("ws://{node}")]);
         let at = |cluster: &Self, name: &str| format!("path={}", cluster.path(name));
-        cluster.role("sharded-cache", &["sharded-cache", &at(&cluster, "sharded-cache")]);
-        let full = at(&cluster, "full-piece");
+        let cache = |cluster: &Self, name: &str| format!("{},size={CACHE_SIZE}", at(cluster, name));
+        let (sharded, full) = (cache(&cluster, "sharded-cache"), cache(&cluster, "full-piece"));
+        cluster.role("sharded-cache", &["sharded-cache", &sharded]);
         cluster.role("full-piece-sharded-cache", &["full-piece-sharded-cache", "--tmp", &full]);
         cluster.role("proof-server", &["proof-server"]);
         for (name, base_path) in [("plot-server-0", "base-path-0"), ("plot-server-1", "base-path-1")] {
