@@ -2,11 +2,20 @@
 
 use std::path::Path;
 
-use engine::pool::nodes::{huge_page_bytes, slabs_by_node};
+use engine::pool::nodes::{huge_page_bytes, prefer_node, slabs_by_node};
 use engine::pool::{Pool, SLAB_BYTES};
 use engine::threads::CoreSet;
 
 const MIB: u64 = 1 << 20;
+
+/// Has the pool's memory come from the node of `cores`, where the first executor stands, which is about to register it.
+pub(super) fn place(pool: &Pool, cores: Option<&CoreSet>) {
+    if let Some(node) = wanted_node(cores)
+        && let Err(error) = prefer_node(pool, node)
+    {
+        tracing::debug!("buffers come from the node of whoever uses them first: {error}");
+    }
+}
 
 /// Tells of the pool, which executors have registered with their rings, the first of them on `cores`.
 pub(super) fn tell(pool: &Pool, cores: Option<&CoreSet>) {
@@ -34,7 +43,7 @@ fn tell_nodes(pool: &Pool, cores: Option<&CoreSet>) {
         Ok(nodes) => nodes,
         Err(error) => return tracing::info!("buffers: nobody tells which NUMA node they are on: {error}"),
     };
-    let wanted = cores.and_then(|cores| cores.cores().first().and_then(|&cpu| node_of(cpu)));
+    let wanted = wanted_node(cores);
     let far: usize = nodes
         .iter()
         .filter(|(node, _)| wanted.is_some_and(|wanted| wanted != **node))
@@ -51,6 +60,10 @@ fn tell_nodes(pool: &Pool, cores: Option<&CoreSet>) {
         ),
         _ => tracing::info!("buffers: {listed}"),
     }
+}
+
+fn wanted_node(cores: Option<&CoreSet>) -> Option<u32> {
+    cores.and_then(|cores| cores.cores().first().and_then(|&cpu| node_of(cpu)))
 }
 
 /// The NUMA node of a CPU, if the system has such.

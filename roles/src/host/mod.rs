@@ -88,11 +88,13 @@ impl Host {
         let pool = Pool::new(config.slabs, MAX_SLAB_WAITERS)?;
         let identity = Arc::new(Identity::generate()?);
         let let_in = Arc::new(Members::default());
+        let first_cores = config.cores.first().and_then(Option::as_ref);
+        memory::place(&pool, first_cores);
         let executors = Executors::start(
             &ExecutorsConfig { name: "executor".into(), cores: config.cores.clone(), ring_depth: RING_DEPTH },
             &pool,
         )?;
-        memory::tell(&pool, config.cores.first().and_then(Option::as_ref));
+        memory::tell(&pool, first_cores);
         let connection = ConnectionConfig::new(wire_role(config.role), config.name());
         let server = ServerConfig {
             listen: config.listen(),

@@ -30,6 +30,8 @@ pub const SOLUTION_IGNORED: &str = "Solution was ignored";
 
 /// Code of the error for a method that needs `--rpc-methods unsafe` on a node without it.
 pub const UNSAFE_ERROR_CODE: i32 = -32601;
+/// Code with which a server refuses a connection's subscription that is one too many.
+pub const TOO_MANY_SUBSCRIPTIONS_CODE: i32 = -32006;
 
 /// Text of that error.
 pub const UNSAFE_ERROR: &str = "RPC call is unsafe to be called externally";

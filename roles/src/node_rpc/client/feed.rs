@@ -9,8 +9,9 @@ use jsonrpsee::core::ClientError;
 use jsonrpsee::core::client::Subscription;
 use jsonrpsee::ws_client::WsClient;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use super::super::TOO_MANY_SUBSCRIPTIONS_CODE;
 use super::{Backoff, NodeClient, NodeError};
 
 type Subscribe<T> = fn(Arc<WsClient>) -> BoxFuture<'static, Result<Subscription<T>, ClientError>>;
@@ -70,6 +71,7 @@ impl<T: DeserializeOwned + Debug> Feed<T> {
     }
 
     async fn subscribe(&mut self) {
+        let mut refusals = Backoff::new();
         loop {
             let connection = self.node.connected().await;
             match (self.subscribe)(connection.client.clone()).await {
@@ -85,7 +87,12 @@ impl<T: DeserializeOwned + Debug> Feed<T> {
                         sleep(Backoff::FIRST).await;
                     } else {
                         tracing::warn!("{error}");
-                        sleep(Backoff::LONGEST).await;
+                        if matches!(error, NodeError::Refused { code: TOO_MANY_SUBSCRIPTIONS_CODE, .. }) {
+                            // Those given up while the node was slow count until it has heard of that: a new connection has none.
+                            self.node.leave(&connection).await;
+                        }
+                        refusals.failed(Instant::now());
+                        sleep_until(refusals.retry_at()).await;
                     }
                 }
             }

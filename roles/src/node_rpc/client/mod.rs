@@ -111,6 +111,12 @@ impl NodeClient {
         }
     }
 
+    /// Makes a new connection when next asked for one. Subscriptions that hold on to the old one keep it until they end.
+    async fn leave(&self, connection: &Connection) {
+        let mut link = self.0.link.lock().await;
+        link.client = link.client.take().filter(|client| !Arc::ptr_eq(client, &connection.client));
+    }
+
     /// What the node says of its chain, as soon as it is there and has caught up with it.
     pub async fn ready(&self) -> FarmerAppInfo {
         let mut is_told = false;

@@ -2,7 +2,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use jsonrpsee::core::RpcResult;
-use jsonrpsee::server::{RpcModule, Server, ServerHandle};
+use jsonrpsee::server::{RpcModule, Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::ErrorObjectOwned;
 use serde_json::json;
 
@@ -10,6 +10,7 @@ use super::*;
 use crate::node_rpc::{ERROR_CODE, SOLUTION_IGNORED, UNSAFE_ERROR, UNSAFE_ERROR_CODE};
 
 const LIMIT: Duration = Duration::from_secs(20);
+const SUBSCRIPTIONS_MAX: u32 = 2;
 
 /// What a node's operator and chain decide.
 #[derive(Debug, Default)]
@@ -68,7 +69,8 @@ async fn serve(node: &Arc<Node>, address: SocketAddr) -> (SocketAddr, ServerHand
         .unwrap();
     let server = loop {
         // A restarted server may find its address still held by the one before.
-        match Server::builder().build(address).await {
+        let limits = ServerConfig::builder().max_subscriptions_per_connection(SUBSCRIPTIONS_MAX).build();
+        match Server::builder().set_config(limits).build(address).await {
             Ok(server) => break server,
             Err(_) => sleep(Duration::from_millis(20)).await,
         }
@@ -132,6 +134,20 @@ async fn a_node_without_unsafe_methods_is_called_so_until_it_has_them() {
     assert!(error.to_string().contains("--rpc-methods unsafe"), "{error}");
     node.is_safe_only.store(false, Ordering::Relaxed);
     let _connection = within(client.connected()).await;
+}
+
+#[tokio::test]
+async fn a_feed_that_is_one_too_many_has_a_connection_of_its_own() {
+    let node = Arc::new(Node::default());
+    let (address, _server) = serve(&node, any()).await;
+    let client = NodeClient::new(&format!("ws://{address}"));
+    let mut feeds: Vec<_> = (0..=SUBSCRIPTIONS_MAX).map(|_| client.slots()).collect();
+    for feed in &mut feeds {
+        assert_eq!(within(feed.next()).await, FeedEvent::Began);
+    }
+    for feed in &mut feeds {
+        assert!(matches!(within(feed.next()).await, FeedEvent::Item(_)), "all of them go on");
+    }
 }
 
 #[tokio::test]
