@@ -4,7 +4,7 @@
 //! own the item. A member's share is its weight's share, and a change of one member moves only its own items.
 //!
 //! Every party computes this alone and must come to the same answer, so only IEEE additions, multiplications and
-//! divisions are used ([`ln`] is our own: a C library's may differ in its last bit). Changing anything here moves
+//! divisions are used (`ln` below is our own: a C library's may differ in its last bit). Changing anything here moves
 //! items in every cluster.
 
 use super::ids::InstanceId;

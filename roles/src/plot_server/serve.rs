@@ -38,7 +38,7 @@ struct Write {
     done: oneshot::Sender<Result<(), IoError>>,
 }
 
-/// Takes the writes to the executor; see [`start`].
+/// Takes the writes to the executor, where [`StagedSectors::new`] serves them.
 pub struct Writes(mpsc::UnboundedReceiver<Write>);
 
 /// A writer, and what [`StagedSectors::new`] serves it with. Writers hold a slab for each write, so writes are bounded as slabs are.
