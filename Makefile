@@ -26,7 +26,7 @@ test: setup lint unit loom kernels-check kernels-test kernels-races conformance
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked -p gpu -p roles --features roles/kernel-shim --all-targets -- -D warnings
+	$(CARGO) clippy --locked -p gpu -p cluster -p farmer --features farmer/kernel-shim --all-targets -- -D warnings
 
 unit:
 	NATS_SERVER=$$(scripts/nats-server.sh) $(CARGO) test --locked --workspace
@@ -45,7 +45,7 @@ asan:
 ## instructions decide at each of the others, and those that kernels decide by the kernels.
 conformance:
 	@if [ -d "$(SHARED)/vectors" ]; then \
-		$(CARGO) build --locked -p roles --features kernel-shim && \
+		$(CARGO) build --locked -p farmer --features kernel-shim && \
 		$(CONFORMANCE) && \
 		for level in $$($(FARMER) util cpu-levels | head -n -1); do \
 			$(CONFORMANCE) --cpu-level $$level --only $(SUITES_OF_LEVELS) || exit 1; \
@@ -69,8 +69,8 @@ kernels-check:
 STAND_IN = $(CURDIR)/target/stand_in
 kernels-test: $(STAND_IN)/libcuda.so.1
 	$(CARGO) test --locked -p gpu --features kernel-shim
-	$(CARGO) test --locked -p roles --features kernel-shim --test benchmark_gpu
-	$(CARGO) test --locked -p roles --features kernel-shim --lib --test plot_server --test host -- encoding:: gpus
+	$(CARGO) test --locked -p farmer --features kernel-shim --test benchmark_gpu
+	$(CARGO) test --locked -p cluster --features kernel-shim --lib --test plot_server --test host -- encoding:: gpus
 	rm -f $(STAND_IN)/log
 	LD_LIBRARY_PATH=$(STAND_IN) STAND_IN_LOG=$(STAND_IN)/log $(CARGO) test --locked -p gpu --features kernel-shim --test cuda
 	grep ', 0 objects left' $(STAND_IN)/log

@@ -32,6 +32,8 @@ pub mod farm;
 #[cfg(not(loom))]
 mod file;
 #[cfg(not(loom))]
+pub mod files;
+#[cfg(not(loom))]
 pub mod net;
 #[cfg(all(test, not(loom)))]
 mod on_disk;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roles::bus::messages::{
+use control::messages::{
     Claim, ClusterInfo, Control, Epoch, Heartbeat, Invalidation, MemberEntry, PlotJob, PlotProgress,
     ReinitializeCaches, RewardSignature, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SlotInfo,
     SolutionFound, VERSION,

@@ -4,7 +4,7 @@
 use consensus::segment::SegmentHeader;
 use consensus::solution::Solution;
 use libfuzzer_sys::fuzz_target;
-use roles::node_rpc::{
+use node::{
     FarmerAppInfo, HexBytes, ProtocolInfoJson, RewardSignature, RewardSigning, SegmentHeaderJson, SlotInfo,
     SolutionJson, SolutionResponse,
 };

@@ -4,9 +4,9 @@
 use consensus::identity::{Identity, parse_reward_address};
 use engine::farm::FarmInfo;
 use libfuzzer_sys::fuzz_target;
-use roles::cache::CacheSpec;
-use roles::plot_client::FarmSpec;
-use roles::sizes::parse_size;
+use cluster::cache::CacheSpec;
+use cluster::plot_client::FarmSpec;
+use cluster::sizes::parse_size;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(info) = FarmInfo::from_json(bytes) {

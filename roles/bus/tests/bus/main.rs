@@ -1,0 +1,55 @@
+//! One suite over both backends of the control bus, and what only a real nats-server can show.
+#![allow(clippy::unwrap_used)]
+
+mod backends;
+mod claims;
+mod members;
+mod nats_only;
+#[path = "../../../shared_tests/nats_server.rs"]
+mod nats_server;
+mod suite;
+mod watches;
+
+/// Makes two tests of each function: in process with a paused clock, and on a real nats-server.
+macro_rules! on_both {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        mod on_local {
+            $(#[tokio::test(start_paused = true)]
+            async fn $name() {
+                crate::$module::$name(&crate::backends::Backend::local()).await;
+            })*
+        }
+        mod on_nats {
+            $(#[tokio::test]
+            async fn $name() {
+                crate::$module::$name(&crate::backends::Backend::nats()).await;
+            })*
+        }
+    };
+}
+
+on_both!(
+    suite::everybody_subscribed_hears,
+    suite::request_and_reply,
+    suite::size_limit,
+    suite::bad_names_are_refused,
+    suite::compare_and_set,
+    suite::silent_expiry,
+    suite::settings_must_agree,
+    suite::second_job_is_refused_until_the_first_is_done,
+    suite::redelivery_after_ack_wait,
+    suite::progress_holds_a_job,
+    suite::nak_gives_it_back_after_the_delay,
+    suite::groups_are_apart_and_own_comes_first,
+    suite::what_is_no_job_is_removed,
+    watches::replay_then_updates,
+    watches::deletion_is_seen_and_old_ones_are_not,
+    watches::every_key_reaches_its_last_value,
+    claims::one_of_many_wins,
+    claims::a_stalled_claim_is_taken_over_once,
+    claims::sending_is_never_taken_over,
+    claims::only_who_was_announced_the_slot_claims,
+    members::join_update_silence_and_return,
+    members::leaving_is_told_at_once,
+    members::an_old_entry_is_no_sign_of_life,
+);

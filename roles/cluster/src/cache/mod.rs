@@ -1,0 +1,159 @@
+//! The two caches: `sharded-cache` holds the pieces it owns in the epoch, `full-piece-sharded-cache` every piece it is given.
+//!
+//! ```text
+//!   controller ── PutItem ─▶ hash checked ─▶ store on disk ─▶ Stored        plot-server ── GetItem ─▶ store ─▶ Item
+//!   DIR/items.bin: the pieces       DIR/id: who the cache is, so that it owns them again after a restart
+//! ```
+//! Owns: the directory. Never: who owns a piece (the epoch), or whether a piece belongs to the history: controllers verify
+//! pieces in full before they give them, from there on the hash does.
+
+mod handler;
+mod spec;
+
+pub use handler::Counters;
+pub use spec::{CacheSpec, SpecError};
+
+use self::handler::CacheHandler;
+use bus::Fresh;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use engine::piece_store::{StoreConfig, StoreError};
+use tokio::sync::oneshot;
+
+use crate::host::{Host, HostConfig};
+use crate::role::{RoleError, await_cluster};
+use crate::shutdown::Shutdown;
+use bus::SharedBus;
+use bus::epochs::Epochs;
+use control::ids::{BadId, InstanceId};
+use control::messages::Epoch;
+use engine::files;
+
+/// The file that says who the cache is.
+const ID_FILE: &str = "id";
+/// Time for requests in progress when the process ends.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// How often the counters are logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// How to cache.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Place in the cluster; its role says which kind of cache. Id and capacity (in pieces) are set from the directory.
+    pub host: HostConfig,
+    /// Where, and how much.
+    pub spec: CacheSpec,
+    /// `--tmp`: items are written without waiting for the disk, and all are checked at the start; nothing is deleted.
+    pub tmp: bool,
+}
+
+/// Why a cache does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The directory cannot be used.
+    #[error("{}: {source}; check that the disk is mounted and the owner of the directory", path.display())]
+    Directory {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The id is not one.
+    #[error("{}: {source}; remove the file: the cache is then a new one, to which its pieces are brought again", path.display())]
+    Id {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: BadId,
+    },
+    /// No room.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The pieces cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CacheError> for RoleError {
+    fn from(error: CacheError) -> Self {
+        Self::own(error)
+    }
+}
+
+/// Caches until told to end.
+pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
+    let (id, slots) = prepare(&config.spec)?;
+    // A cache needs nothing of what the cluster agreed on, but a cluster there must be.
+    tokio::select! {
+        info = await_cluster(&*bus) => { info?; }
+        () = shutdown.requested() => return Ok(()),
+    }
+    let counters = Arc::<Counters>::default();
+    let (opened, is_open) = oneshot::channel();
+    // Only a size that was named is reserved: without one, the rest of the disk is shared with whoever needs it first.
+    let store = StoreConfig { size_bytes: config.spec.size_bytes, tmp: config.tmp };
+    let directory = config.spec.path;
+    let host = HostConfig { id, capacity: slots, ..config.host };
+    let counting = counters.clone();
+    let host =
+        Host::start(host, bus, move |local| CacheHandler::open(&local, directory, store, counting, opened))
+            .await?;
+    let outcome = tokio::select! {
+        () = shutdown.requested() => Ok(()),
+        outcome = serve(&host, &counters, is_open) => outcome,
+    };
+    host.shutdown(SHUTDOWN_LIMIT).await;
+    outcome
+}
+
+/// Who the cache is and how many pieces it may hold.
+fn prepare(spec: &CacheSpec) -> Result<(InstanceId, u64), CacheError> {
+    let refused = |path: &Path, source| CacheError::Directory { path: path.to_owned(), source };
+    std::fs::create_dir_all(&spec.path).map_err(|source| refused(&spec.path, source))?;
+    let path = spec.path.join(ID_FILE);
+    let id = match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|source| CacheError::Id { path, source })?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = InstanceId::generate();
+            let written = files::replace(&path, id.to_string().as_bytes());
+            written.map_err(|source| refused(&path, source))?;
+            id
+        }
+        Err(error) => return Err(refused(&path, error)),
+    };
+    Ok((id, spec.slots()?))
+}
+
+/// Waits for the store, then follows the epochs and logs the counters.
+async fn serve(
+    host: &Host,
+    counters: &Counters,
+    is_open: oneshot::Receiver<Result<u64, StoreError>>,
+) -> Result<(), RoleError> {
+    let items = is_open.await.unwrap_or(Err(StoreError::Closed)).map_err(CacheError::from)?;
+    tracing::info!(items, "the cache is open");
+    let mut epochs = Epochs::open(&**host.bus()).await?.watch().await?;
+    let mut log = tokio::time::interval_at(tokio::time::Instant::now() + LOG_INTERVAL, LOG_INTERVAL);
+    loop {
+        tokio::select! {
+            epoch = epochs.next() => follow(host, counters, &epoch),
+            _ = log.tick() => log_counters(counters),
+        }
+    }
+}
+
+fn follow(host: &Host, counters: &Counters, epoch: &Epoch) {
+    counters.epoch.store(epoch.number, Ordering::Relaxed);
+    let weight = epoch.members.iter().find(|member| member.id == host.id()).map(|member| member.weight);
+    tracing::info!(epoch = epoch.number, members = epoch.members.len(), weight, "epoch");
+}
+
+fn log_counters(counters: &Counters) {
+    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let (hits, misses) = (count(&counters.hits), count(&counters.misses));
+    let (stored, damaged) = (count(&counters.stored), count(&counters.damaged));
+    tracing::info!(hits, misses, stored, damaged, "cache");
+}

@@ -1,0 +1,23 @@
+//! The roles of the farming cluster and what they share.
+//!
+//! ```text
+//!   node ── JSON-RPC ── controller ─┐                       ┌─ plot-client (disks)
+//!                                   ├─ bus (control, < 64 KiB) ─┼─ plot-server, proof-server (GPUs)
+//!            caches (pieces) ───────┘                       └─ util, web, metrics
+//! ```
+//!
+//! Owns: everything that has a name in the operator's supervisor file. Pieces and sectors never pass the bus.
+#![deny(missing_docs)]
+
+pub mod cache;
+pub mod cards;
+pub mod controller;
+pub mod host;
+pub mod pieces;
+pub mod placement;
+pub mod plot_client;
+pub mod plot_server;
+pub mod proof_server;
+pub mod role;
+pub mod shutdown;
+pub mod sizes;

@@ -1,0 +1,136 @@
+//! Where a piece comes from, for whoever needs one.
+//!
+//! ```text
+//!   owners of the piece in this epoch ─▶ full-piece caches ─▶ controllers (their node) ─▶ pause, and again
+//! ```
+//! Owns: the order of asking, and patience. Never: what is in a piece: it was verified in full when it came into the
+//! cluster, and its hash, checked by the host, travels with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::pool::Slab;
+use tokio::sync::watch;
+use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
+
+use crate::host::{Host, HostError};
+use bus::BusError;
+use bus::epochs::Epochs;
+use control::ids::InstanceId;
+use control::messages::{self, Epoch, MemberEntry, Role};
+use control::rendezvous::Owners;
+
+/// Owners asked before the full-piece caches: the owner, and those it would have been.
+const OWNERS_ASKED: usize = 3;
+/// A cache answers from its disk.
+const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A controller asks its node and verifies before it answers.
+const CONTROLLER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause after the first round in vain; doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Longest pause between rounds.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+/// Rounds in vain before the log says so, and then each time as many again.
+const ROUNDS_TO_LOG: u32 = 8;
+
+/// Gets pieces from the cluster; clones share what they know.
+#[derive(Clone)]
+pub struct PieceSource {
+    host: Host,
+    owners: watch::Receiver<Arc<Owners>>,
+    prefer_near: bool,
+}
+
+impl PieceSource {
+    /// Starts to follow the epochs. `prefer_near`: of the caches, those of the same machine and then of the same group are
+    /// asked first (`--priority-cache`).
+    pub async fn start(host: Host, prefer_near: bool) -> Result<Self, BusError> {
+        let mut epochs = Epochs::open(&**host.bus()).await?.watch().await?;
+        let nobody = Owners::new(&Epoch { number: 0, members: Vec::new() });
+        let (sender, owners) = watch::channel(Arc::new(nobody));
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    epoch = epochs.next() => drop(sender.send_replace(Arc::new(Owners::new(&epoch)))),
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        Ok(Self { host, owners, prefer_near })
+    }
+
+    /// The owners of items in the present epoch, and a notice of each change.
+    pub fn owners(&self) -> watch::Receiver<Arc<Owners>> {
+        self.owners.clone()
+    }
+
+    /// The piece, laid out as [`Layout::Piece`], and its BLAKE3. Asks until somebody has it; errs only when this member
+    /// ends. Dropping the future ends the search.
+    pub async fn get(&self, index: u64) -> Result<(Slab, Blake3Hash), HostError> {
+        let mut pause = FIRST_PAUSE;
+        for round in 1u32.. {
+            let mut last = None;
+            for (peer, timeout) in self.candidates(index) {
+                match self.ask(peer, index, timeout).await {
+                    Err(HostError::Ended) => return Err(HostError::Ended),
+                    Err(error) => {
+                        tracing::debug!(index, "piece: {error}");
+                        last = Some(error);
+                    }
+                    found => return found,
+                }
+            }
+            if round % ROUNDS_TO_LOG == 0 {
+                let reason = last.map_or("no cache and no controller is present".into(), |e| e.to_string());
+                tracing::warn!(index, round, "nobody gives this piece, asking on; the last answer: {reason}");
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(MAX_PAUSE);
+        }
+        unreachable!("a search of 2^32 rounds takes a thousand years")
+    }
+
+    /// Whom to ask, in order, and how long each may take.
+    fn candidates(&self, index: u64) -> Vec<(InstanceId, Duration)> {
+        let present = self.host.present();
+        let present = present.borrow();
+        let owners = self.owners.borrow().of(messages::ItemKind::Piece, index, OWNERS_ASKED);
+        let of_role = |role| present.values().filter(move |entry: &&MemberEntry| entry.role == role);
+        let mut caches: Vec<_> = owners.iter().filter_map(|id| present.get(id)).collect();
+        caches.extend(rotated(of_role(Role::FullPieceCache).collect(), index));
+        if self.prefer_near
+            && let Some(own) = present.get(&self.host.id())
+        {
+            caches.sort_by_key(|entry| (entry.host != own.host, entry.group != own.group));
+        }
+        let controllers = rotated(of_role(Role::Controller).collect(), index);
+        let caches = caches.into_iter().map(|entry| (entry.id, CACHE_TIMEOUT));
+        let all = caches.chain(controllers.into_iter().map(|entry| (entry.id, CONTROLLER_TIMEOUT)));
+        all.filter(|(id, _)| *id != self.host.id()).collect()
+    }
+
+    async fn ask(
+        &self,
+        peer: InstanceId,
+        index: u64,
+        timeout: Duration,
+    ) -> Result<(Slab, Blake3Hash), HostError> {
+        let request = Request::GetItem { index, kind: ItemKind::Piece };
+        let nothing = Layout::Run { phase: 0 };
+        let reply = self.host.request(peer, request, Vec::new(), nothing, timeout).await?;
+        match (reply.response, reply.payload) {
+            (Response::Item { blake3 }, Some(slab)) => Ok((slab.freeze(), blake3)),
+            _ => unreachable!("the transport gives only answers that fit their request"),
+        }
+    }
+}
+
+/// The same members, begun at another for each piece: equals share the work.
+fn rotated(mut members: Vec<&MemberEntry>, index: u64) -> Vec<&MemberEntry> {
+    if !members.is_empty() {
+        let count = members.len() as u64;
+        let first = usize::try_from(index % count).expect("below a length");
+        members.rotate_left(first);
+    }
+    members
+}

@@ -1,0 +1,225 @@
+//! The plot-client: has the disks. It farms what is plotted, and has plotted what is not.
+//!
+//! ```text
+//!   SlotInfo ────────────▶ farming ─ audit ─▶ disks ─ records ─▶ proof-server or CPU ─▶ SolutionFound
+//!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ RewardSignature
+//!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
+//! ```
+//! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
+//! slot and chunk.
+
+mod audit;
+mod candidates;
+mod counters;
+mod farming;
+mod farms;
+mod planner;
+mod plotting;
+mod proving;
+mod pull;
+mod signatures;
+mod signing;
+mod slots;
+mod spec;
+
+pub use counters::{Counter, Counters};
+pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
+pub use spec::{FarmSpec, SpecError};
+
+use self::farming::Farming;
+use self::farms::FarmHandle;
+use self::plotting::Plotting;
+use self::proving::Provers;
+use self::signing::Signing;
+use crate::host::{Host, HostConfig};
+use crate::role::{RoleError, await_cluster, cluster_kzg};
+use crate::shutdown::Shutdown;
+use bus::cluster::Cluster;
+use bus::{BusError, SharedBus};
+use consensus::CpuLevel;
+use control::messages::{ClusterInfo, Role, subjects};
+use engine::threads::ThreadWorkers;
+use futures::future::LocalBoxFuture;
+use gpu::cpu::{CpuProver, CpuProverOptions};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use transport::message::{Refusal, RefusalCode, Request};
+use transport::tcp::{Answer, Handler, PeerInfo, Received};
+
+/// Slabs for requests and proofs, beside those of the farms.
+const SLABS: usize = 32;
+/// Slabs a farm takes: scratch, audit, ranges on their way, records being read.
+const SLABS_PER_FARM: usize = 24;
+/// Proofs that may wait for a thread here.
+const MAX_WAITING_PROOFS: usize = 16;
+/// Time between two lines about what became of everything.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+/// Time for what is under way to end.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a plot-client is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How it presents itself; `role` and `slabs` are set by [`run`]. Farms are spread over `cores`, device by device.
+    pub host: HostConfig,
+    /// Its farms.
+    pub farms: Vec<FarmSpec>,
+    /// For each farm the executors near its disk; none, or no entry: all.
+    pub near: Vec<Vec<usize>>,
+    /// The account that is paid.
+    pub reward_address: [u8; 32],
+    /// File of the KZG ceremony, if not in the usual place.
+    pub kzg_parameters: Option<PathBuf>,
+    /// Threads that prove when no proof-server does; each takes about 128 MiB.
+    pub proving: ThreadWorkers,
+    /// Where it counts.
+    pub counters: Arc<Counters>,
+}
+
+/// Runs a plot-client until it is told to end. Waits for the first controller of the cluster.
+pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
+    let info = tokio::select! {
+        info = await_cluster(&*bus) => info?,
+        () = shutdown.requested() => return Ok(()),
+    };
+    let kzg = cluster_kzg(&info, config.kzg_parameters.clone()).await?;
+    let executors = config.host.cores.len();
+    let slabs = SLABS + SLABS_PER_FARM * config.farms.len();
+    let host_config = HostConfig { role: Role::PlotClient, slabs, ..config.host.clone() };
+    let host = Host::start(host_config, bus.clone(), |_| Rc::new(ServesNothing)).await?;
+    let result = async {
+        let farms = open_farms(&host, executors, &config, &info).await?;
+        let options = CpuProverOptions {
+            threads: config.proving.clone(),
+            level: CpuLevel::current(),
+            queue_limit: MAX_WAITING_PROOFS,
+        };
+        let prover = CpuProver::new(&options, kzg.clone()).map_err(RoleError::own)?;
+        let provers = Provers::new(host.clone(), prover, kzg);
+        let mut tasks = start(&config, &host, farms, provers, info).await?;
+        tokio::select! {
+            Some(ended) = tasks.join_next() => Ok(ended?),
+            () = shutdown.requested() => Ok(()),
+        }
+    }
+    .await;
+    host.shutdown(SHUTDOWN_LIMIT).await;
+    result
+}
+
+/// Opens the farms; those that fail are told and left out, unless none is left.
+async fn open_farms(
+    host: &Host,
+    executors: usize,
+    config: &Config,
+    info: &ClusterInfo,
+) -> Result<Vec<FarmHandle>, RoleError> {
+    let mut farms = Vec::new();
+    for opened in farms::open_all(host, executors, &config.farms, &config.near, info).await {
+        match opened {
+            Ok(farm) => {
+                let sectors = farm.layout().sectors();
+                let plotted = farm.plotted_when_opened();
+                config.counters.found_plotted.add(plotted.into());
+                tracing::info!(dir = %farm.dir().display(), id = %farm.id(), plotted, sectors, "farm open");
+                farms.push(farm);
+            }
+            Err(error) => tracing::error!("this farm takes no part: {error}"),
+        }
+    }
+    let none = "none of the farms could be opened: the lines above say what is wrong with each";
+    if farms.is_empty() { Err(RoleError::own(none)) } else { Ok(farms) }
+}
+
+/// Starts the tasks; they end with the set, or when the bus is closed.
+async fn start(
+    config: &Config,
+    host: &Host,
+    farms: Vec<FarmHandle>,
+    provers: Provers,
+    info: ClusterInfo,
+) -> Result<JoinSet<()>, RoleError> {
+    let (bus, counters) = (host.bus().clone(), config.counters.clone());
+    let mut tasks = JoinSet::new();
+    // Subscribed before anything starts, so that nothing said from now on is missed.
+    let slots = bus.subscribe(subjects::SLOT).await?;
+    let requests = bus.subscribe(subjects::REWARD_REQUEST).await?;
+    let progress = bus.subscribe(subjects::PLOT_PROGRESS).await?;
+    let info = watch_info(&bus, info, &mut tasks).await?;
+
+    let group = config.host.group.clone();
+    let plotting = Plotting::new(host.clone(), group, &farms, info.clone(), counters.clone()).await?;
+    let (signing_bus, signing_farms, signing_counters) = (bus.clone(), farms.clone(), counters.clone());
+    let open = move || Signing::open(signing_bus, &signing_farms, signing_counters);
+    let signing = tokio::task::spawn_blocking(open).await?;
+    let (reward_address, level) = (config.reward_address, CpuLevel::current());
+    let farming = Farming { bus, farms, provers, reward_address, info, counters: counters.clone(), level };
+    tasks.spawn(signing.run(requests));
+    tasks.spawn(farming.run(slots));
+    tasks.spawn(plotting.run(progress));
+    tasks.spawn(tell(counters));
+    Ok(tasks)
+}
+
+/// Follows the cluster's settings.
+async fn watch_info(
+    bus: &SharedBus,
+    now: ClusterInfo,
+    tasks: &mut JoinSet<()>,
+) -> Result<watch::Receiver<ClusterInfo>, BusError> {
+    let mut infos = Cluster::open(&**bus).await?.watch_info().await?;
+    let (sender, receiver) = watch::channel(now);
+    tasks.spawn(async move {
+        loop {
+            let info = infos.next().await;
+            sender.send_if_modified(|now| {
+                let is_new = *now != info;
+                *now = info;
+                is_new
+            });
+        }
+    });
+    Ok(receiver)
+}
+
+/// Says now and then what became of everything.
+async fn tell(counters: Arc<Counters>) {
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + TELL_INTERVAL, TELL_INTERVAL);
+    loop {
+        interval.tick().await;
+        tracing::info!(
+            slots = counters.slots.get(),
+            skipped = counters.skipped.get(),
+            found = counters.found.get(),
+            proved = counters.proved.get(),
+            sent = counters.sent.get(),
+            expired = counters.expired.get(),
+            failed = counters.failed.get(),
+            signed = counters.signed.get(),
+            plotted = counters.plotted.get(),
+            audit_errors = counters.audit_errors.get(),
+            audit_p50 = ?counters.audit_time(50).unwrap_or_default(),
+            audit_p99 = ?counters.audit_time(99).unwrap_or_default(),
+            "farming"
+        );
+    }
+}
+
+/// Nobody has anything to ask of a plot-client.
+struct ServesNothing;
+
+impl Handler for ServesNothing {
+    fn handle(
+        self: Rc<Self>,
+        _: Rc<PeerInfo>,
+        _: Request,
+        _: Option<Received>,
+        _: Option<Duration>,
+    ) -> LocalBoxFuture<'static, Answer> {
+        Box::pin(async { Err(Refusal::new(RefusalCode::Invalid, "a plot-client serves nothing")) })
+    }
+}

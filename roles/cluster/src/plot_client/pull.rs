@@ -1,0 +1,266 @@
+//! Fetching one staged sector into its place on disk.
+//!
+//! ```text
+//!   metadata ─▶ checked ─▶ ranges, a few at once ─▶ written as they come ─▶ whole sector read back, checksum ─▶ it counts
+//!                              └─ noted on disk now and then, so that a crash fetches only the rest
+//! ```
+
+use super::farms::{FarmGone, FarmHandle, OpenFarm};
+use crate::host::{Host, HostError, HostReply};
+use consensus::sector::{SectorMetadata, SectorMetadataError};
+use control::ids::InstanceId;
+use control::messages::SectorId;
+use engine::Class;
+use engine::farm::{SectorError, SectorWriter};
+use engine::pool::SlabMut;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use std::rc::Rc;
+use std::time::Duration;
+use transport::message::{Blake3Hash, Layout, Request, Response};
+use transport::payload::PayloadBuf;
+use transport::transfer::{Range, Received, SectorPlace, SectorTransfer};
+
+/// Ranges asked for at once.
+const WINDOW: usize = 8;
+/// Ranges between two notes of what is there: 128 MiB.
+const RANGES_PER_NOTE: usize = 64;
+/// Failures of ranges after which a pull ends; the server's next word begins another that goes on.
+const MAX_FAILURES: usize = 8;
+/// Time for one range or the metadata.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const CLASS: Class = Class::SectorWrite;
+
+/// Why a sector was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// What is staged is no good: it is to be made anew.
+    #[error("{0}")]
+    Refused(String),
+    /// The server gave no answer.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The disk or its farm failed.
+    #[error(transparent)]
+    Sector(SectorError),
+    /// The farm has ended.
+    #[error(transparent)]
+    Gone(#[from] FarmGone),
+    /// Another pull of this sector has begun.
+    #[error("the sector is no longer being written")]
+    NoWriter,
+}
+
+impl From<SectorError> for PullError {
+    fn from(error: SectorError) -> Self {
+        match error {
+            SectorError::Checksum { .. } | SectorError::Metadata { .. } => Self::Refused(error.to_string()),
+            _ => Self::Sector(error),
+        }
+    }
+}
+
+impl From<SectorMetadataError> for PullError {
+    fn from(error: SectorMetadataError) -> Self {
+        Self::Refused(error.to_string())
+    }
+}
+
+/// One staged sector on its way into a farm.
+pub struct Pull {
+    /// This member.
+    pub host: Host,
+    /// Where it goes.
+    pub farm: FarmHandle,
+    /// What it is.
+    pub sector: SectorId,
+    /// Who has it.
+    pub server: InstanceId,
+    /// The sector's last 32 bytes.
+    pub checksum: [u8; 32],
+}
+
+impl Pull {
+    /// Fetches, writes and checks the sector; when this is `Ok`, the farm has it for good.
+    pub async fn run(&self) -> Result<(), PullError> {
+        let (metadata, content) = self.metadata().await?;
+        let saved = self.begin().await?;
+        let result = self.transfer(&metadata, content, saved).await;
+        if result.is_err() {
+            let sector = self.sector.sector_index;
+            let forget =
+                move |open: Rc<OpenFarm>| async move { drop(open.writers.borrow_mut().remove(&sector)) };
+            self.farm.run(CLASS, forget).await?;
+        }
+        result
+    }
+
+    /// The sector's metadata, checked against what was ordered, and its hash.
+    async fn metadata(&self) -> Result<(SectorMetadata, Blake3Hash), PullError> {
+        let HostReply { response, payload } =
+            self.ask(Request::GetSectorMetadata { staging: self.sector.staging() }).await?;
+        let (Response::SectorMetadata { blake3, sector_bytes }, Some(payload)) = (response, payload) else {
+            unreachable!("the transport lets only metadata answer a request for it");
+        };
+        let metadata = SectorMetadata::decode(&payload)?;
+        let layout = self.farm.layout();
+        let found = (metadata.sector_index, metadata.history_size, metadata.pieces_in_sector, sector_bytes);
+        let SectorId { sector_index, history_size, .. } = self.sector;
+        let ordered = (sector_index, history_size, layout.pieces_in_sector(), layout.sector_bytes());
+        if found != ordered {
+            return Err(PullError::Refused(format!(
+                "staged is (sector, history size, pieces, bytes) {found:?} instead of {ordered:?}"
+            )));
+        }
+        Ok((metadata, blake3))
+    }
+
+    async fn ask(&self, request: Request) -> Result<HostReply, HostError> {
+        self.host.request(self.server, request, Vec::new(), Layout::Run { phase: 0 }, REQUEST_TIMEOUT).await
+    }
+
+    /// Opens the writer, and gives what an earlier pull has noted.
+    async fn begin(&self) -> Result<Option<Vec<u8>>, PullError> {
+        let sector = self.sector.sector_index;
+        let begin = move |open: Rc<OpenFarm>| async move {
+            let writer = open.farm.write_sector(sector).await?;
+            let saved = writer.saved_progress()?;
+            open.writers.borrow_mut().insert(sector, Rc::new(writer));
+            Ok::<_, SectorError>(saved)
+        };
+        Ok(self.farm.run(CLASS, begin).await??)
+    }
+
+    async fn transfer(
+        &self,
+        metadata: &SectorMetadata,
+        content: Blake3Hash,
+        saved: Option<Vec<u8>>,
+    ) -> Result<(), PullError> {
+        let layout = self.farm.layout();
+        let (file_offset, sector_bytes) =
+            (layout.sector_offset(self.sector.sector_index), layout.sector_bytes());
+        let place = SectorPlace { file_offset, sector_bytes, content };
+        let restored = saved.as_ref().and_then(|saved| SectorTransfer::restore(place, WINDOW, saved).ok());
+        if saved.is_some() && restored.is_none() {
+            self.with_writer(|writer| async move { writer.discard_progress() }).await?;
+        }
+        let mut transfer = restored.unwrap_or_else(|| SectorTransfer::new(place, WINDOW));
+        self.fetch_ranges(&mut transfer).await?;
+        self.finish(metadata.clone()).await
+    }
+
+    async fn fetch_ranges(&self, transfer: &mut SectorTransfer) -> Result<(), PullError> {
+        let (mut fetching, mut writing) = (FuturesUnordered::new(), FuturesUnordered::new());
+        let (mut noted, mut failures) = (transfer.progress().0, 0);
+        while !transfer.is_complete() {
+            while writing.len() < WINDOW
+                && let Some(range) = transfer.next_range()
+            {
+                fetching.push(self.fetch(range));
+            }
+            tokio::select! {
+                Some((range, fetched)) = fetching.next() => match fetched {
+                    Err(error) => {
+                        transfer.failed(range.index);
+                        failures += 1;
+                        if failures > MAX_FAILURES {
+                            self.note(transfer).await?;
+                            return Err(PullError::Host(error));
+                        }
+                    }
+                    Ok(payload) => {
+                        let hash = payload.blake3();
+                        if transfer.received(range.index, &payload, &hash) == Received::Write {
+                            writing.push(self.write(range, payload));
+                        }
+                    }
+                },
+                Some((range, written)) = writing.next() => {
+                    let range: Range = range;
+                    let written: Result<(), PullError> = written;
+                    written?;
+                    transfer.written(range.index);
+                    let held = transfer.progress().0;
+                    if held >= noted + RANGES_PER_NOTE {
+                        self.note(transfer).await?;
+                        noted = held;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn fetch(&self, range: Range) -> (Range, Result<Checked, HostError>) {
+        let Range { offset, length, phase, .. } = range;
+        let staging = self.sector.staging();
+        let reply = self.ask(Request::GetSectorRange { staging, phase, offset, length }).await;
+        let checked = reply.map(|HostReply { response, payload }| match (response, payload) {
+            (Response::SectorRange { blake3 }, Some(bytes)) => Checked { bytes, blake3 },
+            _ => unreachable!("the transport lets only a range answer a request for one"),
+        });
+        (range, checked)
+    }
+
+    async fn write(&self, range: Range, payload: Checked) -> (Range, Result<(), PullError>) {
+        let data = payload.bytes.freeze();
+        let write = move |writer: Rc<SectorWriter>| async move { writer.write(range.offset, &data).await };
+        (range, self.with_writer(write).await)
+    }
+
+    /// Makes what is written durable and notes it.
+    async fn note(&self, transfer: &SectorTransfer) -> Result<(), PullError> {
+        let saved = transfer.save();
+        self.with_writer(|writer| async move { writer.save_progress(&saved).await }).await
+    }
+
+    async fn finish(&self, metadata: SectorMetadata) -> Result<(), PullError> {
+        let (sector, checksum) = (self.sector.sector_index, self.checksum);
+        let finish = move |open: Rc<OpenFarm>| async move {
+            let writer = open.writers.borrow_mut().remove(&sector).and_then(Rc::into_inner);
+            let writer = writer.ok_or(PullError::NoWriter)?;
+            Ok(writer.finish(&metadata, &checksum).await?)
+        };
+        self.farm.run(CLASS, finish).await?
+    }
+
+    async fn with_writer<F>(
+        &self,
+        work: impl FnOnce(Rc<SectorWriter>) -> F + Send + 'static,
+    ) -> Result<(), PullError>
+    where
+        F: Future<Output = Result<(), SectorError>> + 'static,
+    {
+        let sector = self.sector.sector_index;
+        let run = move |open: Rc<OpenFarm>| async move {
+            let writer = open.writers.borrow().get(&sector).cloned().ok_or(PullError::NoWriter)?;
+            Ok(work(writer).await?)
+        };
+        self.farm.run(CLASS, run).await?
+    }
+}
+
+/// A payload whose hash the host has compared already.
+struct Checked {
+    bytes: SlabMut,
+    blake3: Blake3Hash,
+}
+
+impl PayloadBuf for Checked {
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self, offset: usize) -> &[u8] {
+        &self.bytes[offset..]
+    }
+
+    fn chunk_mut(&mut self, offset: usize) -> &mut [u8] {
+        &mut self.bytes[offset..]
+    }
+
+    fn blake3(&self) -> Blake3Hash {
+        self.blake3
+    }
+}

@@ -1,0 +1,125 @@
+use crate::house::{Client, PATIENCE, PIECES, REWARD_ADDRESS, cluster, kzg, next, publish};
+use crate::staging::{make, stage};
+use bus::SharedBus;
+use bus::jobs::PlotJobs;
+use cluster::plot_client::FarmSpec;
+use consensus::identity::is_reward_signature_valid;
+use consensus::kzg::Kzg;
+use consensus::solution::Solution;
+use consensus::verify::{VerifyParameters, verify_solution};
+use control::ids::InstanceId;
+use control::messages::{
+    PlotJob, PlotPhase, RewardSignature, RewardSigningRequest, SlotInfo, SolutionFound, subjects,
+};
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+fn farm(path: &Path, sectors: u16) -> FarmSpec {
+    format!("path={},sectors={sectors}", path.display()).parse().unwrap()
+}
+
+async fn take(bus: &SharedBus, wait: Duration) -> Option<PlotJob> {
+    let jobs = PlotJobs::open(&**bus).await.unwrap();
+    let taken = jobs.take(&["default".to_owned()], wait).await.unwrap()?;
+    taken.delivery.ack().await.unwrap();
+    Some(taken.job)
+}
+
+fn challenge(slot: u64) -> [u8; 32] {
+    *blake3::hash(&slot.to_le_bytes()).as_bytes()
+}
+
+/// Half of all chunks are within it.
+const RANGE: u64 = u64::MAX / 2;
+
+/// Announces a slot as two controllers do.
+async fn announce(bus: &SharedBus, slot: u64) {
+    for controller in [InstanceId([1; 16]), InstanceId([2; 16])] {
+        let global_challenge = challenge(slot);
+        let (solution_range, voting_solution_range) = (RANGE / 2, RANGE);
+        let slot = SlotInfo { slot, global_challenge, solution_range, voting_solution_range, controller };
+        publish(bus, subjects::SLOT, &slot).await;
+    }
+}
+
+async fn sign(bus: &SharedBus, public_key: [u8; 32]) -> RewardSignature {
+    let mut signatures = bus.subscribe(subjects::REWARD_SIGNATURE).await.unwrap();
+    // Nobody here has the first key.
+    for public_key in [[7; 32], public_key] {
+        publish(bus, subjects::REWARD_REQUEST, &RewardSigningRequest { hash: [3; 32], public_key }).await;
+    }
+    next(&mut signatures).await
+}
+
+/// Announces slots until one is won, and verifies the solution as the chain would.
+async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
+    let mut solutions = bus.subscribe(subjects::SOLUTION).await.unwrap();
+    let (found, announced) = tokio::select! {
+        found = next::<SolutionFound>(&mut solutions) => (found, 0),
+        announced = async {
+            let mut slot = 0;
+            loop {
+                announce(bus, slot).await;
+                slot += 1;
+                tokio::time::sleep(Duration::from_millis(700)).await;
+                if slot == 150 { return slot }
+            }
+        } => panic!("none of {announced} slots was won"),
+    };
+    assert_eq!(announced, 0);
+    assert_eq!((found.global_challenge, found.farm), (challenge(found.slot), job.sector.farm));
+    let solution = Solution::from_bytes(&found.solution).unwrap();
+    let of = (solution.public_key, solution.reward_address, solution.sector_index, solution.history_size);
+    assert_eq!(of, (job.public_key, REWARD_ADDRESS, job.sector.sector_index, job.sector.history_size));
+    let parameters = VerifyParameters {
+        global_challenge: found.global_challenge,
+        solution_range: RANGE,
+        piece_check: None,
+    };
+    verify_solution(&solution, &parameters, kzg.verifier()).unwrap();
+    found.slot
+}
+
+#[tokio::test]
+async fn a_farm_is_plotted_wins_slots_and_signs_once() {
+    let (bus, kzg, dir) = (cluster().await, kzg(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("file"), "not a folder").unwrap();
+    let farms = vec![farm(&dir.path().join("file/farm"), 1), farm(&dir.path().join("farm"), 3)];
+    let client = Client::start(&bus, farms.clone());
+
+    // The disk that fails does not stop the other one, which has two jobs open.
+    let first = take(&bus, PATIENCE).await.unwrap();
+    let second = take(&bus, PATIENCE).await.unwrap();
+    assert_eq!((first.sector.sector_index, second.sector.sector_index), (0, 1));
+    assert_eq!((first.pieces_in_sector, first.sector.history_size), (PIECES, 9));
+    assert_eq!(take(&bus, Duration::from_millis(300)).await, None);
+
+    // What is staged must be whole; then it is taken, and a third job is offered.
+    let made = make(&first, &kzg);
+    let checksum = *made.bytes.last_chunk().unwrap();
+    let answer = stage(&bus, &second, make(&second, &kzg), checksum).await;
+    assert!(matches!(answer, PlotPhase::Refused { .. }), "{answer:?}");
+    assert_eq!(stage(&bus, &first, made, checksum).await, PlotPhase::Stored);
+    assert_eq!(take(&bus, PATIENCE).await.unwrap().sector.sector_index, 2);
+
+    let won = win(&bus, &first, &kzg).await;
+    let signature = sign(&bus, first.public_key).await;
+    assert_eq!(signature.public_key, first.public_key);
+    assert!(is_reward_signature_valid(&[3; 32], &signature.signature, &first.public_key));
+    let counters = client.counters.clone();
+    client.stop().await;
+    assert!(counters.slots.get() > won && counters.sent.get() >= 1, "{counters:?}");
+    assert_eq!((counters.plotted.get(), counters.failed.get(), counters.signed.get()), (1, 0, 1));
+    assert!(counters.audit_time(99) >= counters.audit_time(50));
+
+    // All of it is there after a restart: the sector, and the one signature.
+    let client = Client::start(&bus, farms);
+    let offered: HashSet<_> = [take(&bus, PATIENCE).await.unwrap(), take(&bus, PATIENCE).await.unwrap()]
+        .map(|job| (job.sector.farm, job.sector.sector_index))
+        .into();
+    assert_eq!(offered, HashSet::from([1, 2].map(|sector| (first.sector.farm, sector))));
+    assert_eq!(sign(&bus, first.public_key).await, signature);
+    client.stop().await;
+}

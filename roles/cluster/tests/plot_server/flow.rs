@@ -1,0 +1,194 @@
+//! A job from the queue to the client's disk, and what may happen on the way.
+
+use crate::client::{PATIENCE, PlotClient, liveness};
+use crate::pieces::{Library, Nothing, expected};
+use bus::SharedBus;
+use bus::cluster::Cluster;
+use bus::jobs::Offered;
+use bus::local::LocalBus;
+use cluster::host::Host;
+use cluster::plot_server::{Config, Encoding, Pieces, PlotServer};
+use cluster::role::RoleError;
+use cluster::shutdown::{KeepRunning, Shutdown};
+use control::ids::FarmId;
+use control::messages::{ClusterInfo, PlotJob, PlotPhase, ProtocolInfo, SectorId};
+use engine::threads::ThreadWorkers;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::{TempDir, tempdir};
+use tokio::task::JoinHandle;
+
+const PIECES_IN_SECTOR: u16 = 2;
+
+fn protocol_info() -> ProtocolInfo {
+    ProtocolInfo {
+        history_size: 5,
+        max_pieces_in_sector: PIECES_IN_SECTOR,
+        recent_segments: 5,
+        recent_history_fraction: (1, 10),
+        min_sector_lifetime: 4,
+    }
+}
+
+pub struct Server {
+    pub running: JoinHandle<Result<(), RoleError>>,
+    keep_running: KeepRunning,
+}
+
+impl Server {
+    pub fn start(bus: &SharedBus, base_path: &Path, pieces: fn(&Host) -> Arc<dyn Pieces>) -> Self {
+        Self::start_on(Encoding::Cpu, bus, base_path, pieces)
+    }
+
+    pub fn start_on(
+        encoding: Encoding,
+        bus: &SharedBus,
+        base_path: &Path,
+        pieces: fn(&Host) -> Arc<dyn Pieces>,
+    ) -> Self {
+        let mut config = Config::new(base_path.to_owned());
+        config.host.liveness = liveness();
+        config.encoding = encoding;
+        config.threads = ThreadWorkers::unbound(1);
+        config.tell_every = Duration::from_millis(100);
+        let (keep_running, shutdown) = Shutdown::new();
+        let bus = bus.clone();
+        let running = tokio::spawn(async move {
+            let server = PlotServer::start(config, bus, &shutdown).await?.unwrap();
+            let pieces = pieces(server.host());
+            server.serve(pieces, &shutdown).await
+        });
+        Self { running, keep_running }
+    }
+
+    pub async fn stop(self) {
+        drop(self.keep_running);
+        tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap().unwrap();
+    }
+}
+
+pub fn library(host: &Host) -> Arc<dyn Pieces> {
+    Arc::new(Library { pool: host.pool().clone(), given: Default::default() })
+}
+
+fn nothing(_: &Host) -> Arc<dyn Pieces> {
+    Arc::new(Nothing)
+}
+
+/// A cluster with a client and a base path, and a job that the client has offered.
+pub async fn cluster() -> (SharedBus, PlotClient, TempDir, PlotJob) {
+    let bus: SharedBus = Arc::new(LocalBus::new());
+    let info = ClusterInfo {
+        kzg_setup_sha256: [0; 32],
+        genesis_hash: [0; 32],
+        protocol_info: protocol_info(),
+        is_dev: true,
+        farming_timeout_ms: 4000,
+    };
+    Cluster::open(&*bus).await.unwrap().put_info(&info).await.unwrap();
+    let client = PlotClient::start(&bus).await;
+    let job = PlotJob {
+        sector: SectorId { farm: FarmId([1; 16]), sector_index: 3, history_size: 5 },
+        public_key: [7; 32],
+        pieces_in_sector: PIECES_IN_SECTOR,
+        protocol_info: protocol_info(),
+        client: client.host.id(),
+        staged_on: None,
+    };
+    assert_eq!(client.offer(&job).await, Offered::Queued);
+    (bus, client, tempdir().unwrap(), job)
+}
+
+fn files(base_path: &Path) -> usize {
+    std::fs::read_dir(base_path).unwrap().count()
+}
+
+/// Waits until only the lock is left.
+pub async fn until_empty(base_path: &Path) {
+    let empty = async {
+        while files(base_path) > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, empty).await.expect("the staging is not deleted");
+}
+
+#[tokio::test]
+async fn a_sector_goes_from_the_queue_to_the_client_and_its_staging_ends() {
+    let (bus, mut client, folder, job) = cluster().await;
+    let server = Server::start(&bus, folder.path(), library);
+    client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await;
+    let staged = client.hear_staged().await;
+    let (sector, metadata) = client.pull(&staged).await;
+    let expected = expected(&job);
+    assert!(metadata == expected.1 && sector == expected.0, "other bytes than those of consensus");
+    let checksum = *sector.last_chunk().unwrap();
+    assert_eq!(staged.phase, PlotPhase::Staged { sector_size_bytes: sector.len() as u64, checksum });
+    let [beyond, elsewhere] = client.refusals(&staged, sector.len() as u64).await;
+    assert!(beyond.contains("Invalid") && elsewhere.contains("NotFound"), "{beyond}; {elsewhere}");
+    // Told until it is answered, and the job is kept meanwhile.
+    client.hear_staged().await;
+    assert_eq!(client.offer(&job).await, Offered::AlreadyThere);
+    for _ in 0..2 {
+        client.say(&staged, PlotPhase::Stored).await;
+    }
+    client.until_done(&job).await;
+    // That was an offer too: a server that makes again what is stored already hears so and stops.
+    let making = client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await;
+    client.say(&making, PlotPhase::Stored).await;
+    client.until_done(&job).await;
+    server.stop().await;
+    until_empty(folder.path()).await;
+}
+
+#[tokio::test]
+async fn a_restarted_server_offers_what_it_had_staged() {
+    let (bus, mut client, folder, job) = cluster().await;
+    let server = Server::start(&bus, folder.path(), library);
+    let first = client.hear_staged().await;
+    server.stop().await;
+    assert_eq!(files(folder.path()), 3, "lock, sector and manifest");
+    // It could not make a sector now.
+    let server = Server::start(&bus, folder.path(), nothing);
+    let mut again = client.hear_staged().await;
+    while again.server == first.server {
+        again = client.hear_staged().await;
+    }
+    assert_eq!(again.phase, first.phase);
+    assert!(client.pull(&again).await.0 == expected(&job).0);
+    client.say(&again, PlotPhase::Stored).await;
+    until_empty(folder.path()).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_sector_is_made_anew() {
+    let (bus, mut client, folder, _) = cluster().await;
+    let server = Server::start(&bus, folder.path(), library);
+    let staged = client.hear_staged().await;
+    client.say(&staged, PlotPhase::Refused { reason: "it does not please".into() }).await;
+    client.hear(|phase| matches!(phase, PlotPhase::Failed { .. })).await;
+    let anew = client.hear_staged().await;
+    assert_eq!(anew.phase, staged.phase);
+    client.pull(&anew).await;
+    client.say(&anew, PlotPhase::Stored).await;
+    until_empty(folder.path()).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_ends_while_it_works_leaves_nothing_and_the_job_to_others() {
+    let (bus, mut client, folder, job) = cluster().await;
+    let server = Server::start(&bus, folder.path(), nothing);
+    client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await;
+    server.stop().await;
+    assert_eq!(files(folder.path()), 1, "the lock");
+    let other = tempdir().unwrap();
+    let server = Server::start(&bus, other.path(), library);
+    let staged = client.hear_staged().await;
+    client.say(&staged, PlotPhase::Stored).await;
+    until_empty(other.path()).await;
+    server.stop().await;
+    assert_eq!(client.offer(&job).await, Offered::Queued);
+}

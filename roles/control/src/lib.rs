@@ -1,0 +1,15 @@
+//! What a cluster decides, and the words in which its members speak: no socket, no file, no clock, no randomness, no `async`.
+//!
+//! ```text
+//!   bus message, disk answer, time ─▶ event ─▶ machine ─▶ actions ─▶ bus, node, disk          (the runners translate)
+//! ```
+//!
+//! Owns: the decisions of every flow as a machine (events in, actions out), the control messages, ids, and who owns which item.
+//! Never: waits, or does anything.
+#![deny(missing_docs)]
+
+pub mod ids;
+pub mod messages;
+pub mod names;
+pub mod plot_server;
+pub mod rendezvous;

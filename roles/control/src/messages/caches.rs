@@ -1,0 +1,76 @@
+//! Who holds which items.
+
+use super::{Control, MAX_EPOCH_MEMBERS, MessageError};
+use crate::ids::InstanceId;
+use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
+
+message! {
+    /// Who owns what: the sharded caches and their weights, one key of the epochs bucket.
+    struct Epoch {
+        /// Grows by one with each change.
+        pub number: u64,
+        /// The members, in order of their ids, each once.
+        pub members: Vec<EpochMember>,
+    }
+}
+impl Control for Epoch {
+    const KIND: u8 = 10;
+
+    fn check(&self) -> Result<(), MessageError> {
+        let in_order = self.members.is_sorted_by(|a, b| a.id < b.id);
+        if in_order && self.members.len() <= MAX_EPOCH_MEMBERS {
+            return Ok(());
+        }
+        Err(MessageError::Impossible("epoch members out of order or too many"))
+    }
+}
+
+message! {
+    /// A member of an epoch.
+    #[derive(Copy)]
+    struct EpochMember {
+        /// Which.
+        pub id: InstanceId,
+        /// Its share of the items against the others' weights; 0 = drains, owns nothing.
+        pub weight: u64,
+    }
+}
+
+message! {
+    /// Asks for a new epoch and for the caches to be filled anew.
+    struct ReinitializeCaches {
+        /// Names the request, so that it is done once.
+        pub request: InstanceId,
+        /// Seconds to wait before it starts.
+        pub delay_s: u32,
+    }
+}
+impl Control for ReinitializeCaches {
+    const KIND: u8 = 12;
+}
+
+message! {
+    /// What kind of item a cache holds.
+    #[derive(Copy, Hash, PartialOrd, Ord)]
+    enum ItemKind {
+        /// A piece.
+        Piece,
+        /// The parity chunks of a piece's record.
+        ParityPiece,
+    }
+}
+
+message! {
+    /// An item that failed its checks at a reader: its holder drops and refetches it.
+    struct Invalidation {
+        /// What kind.
+        pub kind: ItemKind,
+        /// Piece index.
+        pub piece_index: u64,
+        /// The cache that served it.
+        pub holder: InstanceId,
+    }
+}
+impl Control for Invalidation {
+    const KIND: u8 = 13;
+}

@@ -1,0 +1,153 @@
+use super::*;
+use crate::ids::{FarmId, InstanceId};
+use crate::messages::MAX_MESSAGE_BYTES;
+use proptest::prelude::*;
+
+fn protocol_info() -> ProtocolInfo {
+    ProtocolInfo {
+        history_size: 42,
+        max_pieces_in_sector: 1000,
+        recent_segments: 5,
+        recent_history_fraction: (1, 10),
+        min_sector_lifetime: 4,
+    }
+}
+
+fn plot_job() -> PlotJob {
+    PlotJob {
+        sector: SectorId { farm: FarmId([7; 16]), sector_index: 3, history_size: 42 },
+        public_key: [1; 32],
+        pieces_in_sector: 1000,
+        protocol_info: protocol_info(),
+        client: InstanceId([2; 16]),
+        staged_on: Some(InstanceId([3; 16])),
+    }
+}
+
+fn member() -> MemberEntry {
+    MemberEntry {
+        role: Role::PlotServer,
+        id: InstanceId([4; 16]),
+        addresses: vec!["10.0.0.1:9966".to_owned(), "[::1]:9966".to_owned()],
+        certificate_sha256: [5; 32],
+        group: "rack-1".to_owned(),
+        host: "gpu-01".to_owned(),
+        capacity: 4,
+        version: "0.1.0".to_owned(),
+    }
+}
+
+fn epoch(count: usize) -> Epoch {
+    let id = |n: usize| InstanceId((n as u128).to_be_bytes());
+    Epoch { number: 9, members: (0..count).map(|n| EpochMember { id: id(n), weight: 1 << 40 }).collect() }
+}
+
+/// Whatever happens to the bytes, decoding returns; what it accepts encodes to the same bytes.
+fn survives<M: Control>(bytes: &[u8]) {
+    if let Ok(message) = M::from_bytes(bytes) {
+        assert_eq!(message.to_bytes().unwrap(), bytes);
+    }
+}
+
+fn all_survive(bytes: &[u8]) {
+    survives::<SlotInfo>(bytes);
+    survives::<SolutionFound>(bytes);
+    survives::<RewardSigningRequest>(bytes);
+    survives::<RewardSignature>(bytes);
+    survives::<PlotJob>(bytes);
+    survives::<PlotProgress>(bytes);
+    survives::<ClusterInfo>(bytes);
+    survives::<MemberEntry>(bytes);
+    survives::<Heartbeat>(bytes);
+    survives::<Epoch>(bytes);
+    survives::<Claim>(bytes);
+    survives::<ReinitializeCaches>(bytes);
+    survives::<Invalidation>(bytes);
+    survives::<SegmentCommitment>(bytes);
+}
+
+#[test]
+fn messages_survive_the_way() {
+    assert_eq!(PlotJob::from_bytes(&plot_job().to_bytes().unwrap()).unwrap(), plot_job());
+    assert_eq!(MemberEntry::from_bytes(&member().to_bytes().unwrap()).unwrap(), member());
+    let slot = SlotInfo {
+        slot: 7,
+        global_challenge: [8; 32],
+        solution_range: 1,
+        voting_solution_range: 2,
+        controller: InstanceId([9; 16]),
+    };
+    let bytes = slot.to_bytes().unwrap();
+    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16, "compact");
+    assert_eq!(SlotInfo::from_bytes(&bytes).unwrap(), slot);
+    let reason = "x".repeat(MAX_TEXT_BYTES);
+    let (sector, server) = (plot_job().sector, InstanceId([1; 16]));
+    for phase in
+        [PlotPhase::Failed { reason: reason.clone() }, PlotPhase::Stored, PlotPhase::Refused { reason }]
+    {
+        let progress = PlotProgress { sector, server, phase };
+        assert_eq!(PlotProgress::from_bytes(&progress.to_bytes().unwrap()).unwrap(), progress);
+    }
+    let next = SectorId { sector_index: sector.sector_index + 1, ..sector };
+    assert_ne!(sector.staging(), next.staging());
+}
+
+#[test]
+fn the_largest_epoch_fits() {
+    let bytes = epoch(MAX_EPOCH_MEMBERS).to_bytes().unwrap();
+    assert!(bytes.len() < MAX_MESSAGE_BYTES);
+    assert_eq!(Epoch::from_bytes(&bytes).unwrap().members.len(), MAX_EPOCH_MEMBERS);
+    assert!(epoch(MAX_EPOCH_MEMBERS + 1).to_bytes().is_err());
+}
+
+#[test]
+fn wrong_version_kind_length_and_content_are_told_apart() {
+    let good = plot_job().to_bytes().unwrap();
+    let altered = |at: usize, value: u8| {
+        let mut bytes = good.to_vec();
+        bytes[at] = value;
+        PlotJob::from_bytes(&bytes).unwrap_err()
+    };
+    assert_eq!(altered(0, 2), MessageError::Version { found: 2 });
+    assert_eq!(altered(1, 1), MessageError::Kind { found: 1, expected: 5 });
+    assert!(matches!(PlotJob::from_bytes(&[]), Err(MessageError::Malformed { .. })));
+    assert!(matches!(PlotJob::from_bytes(&good[..good.len() - 1]), Err(MessageError::Malformed { .. })));
+    let longer = [&good[..], &[0]].concat();
+    assert!(matches!(PlotJob::from_bytes(&longer), Err(MessageError::Malformed { .. })));
+    let no_pieces = PlotJob { pieces_in_sector: 0, ..plot_job() };
+    assert!(matches!(no_pieces.to_bytes(), Err(MessageError::Impossible(_))));
+    let bad_group = MemberEntry { group: "a.b".to_owned(), ..member() };
+    assert!(matches!(bad_group.to_bytes(), Err(MessageError::Impossible(_))));
+    let mut twice = epoch(2);
+    twice.members[1] = twice.members[0];
+    assert!(matches!(twice.to_bytes(), Err(MessageError::Impossible(_))));
+}
+
+#[test]
+fn a_length_that_promises_more_than_is_there_takes_no_memory() {
+    // 2^30 - 1 members announced, none there.
+    let mut bytes = vec![VERSION, Epoch::KIND];
+    bytes.extend_from_slice(&9u64.to_le_bytes());
+    bytes.extend_from_slice(&[0xfe, 0xff, 0xff, 0xff]);
+    assert!(matches!(Epoch::from_bytes(&bytes), Err(MessageError::Malformed { .. })));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn hostile_bytes_are_errors(kind in 0u8..16, body in prop::collection::vec(any::<u8>(), 0..600)) {
+        let bytes = [&[VERSION, kind][..], &body].concat();
+        all_survive(&bytes);
+    }
+
+    #[test]
+    fn flipped_bits_are_errors_or_other_messages(at in 0usize..200, bit in 0u8..8) {
+        for good in [plot_job().to_bytes().unwrap(), member().to_bytes().unwrap(), epoch(5).to_bytes().unwrap()] {
+            let mut bytes = good.to_vec();
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            all_survive(&bytes);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! A node of a development chain: the double of a real node for farmers to run against.
+//!
+//! ```text
+//!                      ┌ begin_slots ─▶ slot info ─────────────┐
+//!  clock ──────────────┘                                       ▼
+//!  files ─ history ─▶ store ◀─ archive ◀─ blocks ◀─ make_blocks ◀─ chain ◀── rpc ◀── WebSocket ◀── farmers
+//!                      │                                  │  judge, sign                ▲
+//!                      └── pieces, headers ───────────────┴── report ───────────────────┘
+//! ```
+//!
+//! It speaks the network's own JSON-RPC, archives by the network's rules, verifies every solution in full and keeps its verdicts
+//! to itself, as the network's node does: they are in the report alone.
+//!
+//! Owns: one development chain. There is no peer: what it authors, nobody else sees.
+//! Never: knows a farm other than through the RPC.
+
+mod acknowledgements;
+mod archivist;
+mod chain;
+mod history;
+mod report_file;
+mod rpc;
+mod shared;
+mod store;
+mod subscribers;
+mod tasks;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use consensus::kzg::{Kzg, insecure};
+use jsonrpsee::server::ServerHandle;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use archivist::{Archivist, ArchivistError};
+use chain::Chain;
+use node::kzg_setup::{self, KzgSetupError};
+use report_file::ReportFile;
+use shared::Shared;
+use store::{Store, StoreError};
+
+pub use chain::{Reason, Report, SignatureCounts, SolutionCounts};
+pub use store::GenesisParameters;
+
+/// How long connections have to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Which methods a node lets its callers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RpcMethods {
+    /// Those that only read, pieces excepted.
+    Safe,
+    /// All of them.
+    #[default]
+    Unsafe,
+}
+
+/// Where the chain's KZG setup comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum KzgSource {
+    /// The setup `insecure-v1`.
+    #[default]
+    Insecure,
+    /// The ceremony's setup, in this file.
+    Ceremony(PathBuf),
+}
+
+impl KzgSource {
+    /// The name under which a node tells farmers of an insecure setup.
+    fn dev_name(&self) -> Option<&'static str> {
+        (*self == Self::Insecure).then_some(insecure::NAME)
+    }
+
+    fn load(&self) -> Result<Kzg, KzgSetupError> {
+        match self {
+            Self::Insecure => kzg_setup::insecure(),
+            Self::Ceremony(path) => kzg_setup::ceremony(Some(path)),
+        }
+    }
+}
+
+/// How to run a node.
+#[derive(Debug, Clone)]
+pub struct DevNodeConfig {
+    /// Address for the WebSocket.
+    pub listen: SocketAddr,
+    /// Folder of the chain.
+    pub base_path: PathBuf,
+    /// Files and folders to make history of when there is no chain yet.
+    pub history: Vec<PathBuf>,
+    /// What the chain is made with.
+    pub parameters: GenesisParameters,
+    /// Where its KZG setup comes from.
+    pub kzg: KzgSource,
+    /// Archive a segment of made-up blocks every so many slots.
+    pub segment_every_slots: Option<u64>,
+    /// Which methods callers may use.
+    pub rpc_methods: RpcMethods,
+    /// Give out only the pieces that the network's node would have at hand.
+    pub strict_pieces: bool,
+    /// How long to pretend to be syncing; no slot begins until then.
+    pub syncing_for: Duration,
+    /// Where to write the [`Report`] after every slot.
+    pub report: Option<PathBuf>,
+}
+
+impl DevNodeConfig {
+    /// Everything as by default, for a chain in `base_path`.
+    pub fn new(listen: SocketAddr, base_path: PathBuf) -> Self {
+        Self {
+            listen,
+            base_path,
+            history: Vec::new(),
+            parameters: GenesisParameters::default(),
+            kzg: KzgSource::default(),
+            segment_every_slots: None,
+            rpc_methods: RpcMethods::default(),
+            strict_pieces: false,
+            syncing_for: Duration::ZERO,
+            report: None,
+        }
+    }
+}
+
+/// Why a node cannot run (any longer).
+#[derive(Debug, thiserror::Error)]
+pub enum DevNodeError {
+    /// There is no KZG setup.
+    #[error(transparent)]
+    Kzg(#[from] KzgSetupError),
+    /// The chain cannot be stored.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The chain cannot be archived.
+    #[error(transparent)]
+    Archivist(#[from] ArchivistError),
+    /// A stored block does not continue the chain.
+    #[error("{path}: {source}: delete the base path to begin a new chain", path = path.display())]
+    Block {
+        /// The base path.
+        path: PathBuf,
+        /// What is wrong.
+        source: chain::BlockError,
+    },
+    /// The address is taken, or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The report cannot be written.
+    #[error("cannot write the report {path}: {source}", path = path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// A node that listens; [`run`](Self::run) makes it go on.
+#[derive(Debug)]
+pub struct DevNode {
+    shared: Arc<Shared>,
+    archivist: Archivist,
+    server: ServerHandle,
+    address: SocketAddr,
+    segment_every_slots: Option<u64>,
+    report: Option<ReportFile>,
+}
+
+impl DevNode {
+    /// Opens the chain, or makes it, which takes some ten seconds of a core a segment, and listens.
+    pub async fn start(mut config: DevNodeConfig) -> Result<Self, DevNodeError> {
+        let prepare = move || prepare(&mut config).map(|(shared, archivist)| (config, shared, archivist));
+        let (config, shared, archivist) = spawn_blocking(prepare).await.expect("preparing does not panic")?;
+        let shared = Arc::new(shared);
+        let report = config.report.clone().map(ReportFile::new);
+        write_report(&shared, report.as_ref()).await?;
+        let (address, server) = rpc::serve(config.listen, Arc::clone(&shared))
+            .await
+            .map_err(|source| DevNodeError::Listen { address: config.listen, source })?;
+        let (segments, height) = {
+            let chain = shared.chain();
+            (chain.headers().len(), chain.height())
+        };
+        let genesis_hash = hex::encode(shared.store.genesis().hash());
+        tracing::info!(%address, genesis_hash, segments, height, "development node listens");
+        let segment_every_slots = config.segment_every_slots;
+        Ok(Self { shared, archivist, server, address, segment_every_slots, report })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Hash of its chain's first block.
+    pub fn genesis_hash(&self) -> [u8; 32] {
+        self.shared.store.genesis().hash()
+    }
+
+    /// Number of its newest authored block, 0 when there is none.
+    pub fn height(&self) -> u32 {
+        self.shared.chain().height()
+    }
+
+    /// A view of its report that stays when the node [runs](Self::run).
+    pub fn reports(&self) -> ReportReader {
+        ReportReader(Arc::clone(&self.shared))
+    }
+
+    /// Runs until `shutdown` ends. What was stored by then is whole, whatever is underway.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Report, DevNodeError> {
+        let shared = &self.shared;
+        let outcome = tokio::select! {
+            () = shutdown => Ok(()),
+            () = tasks::begin_slots(shared) => Ok(()),
+            outcome = tasks::make_blocks(shared, self.segment_every_slots) => outcome.map_err(Into::into),
+            outcome = tasks::archive(shared, self.archivist) => outcome.map_err(Into::into),
+            () = tasks::report(shared, self.report.as_ref()) => Ok(()),
+        };
+        // An error means that it is stopped already.
+        let _ = self.server.stop();
+        let _ = timeout(STOP_TIMEOUT, self.server.stopped()).await;
+        write_report(shared, self.report.as_ref()).await?;
+        outcome.map(|()| shared.chain().report().clone())
+    }
+}
+
+/// What became of all solutions, at any time.
+#[derive(Debug, Clone)]
+pub struct ReportReader(Arc<Shared>);
+
+impl ReportReader {
+    /// The report as it is now.
+    pub fn now(&self) -> Report {
+        self.0.chain().report().clone()
+    }
+}
+
+async fn write_report(shared: &Shared, file: Option<&ReportFile>) -> Result<(), DevNodeError> {
+    let Some(file) = file else { return Ok(()) };
+    let failed = |source| DevNodeError::Report { path: file.path().to_owned(), source };
+    file.write(shared).await.map_err(failed)
+}
+
+/// Everything that takes time before anybody can connect.
+fn prepare(config: &mut DevNodeConfig) -> Result<(Shared, Archivist), DevNodeError> {
+    let kzg = config.kzg.load()?;
+    config.parameters.kzg = *kzg.id();
+    let (store, stored) = Store::open(&config.base_path, &config.parameters, &config.history)?;
+    let store = Arc::new(store);
+    let genesis = store.genesis();
+    let parameters = genesis.parameters.clone();
+    let mut chain =
+        Chain::new(genesis.hash(), parameters, genesis.imported_in_block_0(), genesis.imported_size);
+    stored.headers.iter().for_each(|header| chain.add_segment(*header));
+    for block in &stored.blocks {
+        let block_error = |source| DevNodeError::Block { path: config.base_path.clone(), source };
+        chain.apply(block).map_err(block_error)?;
+    }
+    let (mut archivist, left) = Archivist::resume(Arc::clone(&store), kzg.clone(), &stored)?;
+    let left = archivist.fill(&mut chain, left)?;
+    Ok((Shared::new(config, store, *kzg.verifier(), chain, left), archivist))
+}

@@ -1,0 +1,121 @@
+//! The command line. Each command turns its flags into the configuration of a part of the library and runs it.
+
+mod benchmark;
+mod cluster;
+mod dev;
+mod dev_node;
+mod gpus;
+mod kernel_check;
+mod progress;
+mod topology;
+
+use std::error::Error;
+
+use clap::{Parser, Subcommand};
+use consensus::CpuLevel;
+use farmer::{conformance, scrub};
+
+pub use progress::LogWriter;
+
+/// What a command ends with. The error's text is all that the operator sees, so it names its cause.
+pub type CommandResult = Result<(), Box<dyn Error>>;
+
+/// Farming cluster for the Autonomys network
+#[derive(Debug, Parser)]
+#[command(name = "autonomys-farmer", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Instructions for the CPU's hot loops, instead of the best that the machine has: portable, avx2 or avx512
+    #[arg(long, global = true, value_name = "LEVEL")]
+    cpu_level: Option<CpuLevel>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure what this machine takes for the work of farming
+    #[command(subcommand)]
+    Benchmark(benchmark::Benchmark),
+    /// Run one role of a farming cluster
+    Cluster(cluster::ClusterArgs),
+    /// Farm in this process alone: a whole cluster against a development node of its own
+    Dev(dev::DevArgs),
+    /// Run a node of a development chain that farmers can connect to
+    DevNode(dev_node::DevNodeArgs),
+    /// Check every sector of farms and mark bad ones for replotting
+    Scrub(scrub::Arguments),
+    /// Show what this machine looks like, and which threads belong on which of its cores; nothing is bound to them yet
+    Topology(topology::TopologyArgs),
+    /// Tools
+    #[command(subcommand)]
+    Util(Util),
+}
+
+#[derive(Debug, Subcommand)]
+enum Util {
+    /// Run golden vectors of the network against this build
+    Conformance(conformance::Arguments),
+    /// List what --cpu-level can be on this machine, from the plainest to the best
+    CpuLevels,
+    /// List the GPUs that this machine can plot and prove with, or why there is none
+    Gpus(gpus::GpuArgs),
+    /// Run kernels at K = 17 on records whose outcome is known
+    #[command(hide = true)]
+    KernelCheck(kernel_check::KernelCheckArgs),
+}
+
+impl Cli {
+    /// What is logged where `RUST_LOG` says nothing. `dev` shows its progress instead of what each role does.
+    pub fn default_log_filter(&self) -> &'static str {
+        if matches!(self.command, Command::Dev(_)) { "warn" } else { "info" }
+    }
+
+    /// Runs the chosen command to its end.
+    pub fn run(self) -> CommandResult {
+        if let Some(level) = self.cpu_level {
+            CpuLevel::force(level)?;
+        }
+        match self.command {
+            Command::Benchmark(benchmark) => benchmark.run(),
+            Command::Cluster(args) => args.run(),
+            Command::Dev(args) => args.run(),
+            Command::DevNode(args) => args.run(),
+            Command::Scrub(arguments) => Ok(scrub::run(arguments)?),
+            Command::Topology(args) => args.run(),
+            Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
+            Command::Util(Util::CpuLevels) => {
+                CpuLevel::available().iter().for_each(|level| println!("{level}"));
+                Ok(())
+            }
+            Command::Util(Util::Gpus(arguments)) => arguments.run(),
+            Command::Util(Util::KernelCheck(arguments)) => arguments.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Command lines of a supervisor file.
+    fn lines(file: &str) -> impl Iterator<Item = Vec<&str>> {
+        file.lines().filter_map(|line| line.strip_prefix("command=")).map(|line| line.split(' ').collect())
+    }
+
+    #[test]
+    fn deployed_lines_are_understood() {
+        let files = [
+            include_str!("../../../deploy/supervisor/node-host.conf"),
+            include_str!("../../../deploy/supervisor/plotting-host.conf"),
+            include_str!("../../../deploy/supervisor/storage-host.conf"),
+        ];
+        let lines: Vec<_> = files.iter().flat_map(|file| lines(file)).collect();
+        for line in &lines {
+            if let Err(error) = Cli::try_parse_from(line) {
+                panic!("{}: {error}", line.join(" "));
+            }
+        }
+        let roles: std::collections::BTreeSet<_> = lines.iter().map(|line| line[6]).collect();
+        assert_eq!(roles.len(), 6, "each role once: {roles:?}");
+    }
+}

@@ -1,0 +1,150 @@
+//! Full disks, and limits on the size of files, which every user can set.
+
+use crate::cluster::{self, info};
+use crate::farm::{SECTORS, make};
+use crate::process::{PATIENCE, Running, contents, farmer, member, refused};
+use bus::jobs::{Offered, PlotJobs};
+use control::ids::{FarmId, InstanceId};
+use control::messages::{
+    ClusterInfo, Control, PlotJob, PlotPhase, PlotProgress, ProtocolInfo, SectorId, subjects,
+};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const ADDRESS: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+/// Room for a farm of [`SECTORS`] sectors, and for little more.
+const DISK_BYTES: u64 = 12 << 20;
+
+/// A small file system of its own; none where mounting is not allowed.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES}"), "tmpfs"]).arg(dir.path());
+        mount.stderr(Stdio::null());
+        let is_mounted = mount.status().is_ok_and(|status| status.success());
+        if !is_mounted {
+            println!("skipped: this user may not mount a small file system");
+        }
+        is_mounted.then_some(Self(dir))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(self.0.path()).status().unwrap();
+    }
+}
+
+fn plot_client(nats_url: &str, farm: &Path, sectors: u16) -> Command {
+    let farm = format!("path={},sectors={sectors}", farm.display());
+    member(nats_url, &["plot-client", "--reward-address", ADDRESS, &farm])
+}
+
+fn is_clean(farm: &Path) -> bool {
+    farmer().arg("scrub").arg(farm).status().unwrap().success()
+}
+
+#[tokio::test]
+async fn a_farm_that_does_not_fit_leaves_the_one_there_as_it_is() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let (farm, new) = (disk.0.path().join("farm"), disk.0.path().join("new"));
+    make(&farm);
+    let (nats, _bus) = cluster::start(&info()).await;
+    for (path, sectors) in [(&farm, 500), (&new, 500)] {
+        refused(
+            &mut plot_client(&nats.url(), path, sectors),
+            &["disk full", "smaller", path.to_str().unwrap()],
+        );
+    }
+    assert!(is_clean(&farm));
+    let mut client = Running::start(&mut plot_client(&nats.url(), &farm, SECTORS));
+    client.hear(&["farm open"]);
+    client.terminate();
+    assert!(is_clean(&farm));
+}
+
+#[tokio::test]
+async fn a_cache_that_does_not_fit_says_so() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let (nats, _bus) = cluster::start(&info()).await;
+    let path = disk.0.path().join("cache");
+    let line = |size: &str| format!("path={},size={size}", path.display());
+    let mut cache = member(&nats.url(), &["sharded-cache", &line("1GB")]);
+    refused(&mut cache, &["disk full", "items.bin", "smaller"]);
+    let mut cache = Running::start(&mut member(&nats.url(), &["sharded-cache", &line("5MiB")]));
+    cache.hear(&["the cache is open"]);
+    cache.terminate();
+}
+
+/// A chain whose sectors are larger than the disk.
+fn large_sectors() -> ClusterInfo {
+    let protocol_info = ProtocolInfo { max_pieces_in_sector: 20, ..info().protocol_info };
+    ClusterInfo { protocol_info, ..info() }
+}
+
+fn job() -> PlotJob {
+    let protocol_info = large_sectors().protocol_info;
+    PlotJob {
+        sector: SectorId { farm: FarmId([1; 16]), sector_index: 0, history_size: 1 },
+        public_key: [7; 32],
+        pieces_in_sector: protocol_info.max_pieces_in_sector,
+        protocol_info,
+        client: InstanceId([3; 16]),
+        staged_on: None,
+    }
+}
+
+#[tokio::test]
+async fn a_plot_server_without_room_says_so_and_keeps_the_job() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let (nats, bus) = cluster::start(&large_sectors()).await;
+    let base_path = disk.0.path().join("base");
+    let mut server = Running::start(&mut member(
+        &nats.url(),
+        &["plot-server", "--cpu", "--threads", "1", base_path.to_str().unwrap()],
+    ));
+    let mut progress = bus.subscribe(subjects::PLOT_PROGRESS).await.unwrap();
+    let (jobs, job) = (PlotJobs::open(&*bus).await.unwrap(), job());
+    assert_eq!(jobs.offer("default", &job).await.unwrap(), Offered::Queued);
+    let failure = async {
+        loop {
+            let message = progress.next().await.unwrap();
+            if let PlotPhase::Failed { reason } = PlotProgress::from_bytes(&message.payload).unwrap().phase {
+                return reason;
+            }
+        }
+    };
+    let reason = tokio::time::timeout(PATIENCE, failure).await.unwrap();
+    assert!(reason.contains("disk full") && reason.contains("base"), "{reason}");
+    assert_eq!(jobs.offer("default", &job).await.unwrap(), Offered::AlreadyThere, "others may take it");
+    assert!(server.is_running());
+    server.terminate();
+    assert_eq!(contents(&base_path).len(), 1, "the lock");
+}
+
+/// No file may be longer than this child of the test allows.
+fn short_files() -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: 2 << 20, rlim_max: 2 << 20 };
+    // SAFETY: the structure lives through the call.
+    let result = unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[tokio::test]
+async fn a_limit_on_the_size_of_files_is_told() {
+    let (folder, (nats, _bus)) = (tempfile::tempdir().unwrap(), cluster::start(&info()).await);
+    let farm = folder.path().join("farm");
+    let mut limited = plot_client(&nats.url(), &farm, SECTORS);
+    // SAFETY: it makes system calls only; it neither allocates nor takes locks between fork and exec.
+    unsafe { limited.pre_exec(short_files) };
+    refused(&mut limited, &["plot.bin", "File too large", "ulimit -f"]);
+    // What was begun is finished without the limit.
+    let mut client = Running::start(&mut plot_client(&nats.url(), &farm, SECTORS));
+    client.hear(&["farm open"]);
+    client.terminate();
+}

@@ -1,0 +1,151 @@
+//! Farms that do not belong here, are in use, or are damaged.
+
+use crate::cluster::{self, info};
+use crate::farm::{PLOTTED, RECORD_BYTES, RECORDS_AT, SECTOR_BYTES, SECTORS, cut, flip, make, sector};
+use crate::process::{Running, contents, farmer, member, refused};
+use control::messages::{ClusterInfo, ProtocolInfo};
+use engine::farm::{IDENTITY_FILE, INFO_FILE, METADATA_FILE, PLOT_FILE};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const ADDRESS: &str = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
+
+fn plot_client(nats_url: &str, farm: &Path) -> Command {
+    let farm = format!("path={},sectors={SECTORS}", farm.display());
+    member(nats_url, &["plot-client", "--reward-address", ADDRESS, &farm])
+}
+
+fn scrub(farm: &Path) -> Command {
+    let mut command = farmer();
+    command.arg("scrub").arg(farm);
+    command
+}
+
+/// What scrub says of a farm in which nothing is bad that is not marked already.
+fn scrubbed(farm: &Path) -> String {
+    let output = scrub(farm).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    said
+}
+
+/// A command that must fail with these words and change no file of the farm.
+fn refuses(command: &mut Command, farm: &Path, parts: &[&str]) {
+    let before = contents(farm);
+    refused(command, parts);
+    assert!(contents(farm) == before, "a file has changed");
+}
+
+#[tokio::test]
+async fn farms_of_other_chains_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    make(folder.path());
+    let (ours, theirs) = ("02".repeat(32), "09".repeat(32));
+    let (nats, _bus) = cluster::start(&ClusterInfo { genesis_hash: [9; 32], ..info() }).await;
+    let parts = [INFO_FILE, &ours, &theirs, "connect to the right node"];
+    refuses(&mut plot_client(&nats.url(), folder.path()), folder.path(), &parts);
+    let protocol_info = ProtocolInfo { max_pieces_in_sector: 1, ..info().protocol_info };
+    let (nats, _bus) = cluster::start(&ClusterInfo { protocol_info, ..info() }).await;
+    let parts = [INFO_FILE, "2 pieces in a sector", "at most 1"];
+    refuses(&mut plot_client(&nats.url(), folder.path()), folder.path(), &parts);
+}
+
+#[tokio::test]
+async fn a_farm_belongs_to_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    make(folder.path());
+    let (nats, _bus) = cluster::start(&info()).await;
+    let mut first = Running::start(&mut plot_client(&nats.url(), folder.path()));
+    first.hear(&["farm open"]);
+    for second in [&mut plot_client(&nats.url(), folder.path()), &mut scrub(folder.path())] {
+        refused(second, &[INFO_FILE, "already locked by a process"]);
+    }
+    assert!(first.is_running());
+    first.terminate();
+    assert!(scrubbed(folder.path()).contains("2 good, 0 expired"));
+}
+
+#[tokio::test]
+async fn one_bad_farm_does_not_stop_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (good, bad) = (folder.path().join("good"), folder.path().join("bad"));
+    make(&good);
+    make(&bad);
+    fs::write(bad.join(INFO_FILE), "{").unwrap();
+    let (nats, _bus) = cluster::start(&info()).await;
+    let good = format!("path={},sectors={SECTORS}", good.display());
+    let mut client = Running::start(plot_client(&nats.url(), &bad).arg(good));
+    client.hear(&["this farm takes no part", INFO_FILE, "damaged"]);
+    client.hear(&["farm open"]);
+    client.terminate();
+}
+
+/// Damage of a small file, and the words that name it.
+type Damage<'a> = (&'a dyn Fn(&Path), &'a [&'a str]);
+
+#[tokio::test]
+async fn damaged_small_files_are_named_and_nothing_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let farm = folder.path();
+    make(farm);
+    let (nats, _bus) = cluster::start(&info()).await;
+    let (identity, metadata) = (farm.join(IDENTITY_FILE), farm.join(METADATA_FILE));
+    let damages: [Damage<'_>; 6] = [
+        (&|_| cut(&identity, 20), &[IDENTITY_FILE, "20 bytes", "backup"]),
+        (&|_| flip(&identity, 0), &[IDENTITY_FILE, "damaged", "backup"]),
+        (&|_| flip(&identity, 20), &[IDENTITY_FILE, INFO_FILE, "backup"]),
+        (&|_| fs::remove_file(&identity).unwrap(), &[IDENTITY_FILE, "missing", "backup"]),
+        (&|_| flip(&metadata, 0), &[METADATA_FILE, "version 64", "backup"]),
+        (&|_| cut(&metadata, 2), &[METADATA_FILE, "backup"]),
+    ];
+    let whole = contents(farm);
+    for (damage, parts) in damages {
+        damage(farm);
+        refuses(&mut plot_client(&nats.url(), farm), farm, parts);
+        refuses(&mut scrub(farm), farm, parts);
+        whole.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
+    }
+    let mut client = Running::start(&mut plot_client(&nats.url(), farm));
+    client.hear(&["farm open"]);
+    client.terminate();
+    assert!(scrubbed(farm).contains("2 good, 0 expired"), "both sectors are as they were");
+}
+
+#[tokio::test]
+async fn damaged_records_and_cut_off_plots_cost_their_own_sectors() {
+    let (nats, _bus) = cluster::start(&info()).await;
+    let record = |sector: u64| RECORDS_AT + sector * RECORD_BYTES;
+    let damages: [Damage<'_>; 3] = [
+        (&|farm| flip(&farm.join(METADATA_FILE), record(1) + 70_000), &["checksum"]),
+        (&|farm| cut(&farm.join(METADATA_FILE), record(1) + 50), &["sector=1"]),
+        (&|farm| cut(&farm.join(PLOT_FILE), SECTOR_BYTES + 5000), &["plot.bin has only"]),
+    ];
+    for (damage, parts) in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let farm = folder.path();
+        make(farm);
+        let first = sector(farm, 0);
+        damage(farm);
+        let mut client = Running::start(&mut plot_client(&nats.url(), farm));
+        let line = client.hear(&["sector=1", "will be plotted again"]);
+        assert!(parts.iter().all(|part| line.contains(part)), "{line}");
+        client.hear(&["farm open"]);
+        client.terminate();
+        assert!(sector(farm, 0) == first, "the other sector is as it was");
+        assert!(scrubbed(farm).contains("1 good, 1 expired"), "and what is bad is marked");
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_a_plot_is_found_by_scrub_and_its_sector_marked() {
+    for at in [5, 10_000, SECTOR_BYTES - 1] {
+        let folder = tempfile::tempdir().unwrap();
+        make(folder.path());
+        let first = sector(folder.path(), 0);
+        flip(&folder.path().join(PLOT_FILE), SECTOR_BYTES * u64::from(PLOTTED - 1) + at);
+        refused(&mut scrub(folder.path()), &["1 bad sectors"]);
+        assert!(scrubbed(folder.path()).contains("1 good, 1 expired"), "it is marked");
+        assert!(sector(folder.path(), 0) == first);
+    }
+}

@@ -1,0 +1,23 @@
+//! Bad input as an operator meets it: the real binary must say in clear words what is wrong, and lose nothing.
+//! `docs/BAD_INPUT.md` lists every kind of bad input with its test.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[allow(dead_code, reason = "shared with the tests of the development node")]
+#[path = "../../../shared_tests/chain.rs"]
+mod chain;
+mod cluster;
+mod confined;
+mod disks;
+mod farm;
+mod farms;
+mod flags;
+mod kzg;
+mod nats;
+#[allow(dead_code, reason = "shared with the tests of the bus")]
+#[path = "../../../shared_tests/nats_server.rs"]
+mod nats_server;
+mod node;
+mod process;
+#[path = "../../../shared_tests/stored_chain.rs"]
+mod stored_chain;
