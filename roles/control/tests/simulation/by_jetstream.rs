@@ -1,0 +1,178 @@
+//! What members ask of the durable half of the bus, and what becomes of it.
+
+use super::jetstream::Waiting;
+use super::member::{Input, Output, PushError, WriteError};
+use super::world::{Happening, Planned, World};
+use std::cmp::Reverse;
+use std::time::Duration;
+
+/// How long a member waits for the answer to a durable write.
+const WRITE_LIMIT: Duration = Duration::from_secs(1);
+
+impl World {
+    pub(super) fn act_on_jetstream(&mut self, member: usize, run: u64, output: Output) {
+        let is_served = self.has_leader && self.processes[member].connected;
+        match output {
+            Output::KvWatch { bucket } => {
+                self.jetstream.bucket(bucket).watchers.push((member, run));
+                if is_served {
+                    self.replay(bucket, member, run);
+                }
+            }
+            Output::KvGet { id, bucket, key } => {
+                let is_stale = self.random.chance(self.weather.stale);
+                let result =
+                    if is_served { Ok(self.jetstream.bucket(bucket).get(&key, is_stale)) } else { Err(()) };
+                self.answer(member, run, is_served, Input::KvGot { id, result });
+            }
+            Output::KvWrite { .. } => self.write_key(member, run, is_served, output),
+            Output::Push { id, subject, payload } => {
+                let result = if is_served {
+                    let pushed = self.jetstream.queue.push(&subject, payload, self.now);
+                    if self.random.chance(self.weather.lost_answers) {
+                        Err(PushError::Unknown)
+                    } else {
+                        pushed
+                    }
+                } else {
+                    Err(PushError::Unavailable)
+                };
+                self.answer(member, run, is_served, Input::Pushed { id, result });
+                self.look_at_queue();
+            }
+            Output::Pull { id, prefix, wait } => {
+                let until = self.now + wait;
+                self.jetstream.queue.waiting.push(Waiting { member, run, id, prefix, until });
+                self.plan(wait, Happening::QueueLook);
+                self.look_at_queue();
+            }
+            // A word that does not arrive is a word that was not said.
+            Output::Ack { sequence } if is_served => self.jetstream.queue.ack(sequence),
+            Output::Progress { sequence, delivery } if is_served => {
+                self.jetstream.queue.put_off(sequence, delivery, self.now + super::jetstream::ACK_WAIT);
+            }
+            Output::Nak { sequence, delivery, delay } if is_served => {
+                self.jetstream.queue.put_off(sequence, delivery, self.now + delay);
+                self.plan(delay, Happening::QueueLook);
+            }
+            _ => {}
+        }
+    }
+
+    /// An answer in a moment, or when the member has waited long enough.
+    fn answer(&mut self, member: usize, run: u64, is_served: bool, input: Input) {
+        let after = if is_served { self.random.millis(1, 20) } else { WRITE_LIMIT };
+        self.plan(after, Happening::Hear { member, run, input });
+    }
+
+    fn write_key(&mut self, member: usize, run: u64, is_served: bool, output: Output) {
+        let Output::KvWrite { id, bucket, key, value, expect } = output else { return };
+        let mut result = if is_served {
+            self.jetstream.bucket(bucket).write(&key, value.clone(), expect)
+        } else if self.random.chance(0.5) {
+            Err(WriteError::Unavailable)
+        } else {
+            Err(WriteError::Unknown)
+        };
+        if let Ok(revision) = result {
+            self.tell_watchers(bucket, &key, value, revision);
+            if self.random.chance(self.weather.lost_answers) {
+                result = Err(WriteError::Unknown);
+            }
+        }
+        let is_prompt = !matches!(result, Err(WriteError::Unknown | WriteError::Unavailable));
+        self.answer(member, run, is_prompt, Input::KvWritten { id, result });
+    }
+
+    fn tell_watchers(&mut self, bucket: &'static str, key: &str, value: Option<bytes::Bytes>, revision: u64) {
+        for (member, run) in self.jetstream.bucket(bucket).watchers.clone() {
+            if !self.processes[member].connected {
+                continue;
+            }
+            // In the order of the revisions, since all take the same time.
+            let input = Input::Kv { bucket, key: key.to_owned(), value: value.clone(), revision };
+            self.plan(Duration::from_millis(3), Happening::Hear { member, run, input });
+        }
+    }
+
+    /// Everything that is there.
+    fn replay(&mut self, bucket: &'static str, member: usize, run: u64) {
+        for (key, value, revision) in self.jetstream.bucket(bucket).entries() {
+            let input = Input::Kv { bucket, key, value: Some(value), revision };
+            self.plan(Duration::from_millis(3), Happening::Hear { member, run, input });
+        }
+        self.plan(
+            Duration::from_millis(3),
+            Happening::Hear { member, run, input: Input::KvReady { bucket } },
+        );
+    }
+
+    /// A member is back on the bus: it hears what it missed.
+    pub(super) fn rewatch(&mut self, member: usize, run: u64) {
+        if !self.has_leader {
+            return;
+        }
+        let watched = |(bucket, state): (&&'static str, &super::jetstream::Bucket)| {
+            state.watchers.contains(&(member, run)).then_some(*bucket)
+        };
+        let watched: Vec<_> = self.jetstream.buckets.iter().filter_map(watched).collect();
+        for bucket in watched {
+            self.replay(bucket, member, run);
+        }
+        self.look_at_queue();
+    }
+
+    /// JetStream has a leader again: everybody hears what was missed.
+    pub(super) fn lead(&mut self, has_leader: bool) {
+        self.has_leader = has_leader;
+        if has_leader {
+            for member in 0..self.processes.len() {
+                let run = self.processes[member].run;
+                self.rewatch(member, run);
+            }
+        }
+    }
+
+    /// The store is lost.
+    pub(super) fn empty_store(&mut self) {
+        self.jetstream.empty();
+        let watchers = |(bucket, state): (&&'static str, &super::jetstream::Bucket)| {
+            state.watchers.iter().map(|(member, run)| (*bucket, *member, *run)).collect::<Vec<_>>()
+        };
+        let watchers: Vec<_> = self.jetstream.buckets.iter().flat_map(watchers).collect();
+        for (bucket, member, run) in watchers {
+            self.plan(
+                Duration::from_millis(500),
+                Happening::Hear { member, run, input: Input::KvRenewed { bucket } },
+            );
+        }
+    }
+
+    pub(super) fn look_at_queue(&mut self) {
+        if !self.has_leader {
+            return;
+        }
+        let (now, mut waiting) = (self.now, std::mem::take(&mut self.jetstream.queue.waiting));
+        waiting.retain(|waiter: &Waiting| {
+            let process = &self.processes[waiter.member];
+            if process.run != waiter.run || process.member.is_none() {
+                return false;
+            }
+            let job = if process.connected { self.jetstream.queue.take(&waiter.prefix, now) } else { None };
+            if job.is_none() && waiter.until > now {
+                return true;
+            }
+            self.order += 1;
+            let input = Input::Pulled { id: waiter.id, job };
+            let what = Happening::Hear { member: waiter.member, run: waiter.run, input };
+            self.queue.push(Reverse(Planned { at: now + Duration::from_millis(2), order: self.order, what }));
+            false
+        });
+        self.jetstream.queue.waiting.append(&mut waiting);
+        let next = self.jetstream.queue.waiting.iter().map(|waiter| waiter.until).min();
+        let next = next.into_iter().chain(self.jetstream.queue.next_at(now)).min();
+        if let Some(at) = next.filter(|_| !self.jetstream.queue.waiting.is_empty()) {
+            self.plan(at.saturating_sub(now).max(Duration::from_millis(10)), Happening::QueueLook);
+        }
+    }
+}

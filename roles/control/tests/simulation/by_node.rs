@@ -1,0 +1,134 @@
+//! What nodes say and are told.
+
+use super::disk::Disk;
+use super::member::{Input, NodeAnswer, NodeInput, Output};
+use super::nodes::SIGNING_LIMIT;
+use super::world::{Happening, World};
+use std::time::Duration;
+
+impl World {
+    pub(super) fn slot(&mut self, slot: u64) {
+        for node in 0..self.nodes.len() {
+            let said = self.nodes[node].slot(slot);
+            let delay = self.random.millis(0, 120);
+            self.tell(node, &said, delay);
+            self.plan(Duration::ZERO, Happening::Signing { node });
+        }
+        if slot < self.slots_end {
+            self.plan(Duration::from_secs(1), Happening::Slot(slot + 1));
+        }
+    }
+
+    pub fn tell(&mut self, node: usize, said: &[NodeInput], delay: Duration) {
+        let connections: Vec<_> =
+            self.nodes[node].connections.iter().map(|(member, (run, _))| (*member, *run)).collect();
+        for (member, run) in connections {
+            for input in said {
+                self.plan(delay, Happening::Hear { member, run, input: Input::Node(input.clone()) });
+            }
+        }
+    }
+
+    pub(super) fn signing(&mut self, node: usize) {
+        if let Some(said) = self.nodes[node].next_to_sign(self.now) {
+            self.tell(node, &[said], Duration::from_millis(1));
+            self.plan(SIGNING_LIMIT, Happening::Signing { node });
+        }
+    }
+
+    pub(super) fn archive(&mut self) {
+        for node in 0..self.nodes.len() {
+            if let Some(said) = self.nodes[node].archive(self.now) {
+                let delay = self.random.millis(0, 500);
+                self.tell(node, &[said], delay);
+            }
+        }
+    }
+
+    /// A controller's connection is gone; it tries to make another.
+    pub(super) fn lose_node(&mut self, member: usize, run: u64) {
+        self.plan(
+            Duration::from_millis(5),
+            Happening::Hear { member, run, input: Input::Node(NodeInput::Lost) },
+        );
+        self.plan(Duration::from_millis(260), Happening::Reconnect { member, run });
+    }
+
+    pub(super) fn reconnect(&mut self, member: usize, run: u64) {
+        let process = &self.processes[member];
+        let (Some(node), true) = (process.node, process.run == run && process.member.is_some()) else {
+            return;
+        };
+        match self.nodes[node].connect(member, run) {
+            Some(began) => self.hear(member, run, Input::Node(began)),
+            None => self.plan(Duration::from_millis(250), Happening::Reconnect { member, run }),
+        }
+    }
+
+    pub(super) fn act_on_node(&mut self, member: usize, run: u64, output: Output) {
+        let Some(node) = self.processes[member].node else { return };
+        let present = self.nodes[node].connections.get(&member).map(|(_, connection)| *connection);
+        let answered = |id, answer| Input::Node(NodeInput::Answered { id, answer });
+        let (id, answer) = match output {
+            Output::Submit { id, connection, slot, solution } => {
+                if present != Some(connection) {
+                    (id, NodeAnswer::NotSent)
+                } else {
+                    let announced = self.nodes[node].is_announced(slot.slot, &slot.global_challenge);
+                    let identity = blake3::hash(&solution.to_bytes()).into();
+                    self.ledger.hand_over(solution.public_key, self.now);
+                    let answer = self.nodes[node].submit(slot.slot, identity, &solution);
+                    if answer == NodeAnswer::Done {
+                        self.ledger.check(announced, || {
+                            format!(
+                                "node {node} was sent a solution for a challenge that it had not announced"
+                            )
+                        });
+                        self.ledger.queue(node, identity);
+                    }
+                    let is_lost = self.random.chance(self.weather.loss / 4.0);
+                    (id, if is_lost { NodeAnswer::Unanswered } else { answer })
+                }
+            }
+            Output::Sign { connection, hash, .. } => {
+                if present == Some(connection) {
+                    self.nodes[node].sign(hash);
+                    self.plan(Duration::ZERO, Happening::Signing { node });
+                }
+                return;
+            }
+            Output::Acknowledge { connection, segment } => {
+                if present == Some(connection) {
+                    self.check_acknowledged(segment);
+                    self.nodes[node].acknowledge(member, segment);
+                }
+                return;
+            }
+            Output::Fetch { id, segment } => {
+                let has = self.nodes[node].has_pieces(segment, self.now) && self.random.chance(0.9);
+                (id, if has { NodeAnswer::Pieces } else { NodeAnswer::NoPieces })
+            }
+            Output::History { id } if self.nodes[node].up => {
+                (id, NodeAnswer::History(self.nodes[node].segments))
+            }
+            Output::History { id } => (id, NodeAnswer::NotSent),
+            _ => return,
+        };
+        let takes = match answer {
+            NodeAnswer::Pieces => self.random.millis(1000, 8000),
+            _ => self.random.millis(1, 30),
+        };
+        self.plan(takes, Happening::Hear { member, run, input: answered(id, answer) });
+    }
+
+    /// Somebody durable must hold what is acknowledged.
+    fn check_acknowledged(&mut self, segment: u64) {
+        let is_held = self.is_held(segment);
+        self.ledger.check(is_held, || format!("segment {segment} was acknowledged although nobody holds it"));
+    }
+
+    pub fn is_held(&self, segment: u64) -> bool {
+        let holds = |disk: &Disk| disk.spool.contains(&segment) || disk.pieces.contains(&segment);
+        self.processes.iter().any(|process| holds(&process.disk))
+    }
+}

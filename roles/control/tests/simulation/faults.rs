@@ -1,0 +1,141 @@
+//! What goes wrong, and when: drawn from the seed. Each fault ends by itself, and all have ended when the quiet begins.
+
+use super::member::NodeInput;
+use super::random::Random;
+use super::world::{Weather, World};
+use std::time::Duration;
+
+/// One thing that goes wrong, or is mended.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    Weather(Weather),
+    Leader(bool),
+    EmptyStore,
+    Kill(usize),
+    Start(usize),
+    Pause(usize),
+    Resume(usize),
+    Bus { member: usize, connected: bool },
+    StopNode(usize),
+    StartNode(usize),
+    Silence { node: usize, silent: bool },
+    Branch { node: usize, branch: u64 },
+    Again { node: usize },
+}
+
+impl std::fmt::Debug for Weather {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "loss {:.2}, late {:.2}, lost answers {:.2}, stale {:.2}",
+            self.loss, self.late, self.lost_answers, self.stale
+        )
+    }
+}
+
+/// Draws the faults of a run between `from` and `until`, one every few seconds.
+pub fn draw(
+    random: &mut Random,
+    members: usize,
+    nodes: usize,
+    from: Duration,
+    until: Duration,
+) -> Vec<(Duration, Fault)> {
+    let (mut faults, mut at) = (Vec::new(), from);
+    loop {
+        at += random.millis(300, 9000);
+        if at >= until {
+            break;
+        }
+        let end = (at + random.millis(200, 25_000)).min(until);
+        let (member, node) = (random.below(members as u64) as usize, random.below(nodes as u64) as usize);
+        let pair = match random.below(11) {
+            0 => (Fault::Weather(storm(random)), Some(Fault::Weather(Weather::default()))),
+            1 => (Fault::Leader(false), Some(Fault::Leader(true))),
+            2 if random.chance(0.3) => (Fault::EmptyStore, None),
+            2 | 3 => (Fault::Kill(member), Some(Fault::Start(member))),
+            4 => (Fault::Pause(member), Some(Fault::Resume(member))),
+            5 => (Fault::Bus { member, connected: false }, Some(Fault::Bus { member, connected: true })),
+            6 => (Fault::StopNode(node), Some(Fault::StartNode(node))),
+            7 => (Fault::Silence { node, silent: true }, Some(Fault::Silence { node, silent: false })),
+            8 => {
+                (Fault::Branch { node, branch: 1 + random.below(3) }, Some(Fault::Branch { node, branch: 0 }))
+            }
+            9 => (Fault::Again { node }, None),
+            _ => {
+                // All of the bus at once, as when its only server restarts.
+                for member in 0..members {
+                    faults.push((at, Fault::Bus { member, connected: false }));
+                    faults.push((end + random.millis(0, 900), Fault::Bus { member, connected: true }));
+                }
+                continue;
+            }
+        };
+        faults.push((at, pair.0));
+        faults.extend(pair.1.map(|mended| (end, mended)));
+    }
+    // Whatever overlapped and mended another too early or too late is well again in the end.
+    faults.push((until, Fault::Weather(Weather::default())));
+    faults.push((until, Fault::Leader(true)));
+    for node in 0..nodes {
+        faults.extend(
+            [
+                Fault::StartNode(node),
+                Fault::Silence { node, silent: false },
+                Fault::Branch { node, branch: 0 },
+            ]
+            .map(|fault| (until, fault)),
+        );
+    }
+    for member in 0..members {
+        faults.extend(
+            [Fault::Start(member), Fault::Resume(member), Fault::Bus { member, connected: true }]
+                .map(|fault| (until, fault)),
+        );
+    }
+    faults
+}
+
+fn storm(random: &mut Random) -> Weather {
+    let mut share = |most: u64| random.below(most) as f64 / 100.0;
+    Weather { loss: share(30), late: share(30), lost_answers: share(40), stale: share(60) }
+}
+
+/// Does it to the world.
+pub fn apply(world: &mut World, fault: Fault) {
+    world.say(|| format!("FAULT {fault:?}"));
+    match fault {
+        Fault::Weather(weather) => world.weather = weather,
+        Fault::Leader(has_leader) => world.lead(has_leader),
+        Fault::EmptyStore => world.empty_store(),
+        Fault::Kill(member) => world.kill(member),
+        Fault::Start(member) => world.start(member),
+        Fault::Pause(member) => world.pause(member),
+        Fault::Resume(member) => world.resume(member),
+        Fault::Bus { member, connected } => world.set_connected(member, connected),
+        Fault::StopNode(node) => {
+            for member in world.nodes[node].stop() {
+                let run = world.processes[member].run;
+                world.lose_node(member, run);
+            }
+        }
+        Fault::StartNode(node) => world.nodes[node].up = true,
+        Fault::Silence { node, silent } => world.nodes[node].silent = silent,
+        Fault::Branch { node, branch } => {
+            world.nodes[node].branch = branch;
+            let slot = world.now.as_secs();
+            // The proof of time took another turn: the present slot comes again with another challenge.
+            if world.nodes[node].up && slot > 0 {
+                let said = world.nodes[node].announce(slot);
+                world.tell(node, &[said], Duration::from_millis(5));
+            }
+        }
+        Fault::Again { node } => {
+            let slot = world.now.as_secs();
+            if world.nodes[node].up && slot > 0 {
+                let said: NodeInput = world.nodes[node].announce(slot);
+                world.tell(node, &[said], Duration::from_millis(5));
+            }
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Controllers, plot-clients, plot-servers and caches as their machines, in a world of simulated bus, nodes, disks and clocks:
+//! one thread, one seed a run.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod by_core;
+mod by_jetstream;
+mod by_node;
+mod checks;
+mod disk;
+mod faults;
+mod jetstream;
+mod member;
+mod nodes;
+mod random;
+mod trace;
+mod world;
