@@ -8,8 +8,13 @@
 //! Never: waits, or does anything.
 #![deny(missing_docs)]
 
+pub mod epochs;
 pub mod ids;
+pub mod lease;
 pub mod messages;
 pub mod names;
 pub mod plot_server;
 pub mod rendezvous;
+pub mod segments;
+pub mod settings;
+pub mod store;

@@ -65,6 +65,7 @@ mod claims;
 mod members;
 mod network;
 mod plot;
+mod segments;
 mod signing;
 mod slots;
 
@@ -73,6 +74,7 @@ pub use claims::{Claim, ClaimState};
 pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced};
 pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};
+pub use segments::{Lease, SegmentHeld};
 pub use signing::{RewardSignature, RewardSigningRequest};
 pub use slots::{SlotInfo, SolutionFound};
 

@@ -57,6 +57,8 @@ fn all_survive(bytes: &[u8]) {
     survives::<PlotJob>(bytes);
     survives::<PlotProgress>(bytes);
     survives::<ClusterInfo>(bytes);
+    survives::<SegmentHeld>(bytes);
+    survives::<Lease>(bytes);
     survives::<MemberEntry>(bytes);
     survives::<Heartbeat>(bytes);
     survives::<Epoch>(bytes);
