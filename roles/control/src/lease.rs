@@ -87,6 +87,8 @@ pub struct LeaseKeeper {
     seen: Option<Seen>,
     /// Highest seen.
     term: u64,
+    /// That of the last write.
+    written: u64,
     asked: Asked,
     look_at: Duration,
     /// Until when nobody else may have taken it, counted from when the last write that succeeded was begun.
@@ -100,8 +102,8 @@ impl LeaseKeeper {
     /// A member that knows nothing of the lease yet.
     pub fn new(me: InstanceId, host: String) -> Self {
         let (look_at, mine_until, now) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        let (seen, term, asked, read_at) = (None, 0, Asked::Nothing, None);
-        Self { me, host, seen, term, asked, look_at, mine_until, read_at, now }
+        let (seen, term, written, asked, read_at) = (None, 0, 0, Asked::Nothing, None);
+        Self { me, host, seen, term, written, asked, look_at, mine_until, read_at, now }
     }
 
     /// Whose it is now.
@@ -184,6 +186,7 @@ impl LeaseKeeper {
 
     fn write(&mut self, expect: Expect, term: u64) -> Vec<Action> {
         self.asked = Asked::Write(self.now);
+        self.written = term;
         vec![Action::Write { lease: Lease { holder: self.me, host: self.host.clone(), term }, expect }]
     }
 
@@ -192,6 +195,7 @@ impl LeaseKeeper {
         match wrote {
             Wrote::Done(revision) => {
                 self.mine_until = since + LAPSES_AFTER;
+                self.term = self.term.max(self.written);
                 self.seen = Some(Seen { revision, is_mine: true, changed_at: self.now });
             }
             Wrote::Conflict => self.mine_until = Duration::ZERO,
