@@ -219,6 +219,7 @@ impl MemberWatch {
     fn on_entry(&mut self, event: WatchEvent) {
         match event {
             WatchEvent::Ready => self.is_replayed = true,
+            WatchEvent::Renewed => {}
             WatchEvent::Delete { key, .. } => {
                 let id = key.rsplit('.').next().and_then(|id| id.parse().ok());
                 let member = id.and_then(|id| self.members.remove(&id));

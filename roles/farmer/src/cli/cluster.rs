@@ -43,16 +43,15 @@ pub struct NatsArgs {
     /// NATS server, as nats://HOST:4222; repeat it for each server of the NATS cluster
     #[arg(long = "nats-server", alias = "nats-servers", value_name = "URL", global = true)]
     servers: Vec<String>,
-    /// Copies of streams and buckets created now: 3 on a NATS cluster of three
-    #[arg(long = "nats-replicas", value_name = "N", default_value_t = 1, global = true,
-        value_parser = clap::value_parser!(u8).range(1..=5))]
-    replicas: u8,
+    /// Copies of streams and buckets [default: 3 in a NATS cluster that has three servers or more, else 1]
+    #[arg(long = "nats-replicas", value_name = "N", global = true, value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: Option<u8>,
 }
 
 impl NatsArgs {
     /// Connects, trying for as long as no server answers.
     async fn connect(&self, name: &str) -> Result<SharedBus, BusError> {
-        let replicas = usize::from(self.replicas);
+        let replicas = self.replicas.map(usize::from);
         let options = NatsOptions { replicas, ..NatsOptions::new(self.servers.clone(), name) };
         Ok(Arc::new(NatsBus::connect(&options).await?))
     }
