@@ -43,6 +43,10 @@ impl NatsBucket {
     async fn last_change(&self, key: &str) -> Result<Option<(u64, Option<Bytes>)>, BusError> {
         check_name(key)?;
         let mut got = self.direct_get(key).await?;
+        if matches!(&got, Err(error) if error.kind() == DirectGetErrorKind::TimedOut) {
+            // Perhaps it went to a server that has just died; the others have copies.
+            got = self.direct_get(key).await?;
+        }
         if matches!(&got, Err(error) if may_be_gone(error)) {
             self.streams.ensure(&self.known).await?;
             got = self.direct_get(key).await?;

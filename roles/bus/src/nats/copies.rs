@@ -65,7 +65,7 @@ impl Copies {
         }
         match api.update_stream(Config { num_replicas: wanted, ..config.clone() }).await {
             Ok(_) => {
-                tracing::info!("stream `{}` is kept in {wanted} copies now, before in {has}", config.name)
+                tracing::info!("stream `{}` is kept in {wanted} copies now, before in {has}", config.name);
             }
             Err(error) => {
                 tracing::debug!("stream `{}` stays in {has} copies for now: {error}", config.name);

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long to wait for an answer of JetStream's management: making a stream of three copies takes several rounds.
-const API_TIMEOUT: Duration = Duration::from_secs(3);
+const API_TIMEOUT: Duration = Duration::from_secs(2);
 /// First pause between attempts to open a stream, doubled up to the longest: all members of a cluster ask.
 const OPEN_PAUSE: Duration = Duration::from_millis(200);
 const OPEN_PAUSE_MAX: Duration = Duration::from_secs(3);

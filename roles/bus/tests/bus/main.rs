@@ -3,7 +3,10 @@
 
 mod backends;
 mod claims;
+mod clusters;
 mod members;
+#[path = "../../../shared_tests/nats_cluster.rs"]
+mod nats_cluster;
 mod nats_only;
 #[path = "../../../shared_tests/nats_server.rs"]
 mod nats_server;
