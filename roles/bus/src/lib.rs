@@ -6,7 +6,8 @@
 //!   write ───▶ bucket ──▶ readers, watchers with replay members, epochs, claims, cluster settings
 //! ```
 //!
-//! Owns: the [`Bus`] trait, its two backends ([`nats`] for a cluster, [`local`] for one process) and the protocols
+//! Owns: the [`Bus`] trait, its two backends ([`nats`] for a cluster, [`local`] for one process), the envelope and the cluster's
+//! name on everything (`sealed`), and the protocols
 //! that stand on it: [`members`], [`claims`], [`cluster`], [`jobs`], [`epochs`]; their messages are `control`'s.
 //! Never: a piece or a sector (every payload is below `MAX_MESSAGE_BYTES`), or a decision taken from a key's
 //! expiry: buckets expire silently, so liveness is timed by who watches.
@@ -28,10 +29,12 @@ pub mod epochs;
 mod error;
 mod fresh;
 pub mod jobs;
+pub mod kept;
 pub mod local;
 pub mod members;
 mod names;
 pub mod nats;
+mod sealed;
 mod told;
 
 pub use error::BusError;

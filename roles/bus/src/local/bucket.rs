@@ -1,7 +1,7 @@
 //! A bucket in memory: the last change of every key, ordered by revision, so that a watch is "what comes after N".
 
 use super::{Faults, Link, lock};
-use crate::names::{check_filter, check_name, check_size};
+use crate::names::{check_filter, check_name};
 use crate::{Bucket, BucketConfig, BusError, Entry, Expect, Watch, WatchEvent};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -121,8 +121,6 @@ impl Bucket for LocalBucket {
     }
 
     async fn write(&self, key: &str, value: Option<Bytes>, expect: Expect) -> Result<u64, BusError> {
-        check_name(key)?;
-        check_size(key, value.as_ref().unwrap_or(&Bytes::new()))?;
         self.check(key)?;
         let revision = {
             let mut state = lock(&self.state);

@@ -8,11 +8,13 @@ mod queue;
 
 use self::bucket::LocalBucket;
 use self::queue::LocalQueue;
-use super::names::{check_filter, check_name, check_size, check_token};
-use super::{Bucket, BucketConfig, Bus, BusError, Message, Queue, QueueConfig, Subscription};
+use super::names::{check_filter, check_name, check_token};
+use super::sealed::{Sealed, bus_by_seal};
+use super::{Bucket, BucketConfig, Bus, BusError, Message, Queue, QueueConfig, SharedBus, Subscription};
 use crate::told::Waiting;
 use async_trait::async_trait;
 use bytes::Bytes;
+use control::envelope::ClusterName;
 use control::names::subject_matches;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,8 +28,18 @@ const SUBSCRIPTION_CAPACITY: usize = 4096;
 const STORE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The in-process backend: one member's access to it. Clones share the access, [`LocalBus::another`] is another member's.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct LocalBus {
+    beneath: Beneath,
+    cluster: ClusterName,
+    sealed: Sealed,
+}
+
+bus_by_seal!(LocalBus);
+
+/// The bus beneath the envelopes.
+#[derive(Clone, Default)]
+struct Beneath {
     inner: Arc<Inner>,
     link: Arc<Link>,
 }
@@ -91,38 +103,62 @@ impl Faults {
     }
 }
 
+impl Default for LocalBus {
+    fn default() -> Self {
+        Self::of(Beneath::default(), ClusterName::default())
+    }
+}
+
 impl LocalBus {
     /// An empty bus.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Fault injection: the next `count` durable writes happen, but report [`BusError::OutcomeUnknown`].
-    pub fn lose_answers(&self, count: u64) {
-        self.inner.faults.lost_answers.store(count, Ordering::Relaxed);
+    fn of(beneath: Beneath, cluster: ClusterName) -> Self {
+        let sealed = Sealed::new(Arc::new(beneath.clone()), cluster.clone());
+        Self { beneath, cluster, sealed }
     }
 
     /// Another member's access to the same bus, with a connection of its own.
     pub fn another(&self) -> Self {
-        Self { inner: self.inner.clone(), link: Arc::default() }
+        let beneath = Beneath { inner: self.beneath.inner.clone(), link: Arc::default() };
+        Self::of(beneath, self.cluster.clone())
+    }
+
+    /// Access of a member of another cluster to the same bus.
+    pub fn in_cluster(&self, cluster: ClusterName) -> Self {
+        Self::of(Beneath { inner: self.beneath.inner.clone(), link: Arc::default() }, cluster)
+    }
+
+    /// The bus beneath the envelopes: names and bytes as they are.
+    pub fn raw(&self) -> SharedBus {
+        self.sealed.raw().clone()
+    }
+
+    /// Fault injection: the next `count` durable writes happen, but report [`BusError::OutcomeUnknown`].
+    pub fn lose_answers(&self, count: u64) {
+        self.beneath.inner.faults.lost_answers.store(count, Ordering::Relaxed);
     }
 
     /// Fault injection: cuts this member off, or connects it again. What is published meanwhile does not reach it.
     pub fn set_connected(&self, is_connected: bool) {
-        self.link.is_cut.store(!is_connected, Ordering::Relaxed);
+        self.beneath.link.is_cut.store(!is_connected, Ordering::Relaxed);
     }
 
     /// Fault injection: takes what lasts (queues, buckets) away from everybody, or gives it back. Subjects go on.
     pub fn set_store(&self, is_there: bool) {
-        self.inner.faults.has_no_store.store(!is_there, Ordering::Relaxed);
+        self.beneath.inner.faults.has_no_store.store(!is_there, Ordering::Relaxed);
     }
 
     /// Fault injection: everything that lasts is forgotten, as by a server whose disk was emptied.
     pub fn lose_store(&self) {
-        lock(&self.inner.buckets).values().for_each(LocalBucket::lose);
-        lock(&self.inner.queues).values().for_each(LocalQueue::lose);
+        lock(&self.beneath.inner.buckets).values().for_each(LocalBucket::lose);
+        lock(&self.beneath.inner.queues).values().for_each(LocalQueue::lose);
     }
+}
 
+impl Beneath {
     /// Hands a message to all matching subscribers and returns how many there are.
     fn deliver(&self, message: &Message) -> usize {
         let mut found = 0;
@@ -155,10 +191,9 @@ impl LocalBus {
 }
 
 #[async_trait]
-impl Bus for LocalBus {
+impl Bus for Beneath {
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
         check_name(subject)?;
-        check_size(subject, &payload)?;
         self.link.check(subject)?;
         self.deliver(&Message { subject: subject.to_owned(), payload, reply_to: None });
         Ok(())
@@ -172,7 +207,6 @@ impl Bus for LocalBus {
 
     async fn request(&self, subject: &str, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
         check_name(subject)?;
-        check_size(subject, &payload)?;
         self.link.check(subject)?;
         let inbox = format!("_INBOX.{}", self.inner.next_inbox.fetch_add(1, Ordering::Relaxed));
         let mut answers = self.attach(&inbox);
@@ -213,7 +247,7 @@ impl Bus for LocalBus {
     }
 }
 
-impl LocalBus {
+impl Beneath {
     /// Waits while the store is away or this member cut off.
     async fn await_store(&self, what: &str) {
         let waiting = Waiting::new(format!("the store, to open {what}"));

@@ -1,7 +1,7 @@
 //! A work queue in memory.
 
 use super::{Faults, Link, lock};
-use crate::names::{check_queue_subject, check_size, check_token};
+use crate::names::{check_queue_subject, check_token};
 use crate::{BusError, Delivery, Queue, QueueConfig, Settle, Settlement};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -102,7 +102,6 @@ impl LocalQueue {
 impl Queue for LocalQueue {
     async fn push(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
         check_queue_subject(&self.config.name, subject)?;
-        check_size(subject, &payload)?;
         self.check(subject)?;
         {
             let mut state = lock(&self.state);

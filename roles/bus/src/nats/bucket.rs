@@ -3,7 +3,7 @@
 use super::streams::{Known, Streams};
 use super::watch::Follower;
 use super::writes::{self, WriteError};
-use crate::names::{check_filter, check_name, check_size};
+use crate::names::{check_filter, check_name};
 use crate::{Bucket, BucketConfig, BusError, Entry, Expect, Watch};
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
@@ -146,7 +146,6 @@ impl Bucket for NatsBucket {
 
     async fn write(&self, key: &str, value: Option<Bytes>, expect: Expect) -> Result<u64, BusError> {
         check_name(key)?;
-        check_size(key, value.as_ref().unwrap_or(&Bytes::new()))?;
         let last = match expect {
             Expect::Any => None,
             Expect::Revision(revision) => Some(revision),

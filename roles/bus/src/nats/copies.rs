@@ -48,8 +48,8 @@ impl Copies {
         self.exactly.unwrap_or(fitting)
     }
 
-    /// Gives `stream` the copies it should have, if it has not and the cluster can; told when done. Copies that follow the
-    /// servers are never taken away: a server that is gone now comes back.
+    /// Gives `stream` the copies it should have, if it has not and the cluster can; told when done. Copies
+    /// are never taken away: a server that is gone now comes back, and another member may have been told a higher number.
     pub(super) async fn raise(&self, api: &Context, server: ServerInfo, stream: &Stream, raise: &Raise) {
         if server.cluster.is_none() && !self.risk_told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
@@ -59,8 +59,7 @@ impl Copies {
         }
         let config = &stream.cached_info().config;
         let (has, wanted) = (config.num_replicas, self.of(&server));
-        let is_wrong = if self.is_auto() { has < wanted } else { has != wanted };
-        if !is_wrong || !raise.is_time() {
+        if has >= wanted || !raise.is_time() {
             return;
         }
         match api.update_stream(Config { num_replicas: wanted, ..config.clone() }).await {

@@ -19,14 +19,16 @@ use self::copies::Copies;
 use self::queue::NatsQueue;
 pub use self::route::local_address;
 use self::streams::Streams;
-use super::names::{check_filter, check_name, check_size, check_token};
-use super::{Bucket, BucketConfig, Bus, BusError, Message, Queue, QueueConfig, Subscription};
+use super::names::{check_filter, check_name, check_token};
+use super::sealed::{Sealed, bus_by_seal};
+use super::{Bucket, BucketConfig, Bus, BusError, Message, Queue, QueueConfig, SharedBus, Subscription};
 use crate::told::Waiting;
 use async_nats::client::RequestErrorKind;
 use async_nats::connection::State;
 use async_nats::{Client, Request, ServerAddr};
 use async_trait::async_trait;
 use bytes::Bytes;
+use control::envelope::ClusterName;
 use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +45,8 @@ pub struct NatsOptions {
     pub servers: Vec<String>,
     /// How this process is called in the server's list of connections.
     pub name: String,
+    /// Whose members this process is one of.
+    pub cluster: ClusterName,
     /// How long to go on trying while no server answers; `None` = for ever.
     pub patience: Option<Duration>,
     /// How long to wait for the server's answer to a durable write.
@@ -57,6 +61,7 @@ impl NatsOptions {
         Self {
             servers,
             name: name.to_owned(),
+            cluster: ClusterName::default(),
             patience: None,
             ack_timeout: Duration::from_secs(1),
             replicas: None,
@@ -67,6 +72,13 @@ impl NatsOptions {
 /// The NATS backend. Cloned handles share the connection.
 #[derive(Clone)]
 pub struct NatsBus {
+    sealed: Sealed,
+}
+
+bus_by_seal!(NatsBus);
+
+/// The bus beneath the envelopes.
+struct Beneath {
     client: Client,
     streams: Streams,
 }
@@ -103,11 +115,17 @@ impl NatsBus {
         let streams =
             Streams::new(client.clone(), connected, Copies::new(options.replicas), options.ack_timeout);
         checks::check_jetstream(streams.context(), &client.server_info()).await?;
-        Ok(Self { client, streams })
+        let beneath = Arc::new(Beneath { client, streams });
+        Ok(Self { sealed: Sealed::new(beneath, options.cluster.clone()) })
+    }
+
+    /// The bus beneath the envelopes: names and bytes as they are.
+    pub fn raw(&self) -> SharedBus {
+        self.sealed.raw().clone()
     }
 }
 
-impl NatsBus {
+impl Beneath {
     /// Waits until the server has read everything sent before: a message to ourselves has come back. (The client's
     /// own flush ends when the bytes have left.)
     async fn await_round_trip(&self, what: &str) -> Result<(), BusError> {
@@ -123,10 +141,9 @@ impl NatsBus {
 }
 
 #[async_trait]
-impl Bus for NatsBus {
+impl Bus for Beneath {
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
         check_name(subject)?;
-        check_size(subject, &payload)?;
         self.streams.check_connected(subject)?;
         self.client.publish(subject.to_owned(), payload).await.map_err(|_| BusError::Closed)
     }
@@ -150,7 +167,6 @@ impl Bus for NatsBus {
 
     async fn request(&self, subject: &str, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError> {
         check_name(subject)?;
-        check_size(subject, &payload)?;
         self.streams.check_connected(subject)?;
         let request = Request::new().payload(payload).timeout(Some(timeout));
         match self.client.send_request(subject.to_owned(), request).await {

@@ -2,7 +2,7 @@
 
 use super::streams::{Known, Streams};
 use super::writes::{self, WriteError};
-use crate::names::{check_queue_subject, check_size, check_token};
+use crate::names::{check_queue_subject, check_token};
 use crate::{BusError, Delivery, Queue, QueueConfig, Settle, Settlement};
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -114,7 +114,6 @@ impl NatsQueue {
 impl Queue for NatsQueue {
     async fn push(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
         check_queue_subject(&self.config.name, subject)?;
-        check_size(subject, &payload)?;
         match writes::write(&self.streams, &self.known, subject, HeaderMap::new(), payload).await {
             Ok(_) => Ok(()),
             Err(WriteError::Occupied) => Err(BusError::AlreadyQueued { subject: subject.to_owned() }),

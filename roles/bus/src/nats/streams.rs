@@ -4,8 +4,8 @@
 //!   not there, gone ─▶ made (anew: every handle's generation grows, owners fill it again)
 //!   there ─▶ settings compared ─▶ copies raised when the NATS cluster has grown
 //! ```
-//! Owns: what this connection knows of its streams. Never: fewer copies than a stream has (unless asked for by number), or a
-//! stream removed.
+//! Owns: what this connection knows of its streams. Never: fewer copies than a stream has, or a stream
+//! removed.
 
 use super::copies::{Copies, Raise};
 use crate::BusError;

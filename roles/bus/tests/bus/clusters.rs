@@ -54,12 +54,13 @@ async fn three_servers_outlive_the_one_that_leads() {
     assert!(queue.pull("g", Duration::ZERO).await.unwrap().is_none());
     let context_0 = context(&cluster, 0).await;
     until("three copies of each", async || {
-        copies_in_step(&context_0, "KV_old").await == 3 && copies_in_step(&context_0, "work").await == 3
+        copies_in_step(&context_0, "KV_autonomys_old").await == 3
+            && copies_in_step(&context_0, "autonomys_work").await == 3
     })
     .await;
     let revision = bucket.put("a", "1".into()).await.unwrap();
     queue.push("work.g.1", "job".into()).await.unwrap();
-    let info = context_0.get_stream("KV_old").await.unwrap();
+    let info = context_0.get_stream("KV_autonomys_old").await.unwrap();
     let leader = info.cached_info().cluster.as_ref().unwrap().leader.clone().unwrap();
     let (leader, survivor) = (cluster.index_of(&leader), (cluster.index_of(&leader) + 1) % 3);
     let bus = connect(&cluster, survivor).await;

@@ -148,11 +148,11 @@ async fn a_removed_stream_is_made_anew_on_use() {
     assert_eq!(next(&mut watch).await, "a=1");
     assert_eq!(next(&mut watch).await, "ready");
     let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
-    context.delete_stream("KV_things").await.unwrap();
+    context.delete_stream("KV_autonomys_things").await.unwrap();
     bucket.put("a", "2".into()).await.unwrap();
     assert_eq!(next(&mut watch).await, "renewed");
     assert_eq!(next(&mut watch).await, "a=2");
-    context.delete_stream("KV_things").await.unwrap();
+    context.delete_stream("KV_autonomys_things").await.unwrap();
     assert_eq!(bucket.get("a").await.unwrap(), None);
 }
 
@@ -300,8 +300,8 @@ async fn a_foreign_stream_is_a_mismatch() {
     let Backend::Nats(server) = &backend else { unreachable!("made above") };
     let client = async_nats::connect(server.url()).await.unwrap();
     let config = async_nats::jetstream::stream::Config {
-        name: "work".to_owned(),
-        subjects: vec!["work.>".to_owned()],
+        name: "autonomys_work".to_owned(),
+        subjects: vec!["autonomys_work.>".to_owned()],
         ..async_nats::jetstream::stream::Config::default()
     };
     async_nats::jetstream::new(client).create_stream(config).await.unwrap();

@@ -260,6 +260,7 @@ fn wire_role(role: Role) -> transport::message::Role {
         Role::FullPieceCache => Wire::FullPieceCache,
         Role::ProofServer => Wire::ProofServer,
         Role::PlotServer => Wire::PlotServer,
-        Role::PlotClient => Wire::PlotClient,
+        // No process of this release is of another role; the one that may least is as good as any.
+        Role::PlotClient | Role::Other(_) => Wire::PlotClient,
     }
 }

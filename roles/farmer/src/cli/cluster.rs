@@ -17,6 +17,7 @@ use cluster::host::HostConfig;
 use cluster::placement::Placement;
 use cluster::role::RoleError;
 use cluster::shutdown::Shutdown;
+use control::envelope::ClusterName;
 use control::messages::Role;
 
 use topology::Cpus;
@@ -46,13 +47,20 @@ pub struct NatsArgs {
     /// Copies of streams and buckets [default: 3 in a NATS cluster that has three servers or more, else 1]
     #[arg(long = "nats-replicas", value_name = "N", global = true, value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: Option<u8>,
+    /// Name of the farming cluster; clusters of different names share NATS servers and hear nothing of each other
+    #[arg(long = "cluster", value_name = "NAME", default_value_t, global = true)]
+    cluster: ClusterName,
 }
 
 impl NatsArgs {
     /// Connects, trying for as long as no server answers.
     async fn connect(&self, name: &str) -> Result<SharedBus, BusError> {
         let replicas = self.replicas.map(usize::from);
-        let options = NatsOptions { replicas, ..NatsOptions::new(self.servers.clone(), name) };
+        let options = NatsOptions {
+            replicas,
+            cluster: self.cluster.clone(),
+            ..NatsOptions::new(self.servers.clone(), name)
+        };
         Ok(Arc::new(NatsBus::connect(&options).await?))
     }
 }
@@ -89,7 +97,8 @@ fn placed_role(role: Role) -> topology::Role {
         Role::ShardedCache => Placed::ShardedCache,
         Role::FullPieceCache => Placed::FullPieceShardedCache,
         Role::ProofServer => Placed::ProofServer,
-        Role::PlotClient => Placed::PlotClient,
+        // No command starts another role.
+        Role::PlotClient | Role::Other(_) => Placed::PlotClient,
         Role::PlotServer => Placed::PlotServer,
     }
 }
