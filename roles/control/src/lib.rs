@@ -10,6 +10,7 @@
 
 pub mod envelope;
 pub mod ids;
+pub mod members;
 pub mod messages;
 pub mod names;
 pub mod plot_server;

@@ -60,4 +60,5 @@ on_both!(
     members::join_update_silence_and_return,
     members::leaving_is_told_at_once,
     members::an_old_entry_is_no_sign_of_life,
+    members::roles_that_are_not_heard_are_listed,
 );
