@@ -59,8 +59,9 @@ pub trait Bus: Send + Sync + 'static {
     /// [`BusError::Unavailable`] at once without a connection: then it was certainly not delivered.
     async fn request(&self, subject: &str, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError>;
 
-    /// Opens a work queue, created if it is not there, and made anew whenever it is gone. While the bus cannot it waits, and
-    /// says so once. [`BusError::Mismatch`] if it is there with other settings.
+    /// Opens a work queue, created if it is not there, and made anew whenever it is gone. It does not wait for a store that is
+    /// away, but says so once: pushing and pulling are [`BusError::Unavailable`] until it is back.
+    /// [`BusError::Mismatch`] if it is there with other settings.
     async fn queue(&self, config: &QueueConfig) -> Result<Arc<dyn Queue>, BusError>;
 
     /// Opens a bucket, created if it is not there, and made anew whenever it is gone. While the bus cannot it waits, and says

@@ -222,7 +222,6 @@ impl Bus for Beneath {
 
     async fn queue(&self, config: &QueueConfig) -> Result<Arc<dyn Queue>, BusError> {
         check_token(&config.name)?;
-        self.await_store(&format!("queue `{}`", config.name)).await;
         let mut queues = lock(&self.inner.queues);
         let queue = queues
             .entry(config.name.clone())

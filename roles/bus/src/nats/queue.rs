@@ -46,7 +46,7 @@ fn settings(name: &str) -> Config {
 impl NatsQueue {
     pub(super) async fn open(streams: Streams, config: QueueConfig) -> Result<Self, BusError> {
         let name = &config.name;
-        let known = streams.open(settings(name), format!("stream rm {name}")).await?;
+        let known = streams.open_soon(settings(name), format!("stream rm {name}")).await?;
         Ok(Self { streams, known, config, consumers: Mutex::default() })
     }
 

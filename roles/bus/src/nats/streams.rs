@@ -99,24 +99,42 @@ impl Streams {
 
     /// The stream with these settings, made if it is not there; waited for while JetStream cannot tell or make it.
     pub(super) async fn open(&self, wanted: Config, remove: String) -> Result<Arc<Known>, BusError> {
-        let is_same = |known: &Arc<Known>| difference(&known.wanted, &wanted).is_none();
-        let before = self.known().get(&wanted.name).filter(|known| is_same(known)).cloned();
-        let known = before.unwrap_or_else(|| Arc::new(Known::new(wanted, remove)));
+        let known = self.of(wanted, remove);
         let mut pause = OPEN_PAUSE;
-        loop {
-            match self.ensure(&known).await {
-                Ok(_) => return Ok(self.remember(known)),
-                Err(error @ (BusError::Unavailable { .. } | BusError::OutcomeUnknown { .. })) => {
-                    known.waiting.failed(&error);
-                }
-                Err(error) => return Err(error),
-            }
+        while !self.try_open(&known).await? {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(OPEN_PAUSE_MAX);
         }
+        Ok(self.remember(known))
     }
 
-    /// The one record of a stream whose settings were found to agree.
+    /// The same without waiting: where JetStream is away the stream is made when it is used, or found to be missing.
+    pub(super) async fn open_soon(&self, wanted: Config, remove: String) -> Result<Arc<Known>, BusError> {
+        let known = self.of(wanted, remove);
+        self.try_open(&known).await?;
+        Ok(self.remember(known))
+    }
+
+    /// What is known of a stream with these settings.
+    fn of(&self, wanted: Config, remove: String) -> Arc<Known> {
+        let is_same = |known: &Arc<Known>| difference(&known.wanted, &wanted).is_none();
+        let before = self.known().get(&wanted.name).filter(|known| is_same(known)).cloned();
+        before.unwrap_or_else(|| Arc::new(Known::new(wanted, remove)))
+    }
+
+    /// Whether the stream is there now. What no waiting mends is an error.
+    async fn try_open(&self, known: &Known) -> Result<bool, BusError> {
+        match self.ensure(known).await {
+            Ok(_) => Ok(true),
+            Err(error @ (BusError::Unavailable { .. } | BusError::OutcomeUnknown { .. })) => {
+                known.waiting.failed(&error);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The one record of a stream, for all handles of this connection.
     fn remember(&self, opened: Arc<Known>) -> Arc<Known> {
         self.known().entry(opened.wanted.name.clone()).or_insert(opened).clone()
     }

@@ -105,6 +105,14 @@ async fn without_quorum_subjects_go_on() {
     let mut heard = late.subscribe("slot").await.unwrap();
     bus.publish("slot", "7".into()).await.unwrap();
     assert_eq!(timeout(LONG, heard.next()).await.unwrap().unwrap().payload, "7");
+    // A queue is there at once, and of use later.
+    let config_of_queue = QueueConfig { name: "work".to_owned(), ack_wait: LONG };
+    let queue = timeout(LONG, late.queue(&config_of_queue)).await.unwrap().unwrap();
+    let pushed = queue.push("work.g.1", "a".into()).await;
+    assert!(
+        matches!(pushed, Err(BusError::Unavailable { .. } | BusError::OutcomeUnknown { .. })),
+        "{pushed:?}"
+    );
     let config = BucketConfig { name: "others".to_owned(), ..config };
     let opening = tokio::spawn(async move { late.bucket(&config).await });
     let at = Instant::now();
@@ -115,5 +123,9 @@ async fn without_quorum_subjects_go_on() {
         cluster.servers[index].start_again();
     }
     let opened = timeout(LONG, opening).await.unwrap().unwrap().unwrap();
+    until("pushed", async || {
+        matches!(queue.push("work.g.1", "a".into()).await, Ok(()) | Err(BusError::AlreadyQueued { .. }))
+    })
+    .await;
     until("written again", async || opened.put("a", "3".into()).await.is_ok()).await;
 }
