@@ -29,6 +29,7 @@ pub mod epochs;
 mod error;
 mod fresh;
 pub mod jobs;
+pub mod leases;
 pub mod kept;
 pub mod local;
 pub mod members;
