@@ -48,7 +48,7 @@ pub async fn pass(context: &Context) -> Result<(), BusError> {
     loop {
         tokio::select! {
             event = requests.next() => if let FeedEvent::Item(node::RewardSigning { hash, public_key }) = event {
-                let request = RewardSigningRequest { hash, public_key };
+                let request = RewardSigningRequest { controller: context.host.id(), hash, public_key };
                 context.publish(subjects::REWARD_REQUEST, &request).await;
                 asked.ask(request);
             },
@@ -81,6 +81,7 @@ async fn submit(context: &Context, signature: &RewardSignature) {
 mod tests {
     use super::*;
     use consensus::identity::Identity;
+    use control::ids::InstanceId;
 
     #[test]
     fn only_what_the_node_waits_for_is_sent_and_once() {
@@ -88,16 +89,17 @@ mod tests {
         let (hash, public_key) = ([1; 32], identity.public_key());
         let good = RewardSignature { hash, public_key, signature: identity.sign_reward_hash(&hash) };
         let mut asked = Asked::default();
+        let request = RewardSigningRequest { controller: InstanceId([1; 16]), hash, public_key };
         assert!(!asked.answer(&good), "nobody asked");
-        asked.ask(RewardSigningRequest { hash, public_key });
+        asked.ask(request);
         assert!(!asked.answer(&RewardSignature { signature: [7; 64], ..good.clone() }), "forged");
         assert!(!asked.answer(&RewardSignature { hash: [2; 32], ..good.clone() }));
         assert!(asked.answer(&good));
         assert!(!asked.answer(&good), "sent before");
-        asked.ask(RewardSigningRequest { hash, public_key });
+        asked.ask(request);
         assert!(asked.answer(&good), "asked again");
         for n in 0..=ASKED_MAX as u8 {
-            asked.ask(RewardSigningRequest { hash: [n; 32], public_key });
+            asked.ask(RewardSigningRequest { hash: [n; 32], ..request });
         }
         assert_eq!(asked.0.len(), ASKED_MAX);
     }

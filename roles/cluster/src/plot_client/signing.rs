@@ -60,7 +60,7 @@ async fn answer(
     request: RewardSigningRequest,
     counters: Arc<Counters>,
 ) {
-    let RewardSigningRequest { hash, public_key } = request;
+    let RewardSigningRequest { hash, public_key, .. } = request;
     let sign = move || -> Result<[u8; 64], SignatureError> {
         store.lock().unwrap_or_else(PoisonError::into_inner).sign(&hash)
     };

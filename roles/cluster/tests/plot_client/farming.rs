@@ -48,7 +48,8 @@ async fn sign(bus: &SharedBus, public_key: [u8; 32]) -> RewardSignature {
     let mut signatures = bus.subscribe(subjects::REWARD_SIGNATURE).await.unwrap();
     // Nobody here has the first key.
     for public_key in [[7; 32], public_key] {
-        publish(bus, subjects::REWARD_REQUEST, &RewardSigningRequest { hash: [3; 32], public_key }).await;
+        let request = RewardSigningRequest { controller: InstanceId([1; 16]), hash: [3; 32], public_key };
+        publish(bus, subjects::REWARD_REQUEST, &request).await;
     }
     next(&mut signatures).await
 }
