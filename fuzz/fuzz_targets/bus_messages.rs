@@ -3,8 +3,8 @@
 
 use control::messages::{
     Claim, ClusterInfo, Control, Epoch, FarmHeld, Heartbeat, Invalidation, MemberEntry, PlotJob,
-    PlotProgress, ReinitializeCaches, RewardSignature, RewardSigningRequest, SegmentCommitment,
-    SegmentPlaced, SigningAnswer, SlotInfo, SolutionFound, VERSION,
+    PlotProgress, ReinitializeCaches, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SigningAnswer,
+    SlotInfo, SolutionFound, VERSION,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -24,7 +24,6 @@ fuzz_target!(|bytes: &[u8]| {
     read::<SlotInfo>(&mut bytes);
     read::<SolutionFound>(&mut bytes);
     read::<RewardSigningRequest>(&mut bytes);
-    read::<RewardSignature>(&mut bytes);
     read::<SigningAnswer>(&mut bytes);
     read::<FarmHeld>(&mut bytes);
     read::<PlotJob>(&mut bytes);

@@ -34,10 +34,6 @@ pub mod subjects {
     pub const SLOT: &str = "slot";
     /// [`super::SolutionFound`], to every controller.
     pub const SOLUTION: &str = "solution";
-    /// [`super::RewardSigningRequest`], to every plot-client.
-    pub const REWARD_REQUEST: &str = "reward.request";
-    /// [`super::RewardSignature`], to every controller.
-    pub const REWARD_SIGNATURE: &str = "reward.signature";
     /// [`super::PlotProgress`], to whoever shows it.
     pub const PLOT_PROGRESS: &str = "progress";
     /// [`super::Invalidation`], to every cache.
@@ -94,7 +90,7 @@ pub use farms::FarmHeld;
 pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced};
 pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};
-pub use signing::{RewardSignature, RewardSigningRequest, SigningAnswer};
+pub use signing::{RewardSigningRequest, SigningAnswer};
 pub use slots::{SlotInfo, SolutionFound};
 
 /// `text` as a message may carry it: no longer than [`MAX_TEXT_BYTES`], and on one line.

@@ -45,18 +45,3 @@ impl Control for SigningAnswer {
         }
     }
 }
-
-message! {
-    /// The one signature of a key for a hash.
-    struct RewardSignature {
-        /// Hash that was signed.
-        pub hash: [u8; 32],
-        /// Whose signature it is.
-        pub public_key: [u8; 32],
-        /// sr25519 signature.
-        pub signature: [u8; 64],
-    }
-}
-impl Control for RewardSignature {
-    const KIND: u8 = 4;
-}

@@ -53,7 +53,6 @@ fn all_survive(bytes: &[u8]) {
     survives::<SlotInfo>(bytes);
     survives::<SolutionFound>(bytes);
     survives::<RewardSigningRequest>(bytes);
-    survives::<RewardSignature>(bytes);
     survives::<SigningAnswer>(bytes);
     survives::<FarmHeld>(bytes);
     survives::<PlotJob>(bytes);
