@@ -2,6 +2,7 @@ use super::*;
 use consensus::identity::is_reward_signature_valid;
 use engine::{Executors, ExecutorsConfig, Limits};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -61,8 +62,12 @@ fn a_hash_has_one_signature_over_restarts() {
         let mut store = open(&disk, &pool, &dir);
         let mut signatures = Vec::new();
         // Their entries lie in the first blocks, some of them in two.
+        let file = fs::File::open(dir.path().join(SIGNATURES_FILE)).unwrap();
         for n in 0..200 {
             signatures.push(fresh(&mut store, n).await);
+            let mut written = [0; ENTRY_BYTES];
+            file.read_exact_at(&mut written, n * ENTRY_BYTES as u64).unwrap();
+            assert_eq!(written, entry(&identity().public_key(), &hash(n), signatures.last().unwrap()), "{n}");
         }
         assert!(is_reward_signature_valid(&hash(1), &signatures[1], &identity().public_key()));
         assert_eq!(known(&mut store, 1).await, signatures[1]);

@@ -136,7 +136,8 @@ async fn what_is_lost_while_a_disk_works_does_not_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn garbage_and_other_keys_on_the_subject_are_passed_over() {
-    let house = House::start(&TestDisk::default()).await;
+    let disk = TestDisk::default();
+    let house = House::start(&disk).await;
     house.windows.serve([8; 32]);
     house.windows.handed_over(KEY, CONTROLLER);
     house.windows.handed_over([8; 32], CONTROLLER);
@@ -147,5 +148,6 @@ async fn garbage_and_other_keys_on_the_subject_are_passed_over() {
     let other = RewardSigningRequest { controller: CONTROLLER, hash: [1; 32], public_key: [8; 32] };
     let patience = Duration::from_millis(100);
     assert!(house.bus.request(&subject, other.to_bytes().unwrap(), patience).await.is_err());
+    assert!(disk.signatures.lock().unwrap().is_empty(), "signed by another's key");
     assert!(house.ask(CONTROLLER, 1, 500).await.is_some());
 }
