@@ -8,8 +8,10 @@
 //! Never: waits, or does anything.
 #![deny(missing_docs)]
 
+pub mod holder;
 pub mod ids;
 pub mod messages;
 pub mod names;
 pub mod plot_server;
 pub mod rendezvous;
+pub mod signing;
