@@ -10,6 +10,7 @@
 
 pub mod envelope;
 pub mod epochs;
+pub mod holder;
 pub mod ids;
 pub mod lease;
 pub mod members;
@@ -19,4 +20,5 @@ pub mod plot_server;
 pub mod rendezvous;
 pub mod segments;
 pub mod settings;
+pub mod signing;
 pub mod store;

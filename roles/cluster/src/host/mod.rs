@@ -13,7 +13,7 @@ mod error;
 mod memory;
 mod peers;
 
-pub use config::HostConfig;
+pub use config::{HostConfig, host_name};
 pub use error::HostError;
 
 use self::peers::{Ask, Peers};

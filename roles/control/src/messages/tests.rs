@@ -55,7 +55,8 @@ fn all_survive(bytes: &[u8]) {
     survives::<SlotInfo>(bytes);
     survives::<SolutionFound>(bytes);
     survives::<RewardSigningRequest>(bytes);
-    survives::<RewardSignature>(bytes);
+    survives::<SigningAnswer>(bytes);
+    survives::<FarmHeld>(bytes);
     survives::<PlotJob>(bytes);
     survives::<PlotProgress>(bytes);
     survives::<ClusterInfo>(bytes);
@@ -94,6 +95,28 @@ fn messages_survive_the_way() {
     }
     let next = SectorId { sector_index: sector.sector_index + 1, ..sector };
     assert_ne!(sector.staging(), next.staging());
+}
+
+#[test]
+fn any_text_is_made_fit_to_send_and_any_key_is_a_subject() {
+    let reason = bounded_text(&format!("{}\u{e9}\n\u{9}x", "y".repeat(MAX_TEXT_BYTES - 1)));
+    assert_eq!(reason, "y".repeat(MAX_TEXT_BYTES - 1), "cut before the letter that does not fit");
+    let host = bounded_text("a\u{85}b\n");
+    assert_eq!(host.chars().filter(|char| char.is_control()).count(), 0);
+    let held = FarmHeld {
+        client: InstanceId([1; 16]),
+        public_key: [0xab; 32],
+        host,
+        path: "/plot/1".to_owned(),
+        held_ms: 7,
+        over: Some(InstanceId([2; 16])),
+    };
+    assert_eq!(FarmHeld::from_bytes(&held.to_bytes().unwrap()).unwrap(), held);
+    assert!(FarmHeld { host: reason.clone() + "zz", ..held }.to_bytes().is_err());
+    assert!(SigningAnswer::Refused { reason: bounded_text(&(reason + "\n")) }.to_bytes().is_ok());
+    for subject in [subjects::signature(&[0xab; 32]), subjects::farm(&[0; 32])] {
+        assert!(subject.split('.').all(crate::names::valid_token), "{subject}");
+    }
 }
 
 #[test]
@@ -165,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn hostile_bytes_are_errors(kind in 0u8..16, body in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn hostile_bytes_are_errors(kind in 0u8..32, body in prop::collection::vec(any::<u8>(), 0..600)) {
         let bytes = [&[VERSION, kind][..], &body].concat();
         all_survive(&bytes);
     }
