@@ -4,8 +4,9 @@
 //!   version u8 | kind u8 | SCALE of the struct        together below 64 KiB
 //! ```
 //! SCALE, because the network's own solution arrives in it, it is compact, and it has one encoding a value. Bytes
-//! from the bus are hostile until decoded: memory is bounded, kind and version must fit, nothing may follow, and
-//! [`Control::check`] holds. A changed layout is a new version; a struct is never changed in place.
+//! from the bus are hostile until decoded: memory is bounded, kind and version must fit, nothing may follow (but in the
+//! words of a newer release, which appends fields that this one leaves), and [`Control::check`] holds. Fields are only
+//! appended, with a new version; any other change is a new kind.
 
 mod codec;
 
@@ -14,8 +15,10 @@ pub use codec::{Control, MessageError};
 /// A control message is smaller than this. It keeps one message far below the 1 MiB default of NATS and says at
 /// once when something big was put on the wrong road.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Version of all layouts below.
-pub const VERSION: u8 = 1;
+/// Version of all layouts below; grows with each release that appends to one.
+pub const VERSION: u8 = 2;
+/// The oldest version that this release can read.
+pub const OLDEST_VERSION: u8 = 2;
 /// SCALE of a solution (PROTOCOL 8), bytes.
 pub const SOLUTION_SIZE: usize = 412;
 /// Members of an epoch: 24 bytes each fit a message with room to spare.
