@@ -8,7 +8,7 @@
 //! Two adjacent releases run mixed: a release that only appends fields to messages raises [`VERSION`] and leaves
 //! [`OLDEST_READER`]; the one before reads what it knows and leaves the rest ([`crate::messages::Control::from_bytes`]).
 
-use crate::messages::VERSION;
+use crate::messages::{OLDEST_VERSION, VERSION};
 use crate::names::valid_token;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::fmt;
@@ -18,8 +18,6 @@ use std::str::FromStr;
 pub const MAGIC: [u8; 4] = *b"AFcb";
 /// The oldest release that can read what this one writes.
 pub const OLDEST_READER: u8 = 2;
-/// The oldest release whose words this one can read.
-pub const OLDEST_WRITER: u8 = 2;
 /// Longest name of a cluster, bytes: with the name of a bucket it is one token.
 pub const MAX_NAME_BYTES: usize = 32;
 /// Bytes an envelope adds at most.
@@ -115,7 +113,7 @@ pub fn open(cluster: &ClusterName, bytes: &Bytes) -> Result<Bytes, EnvelopeError
         return Err(garbage);
     }
     // Before the name: how that is written is also the release's affair.
-    if oldest_reader > VERSION || writer < OLDEST_WRITER {
+    if oldest_reader > VERSION || writer < OLDEST_VERSION {
         return Err(EnvelopeError::OtherRelease { writer });
     }
     let Some((name, _)) = rest.split_at_checked(name_len.into()) else { return Err(garbage) };

@@ -262,3 +262,30 @@ impl Beneath {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::WatchEvent;
+
+    /// A member that is cut off sends and hears nothing; others go on, and it learns afterwards what was stored.
+    #[tokio::test(start_paused = true)]
+    async fn a_member_is_cut_off_alone() {
+        let (cut, config) = (LocalBus::new(), BucketConfig { name: "b".to_owned(), max_age: None });
+        let other = cut.another();
+        let (bucket, theirs) = (cut.bucket(&config).await.unwrap(), other.bucket(&config).await.unwrap());
+        let (mut heard, mut watch) = (cut.subscribe("s").await.unwrap(), bucket.watch(">").await.unwrap());
+        assert_eq!(watch.next().await, WatchEvent::Ready);
+        cut.set_connected(false);
+        assert!(!cut.is_connected() && other.is_connected());
+        let refused = cut.publish("s", Bytes::new()).await;
+        assert!(matches!(refused, Err(BusError::Unavailable { .. })), "{refused:?}");
+        other.publish("s", "missed".into()).await.unwrap();
+        theirs.put("k", "v".into()).await.unwrap();
+        assert!(tokio::time::timeout(Duration::from_secs(9), watch.next()).await.is_err());
+        cut.set_connected(true);
+        assert!(matches!(watch.next().await, WatchEvent::Put(entry) if entry.value == "v"));
+        other.publish("s", "heard".into()).await.unwrap();
+        assert_eq!(heard.next().await.unwrap().payload, "heard");
+    }
+}

@@ -1,6 +1,7 @@
 //! A bucket as a JetStream stream with one message a key, laid out as every NATS client lays out key-value buckets.
 
-use super::streams::{Known, Streams};
+use super::keys::{DELETED, Keys, OPERATION, is_deletion};
+use super::streams::Streams;
 use super::watch::Follower;
 use super::writes::{self, WriteError};
 use crate::names::{check_filter, check_name};
@@ -11,31 +12,18 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Config, DirectGetError, DirectGetErrorKind, DiscardPolicy};
 use async_trait::async_trait;
 use bytes::Bytes;
-use std::sync::Arc;
 use tokio::sync::watch;
 
-/// Header that marks a deletion, and its values.
-const OPERATION: &str = "KV-Operation";
-const DELETED: [&str; 2] = ["DEL", "PURGE"];
 /// Attempts at one write whose answer does not come, each waited for as long as the options say.
 const WRITE_ATTEMPTS: u32 = 2;
 
-#[derive(Clone)]
-pub(super) struct NatsBucket {
-    pub(super) streams: Streams,
-    pub(super) known: Arc<Known>,
-    name: String,
-}
+pub(super) struct NatsBucket(Keys);
 
 impl NatsBucket {
     pub(super) async fn open(streams: Streams, config: &BucketConfig) -> Result<Self, BusError> {
         let name = config.name.clone();
         let known = streams.open(settings(config), format!("kv del {name}")).await?;
-        Ok(Self { streams, known, name })
-    }
-
-    pub(super) fn subject(&self, key: &str) -> String {
-        format!("$KV.{}.{key}", self.name)
+        Ok(Self(Keys { streams, known, name }))
     }
 
     /// The last change of a key: revision, and the value unless it was deleted. Of a bucket in several copies perhaps not
@@ -48,7 +36,7 @@ impl NatsBucket {
             got = self.direct_get(key).await?;
         }
         if matches!(&got, Err(error) if may_be_gone(error)) {
-            self.streams.ensure(&self.known).await?;
+            self.0.streams.ensure(&self.0.known).await?;
             got = self.direct_get(key).await?;
         }
         match got {
@@ -57,16 +45,16 @@ impl NatsBucket {
                 Ok(Some((message.sequence, value)))
             }
             Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(BusError::unavailable(&self.what(key), &error)),
+            Err(error) => Err(BusError::unavailable(&self.0.what(key), &error)),
         }
     }
 
     async fn direct_get(&self, key: &str) -> Result<Result<StreamMessage, DirectGetError>, BusError> {
-        let what = self.what(key);
-        self.streams.check_connected(&what)?;
-        let stream = self.streams.context().get_stream_no_info(self.known.name()).await;
+        let what = self.0.what(key);
+        self.0.streams.check_connected(&what)?;
+        let stream = self.0.streams.context().get_stream_no_info(self.0.known.name()).await;
         let stream = stream.map_err(|error| BusError::unavailable(&what, &error))?;
-        Ok(stream.direct_get_last_for_subject(self.subject(key)).await)
+        Ok(stream.direct_get_last_for_subject(self.0.subject(key)).await)
     }
 
     /// One write. Its answer is asked for again by writing again: what was written already is recognised by its revision.
@@ -96,8 +84,8 @@ impl NatsBucket {
         if let Some(revision) = last {
             headers.insert(NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
         }
-        let (subject, payload) = (self.subject(key), value.unwrap_or_default());
-        match writes::write(&self.streams, &self.known, &subject, headers, payload).await {
+        let (subject, payload) = (self.0.subject(key), value.unwrap_or_default());
+        match writes::write(&self.0.streams, &self.0.known, &subject, headers, payload).await {
             Ok(revision) => Ok(revision),
             Err(WriteError::WrongSequence | WriteError::Occupied) => Err(self.conflict(key)),
             Err(WriteError::Nobody(error) | WriteError::Other(error)) => Err(error),
@@ -105,11 +93,7 @@ impl NatsBucket {
     }
 
     fn conflict(&self, key: &str) -> BusError {
-        BusError::Conflict { bucket: self.name.clone(), key: key.to_owned() }
-    }
-
-    pub(super) fn what(&self, key: &str) -> String {
-        format!("bucket `{}`, key `{key}`", self.name)
+        BusError::Conflict { bucket: self.0.name.clone(), key: key.to_owned() }
     }
 }
 
@@ -131,10 +115,6 @@ fn settings(config: &BucketConfig) -> Config {
 /// Whether an error of a read may come from a stream that is not there: then nobody answers, at once or in time.
 fn may_be_gone(error: &DirectGetError) -> bool {
     !matches!(error.kind(), DirectGetErrorKind::NotFound | DirectGetErrorKind::InvalidSubject)
-}
-
-pub(super) fn is_deletion(headers: &HeaderMap) -> bool {
-    headers.get(OPERATION).is_some_and(|operation| DELETED.contains(&operation.as_str()))
 }
 
 #[async_trait]
@@ -164,7 +144,7 @@ impl Bucket for NatsBucket {
 
     async fn watch(&self, filter: &str) -> Result<Watch, BusError> {
         check_filter(filter)?;
-        let follower = Follower::new(self.clone(), filter);
+        let follower = Follower::new(self.0.clone(), filter);
         Ok(Watch::new(futures::stream::unfold(follower, |mut follower| async {
             let event = follower.next().await;
             Some((event, follower))
@@ -172,6 +152,6 @@ impl Bucket for NatsBucket {
     }
 
     fn generation(&self) -> watch::Receiver<u64> {
-        self.known.generation.subscribe()
+        self.0.known.generation.subscribe()
     }
 }

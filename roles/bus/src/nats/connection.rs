@@ -1,6 +1,6 @@
 //! The connection itself: where it may go, how fast it comes back, and what of it is told.
 
-use super::{CONNECT_TIMEOUT, NatsOptions};
+use super::options::{CONNECT_TIMEOUT, NatsOptions};
 use crate::BusError;
 use crate::told::{Rarely, Waiting};
 use async_nats::{ConnectOptions, Event, ServerAddr};

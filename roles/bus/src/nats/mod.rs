@@ -6,6 +6,8 @@ mod bucket;
 mod checks;
 mod connection;
 mod copies;
+mod keys;
+mod options;
 mod queue;
 mod route;
 mod streams;
@@ -16,6 +18,8 @@ use self::bucket::NatsBucket;
 pub use self::checks::{MIN_PAYLOAD_LIMIT_BYTES, check_server};
 use self::connection::{connect_options, parse_servers};
 use self::copies::Copies;
+use self::options::CONNECT_TIMEOUT;
+pub use self::options::NatsOptions;
 use self::queue::NatsQueue;
 pub use self::route::local_address;
 use self::streams::Streams;
@@ -28,47 +32,13 @@ use async_nats::connection::State;
 use async_nats::{Client, Request, ServerAddr};
 use async_trait::async_trait;
 use bytes::Bytes;
-use control::envelope::ClusterName;
 use futures::StreamExt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// One attempt at one server.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pause between rounds over all servers.
 const CONNECT_PAUSE: Duration = Duration::from_secs(1);
-/// How to reach NATS.
-#[derive(Debug, Clone)]
-pub struct NatsOptions {
-    /// `nats://HOST:4222`, `nats://USER:PASSWORD@HOST:4222` or `tls://…`; any of them will do.
-    pub servers: Vec<String>,
-    /// How this process is called in the server's list of connections.
-    pub name: String,
-    /// Whose members this process is one of.
-    pub cluster: ClusterName,
-    /// How long to go on trying while no server answers; `None` = for ever.
-    pub patience: Option<Duration>,
-    /// How long to wait for the server's answer to a durable write.
-    pub ack_timeout: Duration,
-    /// Copies of streams and buckets; `None` = three in a NATS cluster that has three servers, else one.
-    pub replicas: Option<usize>,
-}
-
-impl NatsOptions {
-    /// The defaults for a role: try for ever, a second for an answer (a slot's time), as many copies as fit.
-    pub fn new(servers: Vec<String>, name: &str) -> Self {
-        Self {
-            servers,
-            name: name.to_owned(),
-            cluster: ClusterName::default(),
-            patience: None,
-            ack_timeout: Duration::from_secs(1),
-            replicas: None,
-        }
-    }
-}
-
 /// The NATS backend. Cloned handles share the connection.
 #[derive(Clone)]
 pub struct NatsBus {

@@ -1,6 +1,6 @@
 //! A watch of a bucket: everything that is there, then every change, over lost connections and lost stores.
 
-use super::bucket::{NatsBucket, is_deletion};
+use super::keys::{Keys, is_deletion};
 use crate::told::Waiting;
 use crate::{BusError, Entry, WatchEvent};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
@@ -21,7 +21,7 @@ const WATCH_PAUSE_MAX: Duration = Duration::from_secs(3);
 /// One watch. It reads an ephemeral ordered consumer of its own and makes a new one, from the last revision seen,
 /// whenever the old one may have missed something: after a reconnect, a gap, or silence.
 pub(super) struct Follower {
-    bucket: NatsBucket,
+    keys: Keys,
     filter: String,
     /// Everything up to this revision has been delivered.
     seen: u64,
@@ -52,12 +52,12 @@ struct Live {
 struct Broken;
 
 impl Follower {
-    pub(super) fn new(bucket: NatsBucket, filter: &str) -> Self {
-        let waiting = Waiting::new(format!("the watch of stream `{}`", bucket.known.name()));
+    pub(super) fn new(keys: Keys, filter: &str) -> Self {
+        let waiting = Waiting::new(format!("the watch of stream `{}`", keys.known.name()));
         let filter = filter.to_owned();
         let (seen, began_at, created, live) = (0, None, None, None);
         Self {
-            bucket,
+            keys,
             filter,
             seen,
             began_at,
@@ -109,9 +109,9 @@ impl Follower {
 
     /// Makes a consumer that delivers everything after `seen`.
     async fn attach(&mut self) -> Result<Live, BusError> {
-        let mut connected = self.bucket.streams.connected();
+        let mut connected = self.keys.streams.connected();
         connected.mark_unchanged();
-        let stream = self.bucket.streams.ensure(&self.bucket.known).await?;
+        let stream = self.keys.streams.ensure(&self.keys.known).await?;
         let info = stream.cached_info();
         let created = info.created.to_string();
         let is_another = self.created.as_ref().is_some_and(|known| *known != created);
@@ -121,14 +121,14 @@ impl Follower {
         }
         self.began_at.get_or_insert(info.state.last_sequence);
         self.created = Some(created);
-        let client = self.bucket.streams.client();
+        let client = self.keys.streams.client();
         let inbox = client.new_inbox();
         let messages = client.subscribe(inbox.clone()).await.map_err(|_| BusError::Closed)?;
         let consumer = stream.create_consumer(self.consumer_config(inbox)).await;
         let consumer =
-            consumer.map_err(|error| BusError::unavailable(&self.bucket.what(&self.filter), &error))?;
+            consumer.map_err(|error| BusError::unavailable(&self.keys.what(&self.filter), &error))?;
         let pending = consumer.cached_info().num_pending;
-        let context = self.bucket.streams.context().clone();
+        let context = self.keys.streams.context().clone();
         Ok(Live { messages, context, connected, received: 0, pending })
     }
 
@@ -140,7 +140,7 @@ impl Follower {
         push::Config {
             deliver_subject,
             deliver_policy,
-            filter_subject: self.bucket.subject(&self.filter),
+            filter_subject: self.keys.subject(&self.filter),
             ack_policy: AckPolicy::None,
             idle_heartbeat: IDLE_HEARTBEAT,
             num_replicas: 1,
@@ -152,7 +152,7 @@ impl Follower {
     fn event(&mut self, change: Change) -> Option<WatchEvent> {
         let Change { subject, revision, value } = change;
         self.seen = revision;
-        let key = subject.strip_prefix(&self.bucket.subject(""))?.to_owned();
+        let key = subject.strip_prefix(&self.keys.subject(""))?.to_owned();
         match value {
             Some(value) => Some(WatchEvent::Put(Entry { key, value, revision })),
             None if self.began_at.is_none_or(|began_at| revision > began_at) => {

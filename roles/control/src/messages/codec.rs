@@ -1,7 +1,6 @@
 //! Messages to bytes and back: `version u8 | kind u8 | SCALE`.
 
-use super::VERSION;
-use crate::envelope::OLDEST_WRITER;
+use super::{OLDEST_VERSION, VERSION};
 use crate::messages::MAX_MESSAGE_BYTES;
 use bytes::Bytes;
 use parity_scale_codec::{DecodeWithMemLimit, DecodeWithMemTracking, Encode};
@@ -62,7 +61,7 @@ pub trait Control: Encode + DecodeWithMemTracking {
     fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
         let malformed = MessageError::Malformed { size_bytes: bytes.len() };
         let &[version, found, ref body @ ..] = bytes else { return Err(malformed) };
-        if version < OLDEST_WRITER {
+        if version < OLDEST_VERSION {
             return Err(MessageError::Version { found: version });
         }
         if found != Self::KIND {

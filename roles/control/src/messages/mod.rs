@@ -17,6 +17,8 @@ pub use codec::{Control, MessageError};
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Version of all layouts below; grows with each release that appends to one.
 pub const VERSION: u8 = 2;
+/// The oldest version that this release can read.
+pub const OLDEST_VERSION: u8 = 2;
 /// SCALE of a solution (PROTOCOL 8), bytes.
 pub const SOLUTION_SIZE: usize = 412;
 /// Members of an epoch: 24 bytes each fit a message with room to spare.
