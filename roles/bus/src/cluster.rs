@@ -85,7 +85,9 @@ impl Cluster {
     /// Withdraws that, if it is still `controller`'s word.
     pub async fn withdraw_held(&self, index: u64, controller: InstanceId) -> Result<(), BusError> {
         let key = held_key(index);
-        let Found::Value(SegmentHeld { controller: holder }, revision) = kept::find(&*self.bucket, &key).await? else {
+        let Found::Value(SegmentHeld { controller: holder }, revision) =
+            kept::find(&*self.bucket, &key).await?
+        else {
             return Ok(());
         };
         if holder == controller {

@@ -43,8 +43,11 @@ pub async fn keep(
                 is_new
             });
         }
-        let present = host.members(Role::ShardedCache).iter().map(|entry| (entry.id, entry.capacity)).collect();
-        let Some(Action::Write { epoch, expect }) = machine.looked(&found, &present, start.elapsed()) else { continue };
+        let present =
+            host.members(Role::ShardedCache).iter().map(|entry| (entry.id, entry.capacity)).collect();
+        let Some(Action::Write { epoch, expect }) = machine.looked(&found, &present, start.elapsed()) else {
+            continue;
+        };
         if let Ok(Wrote::Done(_)) = epochs.write(&epoch, expect).await {
             tracing::info!(epoch = epoch.number, caches = epoch.members.len(), "a new epoch begins");
         }

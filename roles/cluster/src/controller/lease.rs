@@ -29,7 +29,8 @@ pub async fn keep(
             actions.extend(keeper.on(event, start.elapsed()));
         }
         let now = start.elapsed();
-        let is_new = |known: &mut Standing| std::mem::replace(known, keeper.standing(now)) != keeper.standing(now);
+        let is_new =
+            |known: &mut Standing| std::mem::replace(known, keeper.standing(now)) != keeper.standing(now);
         if standing.send_if_modified(is_new) {
             tracing::info!(lease = key, standing = ?keeper.standing(now), "lease");
         }

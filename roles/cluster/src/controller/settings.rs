@@ -13,7 +13,8 @@ use node::FarmerAppInfo;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{RoleError, WrongNode};
+use super::context::WrongNode;
+use crate::role::RoleError;
 
 /// How long a controller waits for the cluster's settings before it works without them: a slot that is announced in vain costs
 /// less than one that is not announced.
@@ -94,7 +95,9 @@ pub async fn keep(bus: &SharedBus, url: &str, mut settings: Settings, ends: Ends
                     continue;
                 }
                 Action::Unreadable => {
-                    tracing::error!("the cluster's settings cannot be read: they are of a release that is too far from this one, or damaged");
+                    tracing::error!(
+                        "the cluster's settings cannot be read: they are of a release that is too far from this one, or damaged"
+                    );
                     continue;
                 }
                 Action::Refused(refusal) => return Err(refused(refusal, url, &settings)),
@@ -117,5 +120,74 @@ fn refused(refusal: Refusal, url: &str, settings: &Settings) -> RoleError {
             RoleError::own(WrongNode::OtherChain { url: url.to_owned(), node: own.genesis_hash, cluster })
         }
         Refusal::OtherSetup(cluster) => RoleError::OtherSetup { cluster, ours: own.kzg_setup_sha256 },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bus::local::LocalBus;
+    use std::sync::Arc;
+
+    fn own(genesis: u8, history_size: u64) -> ClusterInfo {
+        let protocol_info = ProtocolInfo {
+            history_size,
+            max_pieces_in_sector: 10,
+            recent_segments: 5,
+            recent_history_fraction: (1, 10),
+            min_sector_lifetime: 4,
+        };
+        let genesis_hash = [genesis; 32];
+        ClusterInfo {
+            kzg_setup_sha256: [1; 32],
+            genesis_hash,
+            protocol_info,
+            is_dev: true,
+            farming_timeout_ms: 4000,
+        }
+    }
+
+    fn start(bus: &SharedBus, own: ClusterInfo) -> (Known, tokio::task::JoinHandle<Result<(), RoleError>>) {
+        let ((known, ends), bus) = (known(), bus.clone());
+        let settings = Settings::new(own, None);
+        (known, tokio::spawn(async move { keep(&bus, "ws://node", settings, ends).await }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_chains_on_an_empty_cluster_exactly_one_stays() {
+        let bus: SharedBus = Arc::new(LocalBus::new());
+        let (first, one) = start(&bus, own(1, 3));
+        let (_second, two) = start(&bus, own(2, 9));
+        let ended = tokio::select! { ended = one => ended, ended = two => ended };
+        let error = ended.unwrap().unwrap_err().to_string();
+        assert!(error.contains("ws://node") && error.contains("genesis hash"), "{error}");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let cluster = Cluster::open(&*bus).await.unwrap();
+        let info = cluster.info().await.unwrap().unwrap();
+        assert!(first.agreed.borrow().is_none() || info.genesis_hash == [1; 32]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_store_gets_its_settings_back_and_history_never_shrinks() {
+        let local = LocalBus::new();
+        let bus: SharedBus = Arc::new(local.clone());
+        let (known, _running) = start(&bus, own(1, 3));
+        known.belongs().await;
+        known.placed.send_replace(5);
+        let mut agreed = known.agreed.clone();
+        let is_five = |info: &Option<ClusterInfo>| {
+            info.as_ref().is_some_and(|info| info.protocol_info.history_size == 5)
+        };
+        agreed.wait_for(is_five).await.unwrap();
+        local.lose_store();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let cluster = Cluster::open(&*bus).await.unwrap();
+        assert_eq!(cluster.info().await.unwrap(), Some(own(1, 5)));
+        known.placed.send_replace(4);
+        // Another controller, whose node is behind.
+        let (late, _late) = start(&bus, own(1, 2));
+        late.belongs().await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(cluster.info().await.unwrap(), Some(own(1, 5)));
     }
 }

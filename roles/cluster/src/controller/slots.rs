@@ -8,7 +8,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use super::Context;
+use super::context::Context;
 use super::solutions::{Book, Incoming, Outcome};
 use bus::BusError;
 use bus::claims::{Acquired, Claims, Held, SolutionKey};

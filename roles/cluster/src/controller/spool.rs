@@ -244,13 +244,13 @@ mod tests {
     fn a_segment_is_there_until_it_is_deleted_and_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let (spool, found) = Spool::open(dir.path(), &GENESIS).unwrap();
-        assert_eq!(found, []);
+        assert!(found.is_empty());
         let pieces = segment(1);
         spool.write(9, &[5; 48], &pieces).unwrap();
         let (piece, hash) = spool.read(9, 200).unwrap();
         assert_eq!((piece.as_bytes(), hash), (pieces[200].0.as_bytes(), pieces[200].1));
         let other = Spool::open(dir.path(), &GENESIS).unwrap();
-        assert_eq!(other.1, [], "another controller of this host has a folder of its own");
+        assert!(other.1.is_empty(), "another controller of this host has a folder of its own");
         fs::write(spool.folder.join("10.tmp"), b"half").unwrap();
         drop(spool);
         let (third, found) = Spool::open(dir.path(), &GENESIS).unwrap();
@@ -258,7 +258,7 @@ mod tests {
         drop(third);
         drop(other.0);
         let (spool, found) = Spool::open(dir.path(), &[8; 32]).unwrap();
-        assert_eq!(found, [], "another chain");
+        assert!(found.is_empty(), "another chain");
         drop(spool);
         let (spool, _) = Spool::open(dir.path(), &GENESIS).unwrap();
         spool.delete(9).unwrap();
