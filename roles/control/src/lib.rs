@@ -13,3 +13,5 @@ pub mod messages;
 pub mod names;
 pub mod plot_server;
 pub mod rendezvous;
+pub mod slots;
+pub mod solutions;

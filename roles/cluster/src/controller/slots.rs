@@ -55,6 +55,7 @@ async fn announce(context: &Context, book: &Mutex<Book>, event: FeedEvent<node::
         solution_range: slot.solution_range,
         voting_solution_range: slot.voting_solution_range,
         controller: context.host.id(),
+        announced_ms: 0,
     };
     context.publish(subjects::SLOT, &info).await;
 }

@@ -13,6 +13,7 @@ use super::proving::{Provers, ProvingError};
 use super::slots::SeenSlots;
 use bus::{SharedBus, Subscription};
 use consensus::CpuLevel;
+use control::ids::InstanceId;
 use control::messages::{ClusterInfo, Control, SlotInfo, SolutionFound, subjects};
 use engine::Class;
 use futures::StreamExt;
@@ -30,6 +31,8 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// What farming needs.
 pub struct Farming {
+    /// This plot-client.
+    pub me: InstanceId,
     /// The bus.
     pub bus: SharedBus,
     /// All farms that opened.
@@ -152,7 +155,8 @@ impl Farming {
         };
         counters.proved.increment();
         let (slot, global_challenge) = (slot.slot, slot.global_challenge);
-        let found = SolutionFound { slot, global_challenge, farm: farm.id(), solution: solution.to_bytes() };
+        let (finder, farm_id, solution) = (self.me, farm.id(), solution.to_bytes());
+        let found = SolutionFound { slot, global_challenge, finder, farm: farm_id, solution };
         let bytes = found.to_bytes().expect("a solution is far below the limit of a message");
         self.bus.publish(subjects::SOLUTION, bytes).await.map_err(|error| failed(&error))?;
         counters.sent.increment();

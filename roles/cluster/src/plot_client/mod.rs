@@ -157,7 +157,16 @@ async fn start(
     let open = move || Signing::open(signing_bus, &signing_farms, signing_counters);
     let signing = tokio::task::spawn_blocking(open).await?;
     let (reward_address, level) = (config.reward_address, CpuLevel::current());
-    let farming = Farming { bus, farms, provers, reward_address, info, counters: counters.clone(), level };
+    let farming = Farming {
+        me: host.id(),
+        bus,
+        farms,
+        provers,
+        reward_address,
+        info,
+        counters: counters.clone(),
+        level,
+    };
     tasks.spawn(signing.run(requests));
     tasks.spawn(farming.run(slots));
     tasks.spawn(plotting.run(progress));

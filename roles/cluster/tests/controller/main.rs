@@ -19,7 +19,7 @@ use cluster::controller::{self, Config, Counts, Outcome};
 use cluster::host::{Host, HostConfig};
 use cluster::shutdown::Shutdown;
 use consensus::solution::Solution;
-use control::ids::FarmId;
+use control::ids::{FarmId, InstanceId};
 use control::messages::{Control, EpochMember, Role, SlotInfo, SolutionFound, subjects};
 use devnet::{DevNode, DevNodeConfig, GenesisParameters};
 use engine::threads::ThreadWorkers;
@@ -115,7 +115,13 @@ async fn solutions_go_to_the_node_and_are_booked(cast: &Cast) {
     assert!(Solution::from_bytes(&solution).is_ok());
     let SlotInfo { slot, global_challenge, .. } = slot;
     for slot in [slot, slot, 0] {
-        let found = SolutionFound { slot, global_challenge, farm: FarmId::generate(), solution };
+        let found = SolutionFound {
+            slot,
+            global_challenge,
+            finder: InstanceId([7; 16]),
+            farm: FarmId::generate(),
+            solution,
+        };
         cast.bus.publish(subjects::SOLUTION, found.to_bytes().unwrap()).await.unwrap();
     }
     let count = |outcome| cast.counts.of(outcome);

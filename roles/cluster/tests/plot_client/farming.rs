@@ -39,7 +39,14 @@ async fn announce(bus: &SharedBus, slot: u64) {
     for controller in [InstanceId([1; 16]), InstanceId([2; 16])] {
         let global_challenge = challenge(slot);
         let (solution_range, voting_solution_range) = (RANGE / 2, RANGE);
-        let slot = SlotInfo { slot, global_challenge, solution_range, voting_solution_range, controller };
+        let slot = SlotInfo {
+            slot,
+            global_challenge,
+            solution_range,
+            voting_solution_range,
+            controller,
+            announced_ms: slot * 1000,
+        };
         publish(bus, subjects::SLOT, &slot).await;
     }
 }

@@ -32,8 +32,6 @@ pub mod subjects {
 
     /// [`super::SlotInfo`], from every controller.
     pub const SLOT: &str = "slot";
-    /// [`super::SolutionFound`], to every controller.
-    pub const SOLUTION: &str = "solution";
     /// [`super::RewardSigningRequest`], to every plot-client.
     pub const REWARD_REQUEST: &str = "reward.request";
     /// [`super::RewardSignature`], to every controller.
@@ -44,6 +42,14 @@ pub mod subjects {
     pub const INVALIDATION: &str = "invalidation";
     /// [`super::ReinitializeCaches`], to every controller.
     pub const REINITIALIZE_CACHES: &str = "caches.reinitialize";
+
+    /// [`super::SolutionFound`], to every controller.
+    pub const SOLUTION: &str = "solution";
+
+    /// [`super::SolutionFound`], to one controller, which answers.
+    pub fn solution(controller: InstanceId) -> String {
+        format!("solution.{controller}")
+    }
 
     /// [`super::Heartbeat`] of one member.
     pub fn heartbeat(role: Role, id: InstanceId) -> String {
@@ -74,7 +80,15 @@ pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced};
 pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};
 pub use signing::{RewardSignature, RewardSigningRequest};
-pub use slots::{SlotInfo, SolutionFound};
+pub use slots::{SlotInfo, SolutionAnswer, SolutionFound};
+
+/// `text` as a message may carry it: without control characters, cut to [`MAX_TEXT_BYTES`].
+pub fn fit_text(text: &str) -> String {
+    let mut fit: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let end = (0..=MAX_TEXT_BYTES.min(fit.len())).rev().find(|&at| fit.is_char_boundary(at));
+    fit.truncate(end.unwrap_or(0));
+    fit
+}
 
 fn check_text(text: &str) -> Result<(), MessageError> {
     let fits = text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control);

@@ -52,6 +52,7 @@ fn survives<M: Control>(bytes: &[u8]) {
 fn all_survive(bytes: &[u8]) {
     survives::<SlotInfo>(bytes);
     survives::<SolutionFound>(bytes);
+    survives::<SolutionAnswer>(bytes);
     survives::<RewardSigningRequest>(bytes);
     survives::<RewardSignature>(bytes);
     survives::<PlotJob>(bytes);
@@ -76,12 +77,18 @@ fn messages_survive_the_way() {
         solution_range: 1,
         voting_solution_range: 2,
         controller: InstanceId([9; 16]),
+        announced_ms: 10,
     };
     let bytes = slot.to_bytes().unwrap();
-    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16, "compact");
+    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16 + 8, "compact");
     assert_eq!(SlotInfo::from_bytes(&bytes).unwrap(), slot);
     let reason = "x".repeat(MAX_TEXT_BYTES);
     let (sector, server) = (plot_job().sector, InstanceId([1; 16]));
+    for answer in [SolutionAnswer::Queued, SolutionAnswer::NotSent { reason: fit_text(&"é".repeat(200)) }] {
+        assert_eq!(SolutionAnswer::from_bytes(&answer.to_bytes().unwrap()).unwrap(), answer);
+    }
+    assert!(SolutionAnswer::Unknown { reason: "two\nlines".into() }.to_bytes().is_err());
+    assert_eq!(fit_text("two\nlines"), "two lines");
     for phase in
         [PlotPhase::Failed { reason: reason.clone() }, PlotPhase::Stored, PlotPhase::Refused { reason }]
     {
@@ -136,7 +143,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn hostile_bytes_are_errors(kind in 0u8..16, body in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn hostile_bytes_are_errors(kind in 0u8..20, body in prop::collection::vec(any::<u8>(), 0..600)) {
         let bytes = [&[VERSION, kind][..], &body].concat();
         all_survive(&bytes);
     }
