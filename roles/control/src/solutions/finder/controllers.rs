@@ -1,11 +1,13 @@
 //! Whom to ask: the controllers as a finder knows them.
 
-use super::{MAX_ASKS_A_CONTROLLER, SolutionKey};
 use crate::ids::InstanceId;
 use crate::slots::{MAX_CONTROLLERS, RecentSlots, SlotKey};
+use crate::solutions::SolutionKey;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// Requests that one controller has at a time: a node queues nine.
+pub const MAX_ASKS_A_CONTROLLER: usize = 8;
 /// Pause after the first request left unanswered, and the longest: each one more doubles it.
 const LAPSE_PAUSE: Duration = Duration::from_secs(1);
 const MAX_LAPSE_DOUBLINGS: u32 = 6;

@@ -19,6 +19,7 @@
 mod controllers;
 
 use self::controllers::Controllers;
+pub use self::controllers::MAX_ASKS_A_CONTROLLER;
 use super::{Outcome, SolutionKey};
 use crate::ids::{FarmId, InstanceId};
 use crate::messages::{SlotInfo, SolutionAnswer, SolutionFound};
@@ -31,8 +32,6 @@ use std::time::Duration;
 pub const MAX_SOLUTIONS: usize = 1024;
 /// Solutions remembered, to send none twice.
 const MAX_KNOWN: usize = 8192;
-/// Requests that one controller has at a time: a node queues nine.
-pub const MAX_ASKS_A_CONTROLLER: usize = 8;
 /// Silence after which nobody knows what became of a solution. More than a controller gives its node, so that its reason comes first.
 pub const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// Silence after which others are asked first.
