@@ -28,7 +28,7 @@ const KNOWN: &[Known] = &[
     Known {
         file: "roles/cluster/src/controller/mod.rs",
         folder: "roles/cluster/src/controller/",
-        used_by: &["segments", "signing", "slots"],
+        used_by: &["segments", "signing"],
         reason: "the context of a controller's tasks stands beside what starts them",
     },
     Known {

@@ -3,9 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use control::messages::{
-    Claim, ClusterInfo, Control, Epoch, Heartbeat, Invalidation, MemberEntry, PlotJob, PlotProgress,
+    ClusterInfo, Control, Epoch, Heartbeat, Invalidation, MemberEntry, PlotJob, PlotProgress,
     ReinitializeCaches, RewardSignature, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SlotInfo,
-    SolutionFound, VERSION,
+    SolutionAnswer, SolutionFound, VERSION,
 };
 
 fn read<M: Control>(bytes: &mut [u8]) {
@@ -23,6 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes.to_vec();
     read::<SlotInfo>(&mut bytes);
     read::<SolutionFound>(&mut bytes);
+    read::<SolutionAnswer>(&mut bytes);
     read::<RewardSigningRequest>(&mut bytes);
     read::<RewardSignature>(&mut bytes);
     read::<PlotJob>(&mut bytes);
@@ -31,7 +32,6 @@ fuzz_target!(|bytes: &[u8]| {
     read::<MemberEntry>(&mut bytes);
     read::<Heartbeat>(&mut bytes);
     read::<Epoch>(&mut bytes);
-    read::<Claim>(&mut bytes);
     read::<ReinitializeCaches>(&mut bytes);
     read::<Invalidation>(&mut bytes);
     read::<SegmentCommitment>(&mut bytes);

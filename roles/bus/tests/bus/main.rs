@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod backends;
-mod claims;
 mod members;
 mod nats_only;
 #[path = "../../../shared_tests/nats_server.rs"]
@@ -45,10 +44,6 @@ on_both!(
     watches::replay_then_updates,
     watches::deletion_is_seen_and_old_ones_are_not,
     watches::every_key_reaches_its_last_value,
-    claims::one_of_many_wins,
-    claims::a_stalled_claim_is_taken_over_once,
-    claims::sending_is_never_taken_over,
-    claims::only_who_was_announced_the_slot_claims,
     members::join_update_silence_and_return,
     members::leaving_is_told_at_once,
     members::an_old_entry_is_no_sign_of_life,

@@ -1,12 +1,13 @@
 //! The controller: where one node and the cluster meet.
 //!
 //! ```text
-//!   node ── slots ─────────▶ bus ──▶ farms        farms ──▶ bus ── claim ── solution ──▶ node
+//!   node ── slots ─────────▶ bus ──▶ farms        farms ──▶ bus ── solution ───────────▶ node
 //!   node ── hash to sign ──▶ bus ──▶ farms        farms ──▶ bus ─────── signature ─────▶ node
 //!   node ── pieces ─▶ full verification ─▶ owner caches ─▶ acknowledgement ─▶ node; history size ─▶ bus
 //!   members ─▶ epochs ─▶ bus
 //! ```
-//! Several run at once, each on its own node; what only one may do is decided by claims and revisions on the bus.
+//! Several run at once, each on its own node. Which of them sends a solution is decided by who found it; what else only one may do, by
+//! revisions on the bus.
 //!
 //! Owns: what the cluster knows of the chain, the epochs, and the books about solutions. Never: a disk, or a piece for longer
 //! than until the caches have it.
@@ -42,6 +43,7 @@ use node::FarmerAppInfo;
 use node::client::NodeClient;
 use node::kzg_setup;
 use pieces::Pieces;
+use slots::{Between, HandedToNode};
 use verifier::Verifier;
 
 pub use solutions::{Counts, Outcome};
@@ -128,26 +130,39 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     };
     let kzg = load_kzg(&config, &app_info).await?;
     let cluster = Cluster::open(&*bus).await?;
-    let info = agree(&cluster, &config.node_rpc_url, &app_info, &kzg).await?;
+    agree(&cluster, &config.node_rpc_url, &app_info, &kzg).await?;
     let (desk, asks) = serve::Desk::new();
     let host = Host::start(config.host, bus, move |_| Rc::new(desk)).await?;
     let history = Arc::new(History::default());
     let (verifier, batches) = Verifier::new();
     let pieces = Arc::new(Pieces::new(node.clone(), history.clone(), verifier));
     let context = Context { node, host: host.clone(), cluster, history, pieces, counts: config.counts };
-    let farming_timeout = Duration::from_millis(info.farming_timeout_ms.into());
+    let between = Between {
+        me: host.id(),
+        node: &context.node,
+        bus: &**context.bus(),
+        counts: &context.counts,
+        handed: &NobodySigns,
+    };
     // Boxed, since the compiler cannot see through all of them at once that they are Send.
     let outcome = tokio::select! {
-        ended = slots::pass(&context, farming_timeout).boxed() => ended.map_err(Into::into),
+        // Also when told to end, some seconds later.
+        ended = slots::pass(&between, &shutdown).boxed() => ended.map_err(Into::into),
         ended = signing::pass(&context).boxed() => ended.map_err(Into::into),
         ended = segments::follow(&context).boxed() => ended,
         ended = epochs::keep(&host, config.rebalance_after).boxed() => ended.map_err(Into::into),
         ended = batches.run(kzg, config.workers).boxed() => ended.map_err(Into::into),
         () = serve::answer(asks, context.pieces.clone(), host.clone()).boxed() => Ok(()),
-        () = shutdown.requested().boxed() => Ok(()),
     };
     host.shutdown(SHUTDOWN_LIMIT).await;
     outcome
+}
+
+/// Signatures are asked for whoever's they are.
+struct NobodySigns;
+
+impl HandedToNode for NobodySigns {
+    fn handed_to_node(&self, _: [u8; 32]) {}
 }
 
 /// The setup of the node's chain. Only a node that says so gets the insecure one.

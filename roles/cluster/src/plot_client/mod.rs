@@ -1,7 +1,7 @@
 //! The plot-client: has the disks. It farms what is plotted, and has plotted what is not.
 //!
 //! ```text
-//!   SlotInfo ────────────▶ farming ─ audit ─▶ disks ─ records ─▶ proof-server or CPU ─▶ SolutionFound
+//!   SlotInfo ─▶ slots ───▶ farming ─ audit ─▶ disks ─ records ─▶ proof-server or CPU ─▶ solutions ─▶ one controller
 //!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ RewardSignature
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
 //! ```
@@ -20,8 +20,10 @@ mod pull;
 mod signatures;
 mod signing;
 mod slots;
+mod solutions;
 mod spec;
 
+pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters};
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
@@ -31,12 +33,15 @@ use self::farms::FarmHandle;
 use self::plotting::Plotting;
 use self::proving::Provers;
 use self::signing::Signing;
+use self::slots::{FOUND_CAPACITY, Following};
+use self::solutions::Solutions;
 use crate::host::{Host, HostConfig};
 use crate::role::{RoleError, await_cluster, cluster_kzg};
 use crate::shutdown::Shutdown;
 use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
 use consensus::CpuLevel;
+use control::ids::InstanceId;
 use control::messages::{ClusterInfo, Role, subjects};
 use engine::threads::ThreadWorkers;
 use futures::future::LocalBoxFuture;
@@ -45,8 +50,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use transport::message::{Refusal, RefusalCode, Request};
 use transport::tcp::{Answer, Handler, PeerInfo, Received};
 
@@ -157,18 +163,17 @@ async fn start(
     let open = move || Signing::open(signing_bus, &signing_farms, signing_counters);
     let signing = tokio::task::spawn_blocking(open).await?;
     let (reward_address, level) = (config.reward_address, CpuLevel::current());
-    let farming = Farming {
-        me: host.id(),
-        bus,
-        farms,
-        provers,
-        reward_address,
-        info,
-        counters: counters.clone(),
-        level,
-    };
+    let (found, to_send) = mpsc::channel(FOUND_CAPACITY);
+    let started = Instant::now();
+    // Whoever has a farm may farm with it, and signs whoever asks.
+    let (handovers, may_farm): (_, MayFarm) = (Arc::new(NobodyHears), Arc::new(|_| true));
+    let solutions = Solutions::new(host.id(), bus, handovers, may_farm, counters.clone(), started);
+    let following = Following { solutions, info, counters: counters.clone(), started };
+    let farming = Farming { farms, provers, reward_address, found, counters: counters.clone(), level };
+    let farming = Arc::new(farming);
+    let work = move |slot, deadline| farming.clone().work_on(slot, deadline);
     tasks.spawn(signing.run(requests));
-    tasks.spawn(farming.run(slots));
+    tasks.spawn(following.run(slots, to_send, work));
     tasks.spawn(plotting.run(progress));
     tasks.spawn(tell(counters));
     Ok(tasks)
@@ -202,11 +207,15 @@ async fn tell(counters: Arc<Counters>) {
         interval.tick().await;
         tracing::info!(
             slots = counters.slots.get(),
+            refused_slots = counters.refused_slots.get(),
             skipped = counters.skipped.get(),
             found = counters.found.get(),
             proved = counters.proved.get(),
-            sent = counters.sent.get(),
-            expired = counters.expired.get(),
+            queued = counters.queued.get(),
+            refused = counters.refused.get(),
+            not_sent = counters.not_sent.get(),
+            unknown = counters.unknown.get(),
+            expired = counters.expired.get() + counters.proved_late.get(),
             failed = counters.failed.get(),
             signed = counters.signed.get(),
             plotted = counters.plotted.get(),
@@ -216,6 +225,15 @@ async fn tell(counters: Arc<Counters>) {
             "farming"
         );
     }
+}
+
+/// Signatures are given to all controllers.
+struct NobodyHears;
+
+impl Handovers for NobodyHears {
+    fn handed_over(&self, _: [u8; 32], _: InstanceId) {}
+
+    fn not_taken(&self, _: [u8; 32], _: InstanceId) {}
 }
 
 /// Nobody has anything to ask of a plot-client.

@@ -9,7 +9,8 @@ use consensus::solution::Solution;
 use consensus::verify::{VerifyParameters, verify_solution};
 use control::ids::InstanceId;
 use control::messages::{
-    PlotJob, PlotPhase, RewardSignature, RewardSigningRequest, SlotInfo, SolutionFound, subjects,
+    Control, PlotJob, PlotPhase, RewardSignature, RewardSigningRequest, SlotInfo, SolutionAnswer,
+    SolutionFound, subjects,
 };
 use std::collections::HashSet;
 use std::fs;
@@ -34,9 +35,11 @@ fn challenge(slot: u64) -> [u8; 32] {
 /// Half of all chunks are within it.
 const RANGE: u64 = u64::MAX / 2;
 
+const CONTROLLERS: [InstanceId; 2] = [InstanceId([1; 16]), InstanceId([2; 16])];
+
 /// Announces a slot as two controllers do.
 async fn announce(bus: &SharedBus, slot: u64) {
-    for controller in [InstanceId([1; 16]), InstanceId([2; 16])] {
+    for controller in CONTROLLERS {
         let global_challenge = challenge(slot);
         let (solution_range, voting_solution_range) = (RANGE / 2, RANGE);
         let slot = SlotInfo {
@@ -62,9 +65,9 @@ async fn sign(bus: &SharedBus, public_key: [u8; 32]) -> RewardSignature {
 
 /// Announces slots until one is won, and verifies the solution as the chain would.
 async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
-    let mut solutions = bus.subscribe(subjects::SOLUTION).await.unwrap();
-    let (found, announced) = tokio::select! {
-        found = next::<SolutionFound>(&mut solutions) => (found, 0),
+    let mut solutions = bus.subscribe("solution.*").await.unwrap();
+    let (asked, announced) = tokio::select! {
+        asked = solutions.next() => (asked.unwrap(), 0),
         announced = async {
             let mut slot = 0;
             loop {
@@ -76,6 +79,10 @@ async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
         } => panic!("none of {announced} slots was won"),
     };
     assert_eq!(announced, 0);
+    let queued = SolutionAnswer::Queued.to_bytes().unwrap();
+    bus.publish(&asked.reply_to.unwrap(), queued).await.unwrap();
+    let found = SolutionFound::from_bytes(&asked.payload).unwrap();
+    assert!(CONTROLLERS.map(subjects::solution).contains(&asked.subject));
     assert_eq!((found.global_challenge, found.farm), (challenge(found.slot), job.sector.farm));
     let solution = Solution::from_bytes(&found.solution).unwrap();
     let of = (solution.public_key, solution.reward_address, solution.sector_index, solution.history_size);
@@ -117,7 +124,8 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
     assert!(is_reward_signature_valid(&[3; 32], &signature.signature, &first.public_key));
     let counters = client.counters.clone();
     client.stop().await;
-    assert!(counters.slots.get() > won && counters.sent.get() >= 1, "{counters:?}");
+    assert!(counters.slots.get() > won && counters.queued.get() == 1, "{counters:?}");
+    assert_eq!(counters.proved.get(), counters.ended(), "each solution has one outcome: {counters:?}");
     assert_eq!((counters.plotted.get(), counters.failed.get(), counters.signed.get()), (1, 0, 1));
     assert!(counters.audit_time(99) >= counters.audit_time(50));
 

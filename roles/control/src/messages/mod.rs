@@ -43,9 +43,6 @@ pub mod subjects {
     /// [`super::ReinitializeCaches`], to every controller.
     pub const REINITIALIZE_CACHES: &str = "caches.reinitialize";
 
-    /// [`super::SolutionFound`], to every controller.
-    pub const SOLUTION: &str = "solution";
-
     /// [`super::SolutionFound`], to one controller, which answers.
     pub fn solution(controller: InstanceId) -> String {
         format!("solution.{controller}")
@@ -67,7 +64,6 @@ macro_rules! message {
 }
 
 mod caches;
-mod claims;
 mod members;
 mod network;
 mod plot;
@@ -75,7 +71,6 @@ mod signing;
 mod slots;
 
 pub use caches::{Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
-pub use claims::{Claim, ClaimState};
 pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced};
 pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};

@@ -61,7 +61,6 @@ fn all_survive(bytes: &[u8]) {
     survives::<MemberEntry>(bytes);
     survives::<Heartbeat>(bytes);
     survives::<Epoch>(bytes);
-    survives::<Claim>(bytes);
     survives::<ReinitializeCaches>(bytes);
     survives::<Invalidation>(bytes);
     survives::<SegmentCommitment>(bytes);
