@@ -21,4 +21,6 @@ pub mod rendezvous;
 pub mod segments;
 pub mod settings;
 pub mod signing;
+pub mod slots;
+pub mod solutions;
 pub mod store;

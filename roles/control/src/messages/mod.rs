@@ -35,14 +35,17 @@ pub mod subjects {
 
     /// [`super::SlotInfo`], from every controller.
     pub const SLOT: &str = "slot";
-    /// [`super::SolutionFound`], to every controller.
-    pub const SOLUTION: &str = "solution";
     /// [`super::PlotProgress`], to whoever shows it.
     pub const PLOT_PROGRESS: &str = "progress";
     /// [`super::Invalidation`], to every cache.
     pub const INVALIDATION: &str = "invalidation";
     /// [`super::ReinitializeCaches`], to every controller.
     pub const REINITIALIZE_CACHES: &str = "caches.reinitialize";
+
+    /// [`super::SolutionFound`], to one controller, which answers.
+    pub fn solution(controller: InstanceId) -> String {
+        format!("solution.{controller}")
+    }
 
     /// [`super::RewardSigningRequest`] to whoever holds the key; answered with [`super::SigningAnswer`].
     pub fn signature(public_key: &[u8; 32]) -> String {
@@ -79,7 +82,6 @@ macro_rules! message {
 }
 
 mod caches;
-mod claims;
 mod farms;
 mod members;
 mod network;
@@ -89,14 +91,13 @@ mod signing;
 mod slots;
 
 pub use caches::{Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
-pub use claims::{Claim, ClaimState};
 pub use farms::FarmHeld;
 pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced};
 pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};
 pub use segments::{Lease, SegmentHeld};
 pub use signing::{RewardSigningRequest, SigningAnswer};
-pub use slots::{SlotInfo, SolutionFound};
+pub use slots::{SlotInfo, SolutionAnswer, SolutionFound};
 
 /// `text` as a message may carry it: no longer than [`MAX_TEXT_BYTES`], and on one line.
 pub fn bounded_text(text: &str) -> String {

@@ -54,6 +54,7 @@ fn survives<M: Control>(bytes: &[u8]) {
 fn all_survive(bytes: &[u8]) {
     survives::<SlotInfo>(bytes);
     survives::<SolutionFound>(bytes);
+    survives::<SolutionAnswer>(bytes);
     survives::<RewardSigningRequest>(bytes);
     survives::<SigningAnswer>(bytes);
     survives::<FarmHeld>(bytes);
@@ -65,7 +66,6 @@ fn all_survive(bytes: &[u8]) {
     survives::<MemberEntry>(bytes);
     survives::<Heartbeat>(bytes);
     survives::<Epoch>(bytes);
-    survives::<Claim>(bytes);
     survives::<ReinitializeCaches>(bytes);
     survives::<Invalidation>(bytes);
     survives::<SegmentCommitment>(bytes);
@@ -81,12 +81,19 @@ fn messages_survive_the_way() {
         solution_range: 1,
         voting_solution_range: 2,
         controller: InstanceId([9; 16]),
+        announced_ms: 10,
     };
     let bytes = slot.to_bytes().unwrap();
-    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16, "compact");
+    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16 + 8, "compact");
     assert_eq!(SlotInfo::from_bytes(&bytes).unwrap(), slot);
     let reason = "x".repeat(MAX_TEXT_BYTES);
     let (sector, server) = (plot_job().sector, InstanceId([1; 16]));
+    for answer in [SolutionAnswer::Queued, SolutionAnswer::NotSent { reason: bounded_text(&"é".repeat(200)) }]
+    {
+        assert_eq!(SolutionAnswer::from_bytes(&answer.to_bytes().unwrap()).unwrap(), answer);
+    }
+    assert!(SolutionAnswer::Unknown { reason: "two\nlines".into() }.to_bytes().is_err());
+    assert_eq!(bounded_text("two\nlines"), "two lines");
     for phase in
         [PlotPhase::Failed { reason: reason.clone() }, PlotPhase::Stored, PlotPhase::Refused { reason }]
     {
