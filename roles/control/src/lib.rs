@@ -16,6 +16,7 @@ pub mod lease;
 pub mod members;
 pub mod messages;
 pub mod names;
+pub mod plot_jobs;
 pub mod plot_server;
 pub mod rendezvous;
 pub mod segments;

@@ -14,8 +14,8 @@ mod candidates;
 mod counters;
 mod farming;
 mod farms;
+mod ground;
 mod holder;
-mod planner;
 mod plotting;
 mod proving;
 mod pull;
@@ -32,6 +32,7 @@ pub use spec::{FarmSpec, SpecError};
 
 use self::farming::Farming;
 use self::farms::FarmHandle;
+use self::ground::{Ground, OnDisk};
 use self::holder::Holding;
 use self::plotting::Plotting;
 use self::proving::Provers;
@@ -168,11 +169,15 @@ async fn start(
     let mut tasks = JoinSet::new();
     // Subscribed before anything starts, so that nothing said from now on is missed.
     let slots = bus.subscribe(subjects::SLOT).await?;
-    let progress = bus.subscribe(subjects::PLOT_PROGRESS).await?;
+    let ground = |farm: &FarmHandle| -> Arc<dyn Ground> {
+        Arc::new(OnDisk { host: host.clone(), farm: farm.clone() })
+    };
+    let grounds: Vec<_> = farms.iter().map(ground).collect();
+    let words = plotting::listen(&bus, &grounds).await?;
     let info = watch_info(&bus, info, &mut tasks).await?;
 
     let group = config.host.group.clone();
-    let plotting = Plotting::new(host.clone(), group, &farms, info.clone(), counters.clone()).await?;
+    let plotting = Plotting::new(bus.clone(), group, grounds, info.clone(), counters.clone()).await?;
     let windows = Windows::new();
     let (mut holding, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
     for farm in &farms {
@@ -199,7 +204,7 @@ async fn start(
     let farming = Arc::new(farming);
     let work = move |slot, deadline| farming.clone().work_on(slot, deadline);
     tasks.spawn(following.run(slots, to_send, work));
-    tasks.spawn(plotting.run(progress));
+    tasks.spawn(plotting.run(words));
     tasks.spawn(tell(counters));
     Ok((tasks, holding))
 }

@@ -125,6 +125,9 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
     let signature = sign(&bus, 3, first.public_key).await.unwrap();
     assert!(is_reward_signature_valid(&[3; 32], &signature, &first.public_key));
     assert_eq!(sign(&bus, 3, first.public_key).await, Some(signature));
+    // What was refused is ordered again after a pause, of others if there are any.
+    let again = take(&bus, PATIENCE).await.unwrap();
+    assert_eq!((again.sector, again.attempt, again.avoid.len()), (second.sector, 2, 1));
     let counters = client.counters.clone();
     client.stop().await;
     assert!(counters.slots.get() > won && counters.queued.get() == 1, "{counters:?}");

@@ -21,6 +21,8 @@ fn plot_job() -> PlotJob {
         protocol_info: protocol_info(),
         client: InstanceId([2; 16]),
         staged_on: Some(InstanceId([3; 16])),
+        attempt: 2,
+        avoid: vec![InstanceId([4; 16])],
     }
 }
 
@@ -94,9 +96,12 @@ fn messages_survive_the_way() {
     }
     assert!(SolutionAnswer::Unknown { reason: "two\nlines".into() }.to_bytes().is_err());
     assert_eq!(bounded_text("two\nlines"), "two lines");
-    for phase in
-        [PlotPhase::Failed { reason: reason.clone() }, PlotPhase::Stored, PlotPhase::Refused { reason }]
-    {
+    for phase in [
+        PlotPhase::Failed { reason: reason.clone() },
+        PlotPhase::Stored,
+        PlotPhase::Wanted,
+        PlotPhase::Refused { reason },
+    ] {
         let progress = PlotProgress { sector, server, phase };
         assert_eq!(PlotProgress::from_bytes(&progress.to_bytes().unwrap()).unwrap(), progress);
     }
@@ -150,6 +155,10 @@ fn wrong_version_kind_length_and_content_are_told_apart() {
     assert!(matches!(PlotJob::from_bytes(&longer), Err(MessageError::Malformed { .. })));
     let no_pieces = PlotJob { pieces_in_sector: 0, ..plot_job() };
     assert!(matches!(no_pieces.to_bytes(), Err(MessageError::Impossible(_))));
+    let avoid = vec![InstanceId([4; 16]); MAX_AVOIDED_SERVERS + 1];
+    for bad in [PlotJob { attempt: 0, ..plot_job() }, PlotJob { avoid, ..plot_job() }] {
+        assert!(matches!(bad.to_bytes(), Err(MessageError::Impossible(_))));
+    }
     let bad_group = MemberEntry { group: "a.b".to_owned(), ..member() };
     assert!(matches!(bad_group.to_bytes(), Err(MessageError::Impossible(_))));
     let mut twice = epoch(2);

@@ -221,7 +221,7 @@ async fn listen(nats: &NatsServer) -> Arc<Mutex<Heard>> {
     let bus = NatsBus::connect(&options).await.unwrap();
     let heard = Arc::<Mutex<Heard>>::default();
     let mut slots = bus.subscribe(subjects::SLOT).await.unwrap();
-    let mut progress = bus.subscribe(subjects::PLOT_PROGRESS).await.unwrap();
+    let mut progress = bus.subscribe(subjects::PLOT_ANSWERS_OF_ALL).await.unwrap();
     let mut solutions = bus.subscribe(SOLUTIONS).await.unwrap();
     let noting = heard.clone();
     tokio::spawn(async move {
