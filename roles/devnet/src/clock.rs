@@ -4,22 +4,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::chain::BLOCK_AUTHORING_DELAY_SLOTS;
-use super::peers::Gossip;
+use super::pause::{ANNOUNCED_AGAIN_MAX, Pause};
+use super::peers::gossip::Gossip;
 use super::shared::Shared;
 use super::store::now_ms;
-
-/// Slots that can be announced once more: older ones take no solutions.
-pub const ANNOUNCED_AGAIN_MAX: u64 = BLOCK_AUTHORING_DELAY_SLOTS;
-
-/// Nothing is announced for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pause {
-    /// First slot that is announced again.
-    pub until_slot: u64,
-    /// Slots before that one that are announced with it.
-    pub burst: u64,
-}
 
 /// Begins slots by the clock. A slot that passed while the machine slept is left out.
 pub async fn begin_slots(shared: &Shared) {

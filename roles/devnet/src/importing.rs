@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use super::chain::{Block, BlockError, Chain};
-use super::peers::{BLOCKS_MAX, Gossip};
+use super::peers::gossip::{BLOCKS_MAX, Gossip};
 use super::shared::Shared;
 use super::store::StoreError;
 

@@ -26,6 +26,7 @@ mod clock;
 mod history;
 mod importing;
 mod loading;
+mod pause;
 mod peers;
 mod report_file;
 mod rpc;

@@ -11,7 +11,7 @@ use jsonrpsee::types::ErrorObjectOwned;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::peers::Gossip;
+use super::peers::gossip::Gossip;
 use super::peers::rpc::{DevnetRpcServer, DevnetServer};
 use super::shared::Shared;
 use node::{

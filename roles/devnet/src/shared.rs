@@ -14,9 +14,9 @@ use tokio::sync::{Notify, watch};
 
 use super::acknowledgements::Acknowledgements;
 use super::chain::{BLOCK_AUTHORING_DELAY_SLOTS, Block, Chain};
-use super::clock::Pause;
-use super::peers::Gossip;
-use super::peers::rpc::Hello;
+use super::pause::Pause;
+use super::peers::gossip::Gossip;
+use super::peers::gossip::Hello;
 use super::store::Store;
 use super::subscribers::Subscribers;
 use super::{DevNodeConfig, RpcMethods};

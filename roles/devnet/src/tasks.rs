@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::archivist::{Archivist, ArchivistError};
 use super::chain::{BODY_SIZE_MAX, Block, Due};
 use super::importing::{finalise, import_own};
-use super::peers::Gossip;
+use super::peers::gossip::Gossip;
 use super::report_file::ReportFile;
 use super::shared::Shared;
 use super::store::StoreError;

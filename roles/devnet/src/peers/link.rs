@@ -17,7 +17,8 @@ use parity_scale_codec::DecodeAll;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::rpc::{BEHIND_CODE, DevnetRpcClient, Hello};
+use super::gossip::Hello;
+use super::rpc::{BEHIND_CODE, DevnetRpcClient};
 use super::{BLOCKS_MAX, Gossip, HearError, hear};
 use crate::chain::Block;
 use crate::importing::import_of_peer;

@@ -11,52 +11,19 @@
 //!
 //! Owns: the form of messages and their bounds. Never: the rules of the chain ([`super::chain`]).
 
+pub mod gossip;
 pub mod link;
 pub mod rpc;
 
 use std::sync::Arc;
 
-use node::HexBytes;
-use parity_scale_codec::{Decode, DecodeAll, Encode};
+use parity_scale_codec::DecodeAll;
 
-use super::chain::{Block, BlockError, Sighting, TimeChange, Vote};
+use super::chain::{BlockError, Sighting};
 use super::clock;
 use super::importing::{ImportError, import_of_peer};
 use super::shared::Shared;
-
-/// Longest message (bytes).
-const MESSAGE_SIZE_MAX: usize = 256 << 10;
-/// Blocks in a message: those of a made-up segment, or 150 KB of authored ones.
-pub const BLOCKS_MAX: usize = 256;
-/// Sightings in a message, 100 KB.
-const SIGHTINGS_MAX: usize = 1024;
-
-/// What nodes tell each other, as SCALE in hex.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub enum Gossip {
-    /// New blocks, each behind its parent.
-    Blocks(Vec<Block>),
-    /// A vote.
-    Vote(Box<Vote>),
-    /// Where solutions were seen.
-    Sightings(Vec<Sighting>),
-    /// Another proof of time.
-    Time(TimeChange),
-    /// Whoever has a link should compare chains anew.
-    Sync,
-}
-
-impl Gossip {
-    /// As it is sent.
-    pub fn to_hex(&self) -> HexBytes {
-        HexBytes(self.encode())
-    }
-
-    /// Messages for all of `sightings`.
-    pub fn of_sightings(sightings: &[Sighting]) -> impl Iterator<Item = Self> {
-        sightings.chunks(SIGHTINGS_MAX).map(|some| Self::Sightings(some.to_vec()))
-    }
-}
+use gossip::{BLOCKS_MAX, Gossip, MESSAGE_SIZE_MAX, SIGHTINGS_MAX};
 
 /// Why a message is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -119,28 +86,5 @@ fn hear_of_sightings(shared: &Shared, mut sightings: Vec<Sighting>) {
     }
     if !sightings.is_empty() {
         shared.tell(&Gossip::Sightings(sightings));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::chain::{Mark, SolutionId};
-    use super::*;
-
-    #[test]
-    fn messages_survive_and_garbage_does_not() {
-        let solution = SolutionId { slot: 3, hash: [4; 32] };
-        let sighting = Sighting { solution, mark: Mark::Queued { node: 5 } };
-        let messages: Vec<_> = Gossip::of_sightings(&vec![sighting; SIGHTINGS_MAX + 1]).collect();
-        assert_eq!(messages.len(), 2);
-        for message in messages {
-            let bytes = message.to_hex().0;
-            assert!(bytes.len() <= MESSAGE_SIZE_MAX);
-            assert_eq!(Gossip::decode_all(&mut &bytes[..]).unwrap(), message);
-            assert!(Gossip::decode_all(&mut &bytes[1..]).is_err());
-            assert!(Gossip::decode_all(&mut &[&bytes[..], &[0]].concat()[..]).is_err());
-        }
-        // A length that its bytes do not have takes no memory.
-        assert!(Gossip::decode_all(&mut &[0, 3, 255, 255, 255, 255][..]).is_err());
     }
 }

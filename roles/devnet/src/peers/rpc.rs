@@ -8,12 +8,13 @@ use jsonrpsee::proc_macros::rpc;
 use jsonrpsee::types::ErrorObjectOwned;
 use node::{ERROR_CODE, HexBytes};
 use parity_scale_codec::Encode;
-use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use super::{BLOCKS_MAX, hear};
+use super::gossip::{BLOCKS_MAX, Hello};
+use super::hear;
 use crate::chain::Report;
-use crate::clock::{self, ANNOUNCED_AGAIN_MAX};
+use crate::clock;
+use crate::pause::ANNOUNCED_AGAIN_MAX;
 use crate::shared::Shared;
 
 /// Code of the error for blocks whose parents must be told first.
@@ -21,26 +22,6 @@ pub const BEHIND_CODE: i32 = 9002;
 
 /// Slots that anything asked for by a test may last.
 const DEMAND_SLOTS_MAX: u64 = 1024;
-
-/// Who a node is, and how far its chain is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Hello {
-    /// Hash of the first block.
-    #[serde(with = "hex")]
-    pub genesis_hash: [u8; 32],
-    /// When slot 0 began, in milliseconds since 1970.
-    pub genesis_time_ms: u64,
-    /// Segments that the chain began with.
-    pub segments_at_start: u64,
-    /// Tells its process from others.
-    pub node: u64,
-    /// Blocks behind the first one that are final.
-    pub final_blocks: u32,
-    /// Hash of its newest block.
-    #[serde(with = "hex")]
-    pub tip_hash: [u8; 32],
-}
 
 /// What a development node can do beside a real one.
 #[rpc(server, client, namespace = "devnet")]
