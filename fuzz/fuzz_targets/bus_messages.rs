@@ -1,12 +1,12 @@
 //! Control messages from any bytes, as every type: what is accepted becomes the same bytes again.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use control::messages::{
-    Claim, ClusterInfo, Control, Epoch, Heartbeat, Invalidation, MemberEntry, PlotJob, PlotProgress,
-    ReinitializeCaches, RewardSignature, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SlotInfo,
-    SolutionFound, VERSION,
+    ClusterInfo, Control, Epoch, FarmHeld, Heartbeat, Invalidation, MemberEntry, PlotJob,
+    PlotProgress, ReinitializeCaches, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SigningAnswer,
+    SlotInfo, SolutionAnswer, SolutionFound, VERSION,
 };
+use libfuzzer_sys::fuzz_target;
 
 fn read<M: Control>(bytes: &mut [u8]) {
     // The first two bytes are version and kind; these let the rest be reached.
@@ -23,15 +23,16 @@ fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes.to_vec();
     read::<SlotInfo>(&mut bytes);
     read::<SolutionFound>(&mut bytes);
+    read::<SolutionAnswer>(&mut bytes);
     read::<RewardSigningRequest>(&mut bytes);
-    read::<RewardSignature>(&mut bytes);
+    read::<SigningAnswer>(&mut bytes);
+    read::<FarmHeld>(&mut bytes);
     read::<PlotJob>(&mut bytes);
     read::<PlotProgress>(&mut bytes);
     read::<ClusterInfo>(&mut bytes);
     read::<MemberEntry>(&mut bytes);
     read::<Heartbeat>(&mut bytes);
     read::<Epoch>(&mut bytes);
-    read::<Claim>(&mut bytes);
     read::<ReinitializeCaches>(&mut bytes);
     read::<Invalidation>(&mut bytes);
     read::<SegmentCommitment>(&mut bytes);

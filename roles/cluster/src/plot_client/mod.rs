@@ -1,8 +1,9 @@
 //! The plot-client: has the disks. It farms what is plotted, and has plotted what is not.
 //!
 //! ```text
-//!   SlotInfo ────────────▶ farming ─ audit ─▶ disks ─ records ─▶ proof-server or CPU ─▶ SolutionFound
-//!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ RewardSignature
+//!   SlotInfo ─▶ slots ───▶ farming ─ audit ─▶ disks ─ records ─▶ proof-server or CPU ─▶ solutions ─▶ one controller
+//!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ SigningAnswer
+//!   FarmHeld ◀───────────▶ holder ─ whether a farm is this plot-client's alone, and may do any of this
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
 //! ```
 //! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
@@ -13,25 +14,32 @@ mod candidates;
 mod counters;
 mod farming;
 mod farms;
-mod planner;
+mod ground;
+mod holder;
 mod plotting;
 mod proving;
 mod pull;
 mod signatures;
 mod signing;
 mod slots;
+mod solutions;
 mod spec;
 
+pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters};
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
 
 use self::farming::Farming;
 use self::farms::FarmHandle;
+use self::ground::{Ground, OnDisk};
+use self::holder::Holding;
 use self::plotting::Plotting;
 use self::proving::Provers;
-use self::signing::Signing;
-use crate::host::{Host, HostConfig};
+use self::signing::{Signing, Store, Windows};
+use self::slots::{FOUND_CAPACITY, Following};
+use self::solutions::Solutions;
+use crate::host::{Host, HostConfig, host_name};
 use crate::role::{RoleError, await_cluster, cluster_kzg};
 use crate::shutdown::Shutdown;
 use bus::cluster::Cluster;
@@ -45,8 +53,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use transport::message::{Refusal, RefusalCode, Request};
 use transport::tcp::{Answer, Handler, PeerInfo, Received};
 
@@ -100,9 +109,10 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         };
         let prover = CpuProver::new(&options, kzg.clone()).map_err(RoleError::own)?;
         let provers = Provers::new(host.clone(), prover, kzg);
-        let mut tasks = start(&config, &host, farms, provers, info).await?;
+        let (mut tasks, holding) = start(&config, &host, farms, provers, info).await?;
         tokio::select! {
             Some(ended) = tasks.join_next() => Ok(ended?),
+            ended = holding.run() => ended.map_err(RoleError::own),
             () = shutdown.requested() => Ok(()),
         }
     }
@@ -118,9 +128,15 @@ async fn open_farms(
     config: &Config,
     info: &ClusterInfo,
 ) -> Result<Vec<FarmHandle>, RoleError> {
-    let mut farms = Vec::new();
+    let mut farms: Vec<FarmHandle> = Vec::new();
     for opened in farms::open_all(host, executors, &config.farms, &config.near, info).await {
         match opened {
+            Ok(farm) if let Some(first) = farms.iter().find(|first| is_same(first, &farm)) => {
+                let (dir, first) = (farm.dir().display(), first.dir().display());
+                tracing::error!(
+                    "the farm in {dir} is the same as the one in {first} and takes no part: remove one of the copies"
+                );
+            }
             Ok(farm) => {
                 let sectors = farm.layout().sectors();
                 let plotted = farm.plotted_when_opened();
@@ -135,34 +151,62 @@ async fn open_farms(
     if farms.is_empty() { Err(RoleError::own(none)) } else { Ok(farms) }
 }
 
-/// Starts the tasks; they end with the set, or when the bus is closed.
+/// Whether one was copied from the other.
+fn is_same(farm: &FarmHandle, other: &FarmHandle) -> bool {
+    farm.identity().public_key() == other.identity().public_key()
+}
+
+/// Starts the tasks; they end with the set, or when the bus is closed. Nothing is farmed or signed before what is to hold the
+/// farms runs.
 async fn start(
     config: &Config,
     host: &Host,
     farms: Vec<FarmHandle>,
     provers: Provers,
     info: ClusterInfo,
-) -> Result<JoinSet<()>, RoleError> {
+) -> Result<(JoinSet<()>, Holding), RoleError> {
     let (bus, counters) = (host.bus().clone(), config.counters.clone());
     let mut tasks = JoinSet::new();
     // Subscribed before anything starts, so that nothing said from now on is missed.
     let slots = bus.subscribe(subjects::SLOT).await?;
-    let requests = bus.subscribe(subjects::REWARD_REQUEST).await?;
-    let progress = bus.subscribe(subjects::PLOT_PROGRESS).await?;
+    let ground = |farm: &FarmHandle| -> Arc<dyn Ground> {
+        Arc::new(OnDisk { host: host.clone(), farm: farm.clone() })
+    };
+    let grounds: Vec<_> = farms.iter().map(ground).collect();
+    let words = plotting::listen(&bus, &grounds).await?;
     let info = watch_info(&bus, info, &mut tasks).await?;
 
     let group = config.host.group.clone();
-    let plotting = Plotting::new(host.clone(), group, &farms, info.clone(), counters.clone()).await?;
-    let (signing_bus, signing_farms, signing_counters) = (bus.clone(), farms.clone(), counters.clone());
-    let open = move || Signing::open(signing_bus, &signing_farms, signing_counters);
-    let signing = tokio::task::spawn_blocking(open).await?;
+    let plotting = Plotting::new(bus.clone(), group, grounds, info.clone(), counters.clone()).await?;
+    let windows = Windows::new();
+    let (mut holding, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
+    for farm in &farms {
+        let (public_key, path) = (farm.identity().public_key(), farm.dir().display().to_string());
+        let requests = bus.subscribe(&subjects::signature(&public_key)).await?;
+        holding.open(public_key, path, Arc::new(farm.clone())).await?;
+        let (bus, windows, counters, farm) = (bus.clone(), windows.clone(), counters.clone(), farm.clone());
+        let store: Store = Box::new(move |hash, may_be_new| {
+            let farm = farm.clone();
+            Box::pin(async move { farm.sign(hash, may_be_new).await })
+        });
+        tasks.spawn(Signing { bus, public_key, store, windows, counters }.run(requests));
+    }
     let (reward_address, level) = (config.reward_address, CpuLevel::current());
-    let farming = Farming { bus, farms, provers, reward_address, info, counters: counters.clone(), level };
-    tasks.spawn(signing.run(requests));
-    tasks.spawn(farming.run(slots));
-    tasks.spawn(plotting.run(progress));
+    let (found, to_send) = mpsc::channel(FOUND_CAPACITY);
+    let started = Instant::now();
+    let may_farm: MayFarm = {
+        let held = held.clone();
+        Arc::new(move |public_key| held.may_farm(public_key))
+    };
+    let solutions = Solutions::new(host.id(), bus, Arc::new(windows), may_farm, counters.clone(), started);
+    let following = Following { solutions, info, counters: counters.clone(), started };
+    let farming = Farming { held, farms, provers, reward_address, found, counters: counters.clone(), level };
+    let farming = Arc::new(farming);
+    let work = move |slot, deadline| farming.clone().work_on(slot, deadline);
+    tasks.spawn(following.run(slots, to_send, work));
+    tasks.spawn(plotting.run(words));
     tasks.spawn(tell(counters));
-    Ok(tasks)
+    Ok((tasks, holding))
 }
 
 /// Follows the cluster's settings.
@@ -193,11 +237,15 @@ async fn tell(counters: Arc<Counters>) {
         interval.tick().await;
         tracing::info!(
             slots = counters.slots.get(),
+            refused_slots = counters.refused_slots.get(),
             skipped = counters.skipped.get(),
             found = counters.found.get(),
             proved = counters.proved.get(),
-            sent = counters.sent.get(),
-            expired = counters.expired.get(),
+            queued = counters.queued.get(),
+            refused = counters.refused.get(),
+            not_sent = counters.not_sent.get(),
+            unknown = counters.unknown.get(),
+            expired = counters.expired.get() + counters.proved_late.get(),
             failed = counters.failed.get(),
             signed = counters.signed.get(),
             plotted = counters.plotted.get(),

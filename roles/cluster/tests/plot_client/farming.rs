@@ -9,7 +9,8 @@ use consensus::solution::Solution;
 use consensus::verify::{VerifyParameters, verify_solution};
 use control::ids::InstanceId;
 use control::messages::{
-    PlotJob, PlotPhase, RewardSignature, RewardSigningRequest, SlotInfo, SolutionFound, subjects,
+    Control, FarmHeld, PlotJob, PlotPhase, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer,
+    SolutionFound, subjects,
 };
 use std::collections::HashSet;
 use std::fs;
@@ -34,30 +35,41 @@ fn challenge(slot: u64) -> [u8; 32] {
 /// Half of all chunks are within it.
 const RANGE: u64 = u64::MAX / 2;
 
+const CONTROLLERS: [InstanceId; 2] = [InstanceId([1; 16]), InstanceId([2; 16])];
+
 /// Announces a slot as two controllers do.
 async fn announce(bus: &SharedBus, slot: u64) {
-    for controller in [InstanceId([1; 16]), InstanceId([2; 16])] {
+    for controller in CONTROLLERS {
         let global_challenge = challenge(slot);
         let (solution_range, voting_solution_range) = (RANGE / 2, RANGE);
-        let slot = SlotInfo { slot, global_challenge, solution_range, voting_solution_range, controller };
+        let slot = SlotInfo {
+            slot,
+            global_challenge,
+            solution_range,
+            voting_solution_range,
+            controller,
+            announced_ms: slot * 1000,
+        };
         publish(bus, subjects::SLOT, &slot).await;
     }
 }
 
-async fn sign(bus: &SharedBus, public_key: [u8; 32]) -> RewardSignature {
-    let mut signatures = bus.subscribe(subjects::REWARD_SIGNATURE).await.unwrap();
-    // Nobody here has the first key.
-    for public_key in [[7; 32], public_key] {
-        publish(bus, subjects::REWARD_REQUEST, &RewardSigningRequest { hash: [3; 32], public_key }).await;
+/// Asks as the controller that announced the slots first; none when it is refused.
+async fn sign(bus: &SharedBus, hash: u8, public_key: [u8; 32]) -> Option<[u8; 64]> {
+    let request = RewardSigningRequest { controller: InstanceId([1; 16]), hash: [hash; 32], public_key };
+    let subject = subjects::signature(&public_key);
+    let answer = bus.request(&subject, request.to_bytes().unwrap(), PATIENCE).await.unwrap();
+    match SigningAnswer::from_bytes(&answer).unwrap() {
+        SigningAnswer::Signed { signature } => Some(signature),
+        SigningAnswer::Refused { .. } => None,
     }
-    next(&mut signatures).await
 }
 
 /// Announces slots until one is won, and verifies the solution as the chain would.
 async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
-    let mut solutions = bus.subscribe(subjects::SOLUTION).await.unwrap();
-    let (found, announced) = tokio::select! {
-        found = next::<SolutionFound>(&mut solutions) => (found, 0),
+    let mut solutions = bus.subscribe("solution.*").await.unwrap();
+    let (asked, announced) = tokio::select! {
+        asked = solutions.next() => (asked.unwrap(), 0),
         announced = async {
             let mut slot = 0;
             loop {
@@ -69,6 +81,10 @@ async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
         } => panic!("none of {announced} slots was won"),
     };
     assert_eq!(announced, 0);
+    let queued = SolutionAnswer::Queued.to_bytes().unwrap();
+    bus.publish(&asked.reply_to.unwrap(), queued).await.unwrap();
+    let found = SolutionFound::from_bytes(&asked.payload).unwrap();
+    assert!(CONTROLLERS.map(subjects::solution).contains(&asked.subject));
     assert_eq!((found.global_challenge, found.farm), (challenge(found.slot), job.sector.farm));
     let solution = Solution::from_bytes(&found.solution).unwrap();
     let of = (solution.public_key, solution.reward_address, solution.sector_index, solution.history_size);
@@ -104,13 +120,18 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
     assert_eq!(stage(&bus, &first, made, checksum).await, PlotPhase::Stored);
     assert_eq!(take(&bus, PATIENCE).await.unwrap().sector.sector_index, 2);
 
+    assert_eq!(sign(&bus, 3, first.public_key).await, None, "no solution has left");
     let won = win(&bus, &first, &kzg).await;
-    let signature = sign(&bus, first.public_key).await;
-    assert_eq!(signature.public_key, first.public_key);
-    assert!(is_reward_signature_valid(&[3; 32], &signature.signature, &first.public_key));
+    let signature = sign(&bus, 3, first.public_key).await.unwrap();
+    assert!(is_reward_signature_valid(&[3; 32], &signature, &first.public_key));
+    assert_eq!(sign(&bus, 3, first.public_key).await, Some(signature));
+    // What was refused is ordered again after a pause, of others if there are any.
+    let again = take(&bus, PATIENCE).await.unwrap();
+    assert_eq!((again.sector, again.attempt, again.avoid.len()), (second.sector, 2, 1));
     let counters = client.counters.clone();
     client.stop().await;
-    assert!(counters.slots.get() > won && counters.sent.get() >= 1, "{counters:?}");
+    assert!(counters.slots.get() > won && counters.queued.get() == 1, "{counters:?}");
+    assert_eq!(counters.proved.get(), counters.ended(), "each solution has one outcome: {counters:?}");
     assert_eq!((counters.plotted.get(), counters.failed.get(), counters.signed.get()), (1, 0, 1));
     assert!(counters.audit_time(99) >= counters.audit_time(50));
 
@@ -120,6 +141,30 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
         .map(|job| (job.sector.farm, job.sector.sector_index))
         .into();
     assert_eq!(offered, HashSet::from([1, 2].map(|sector| (first.sector.farm, sector))));
-    assert_eq!(sign(&bus, first.public_key).await, signature);
+    assert_eq!(sign(&bus, 3, first.public_key).await, None, "its solutions are forgotten");
+    win(&bus, &first, &kzg).await;
+    assert_eq!(sign(&bus, 3, first.public_key).await, Some(signature));
+    client.stop().await;
+}
+
+#[tokio::test]
+async fn a_copied_farm_ends_the_second_plot_client_and_not_the_first() {
+    let (bus, dir) = (cluster().await, tempfile::tempdir().unwrap());
+    let (original, copy) = (dir.path().join("original"), dir.path().join("copy"));
+    let client = Client::start(&bus, vec![farm(&original, 1)]);
+    let job = take(&bus, PATIENCE).await.unwrap();
+    let mut words = bus.subscribe(&subjects::farm(&job.public_key)).await.unwrap();
+    let held: FarmHeld = next(&mut words).await;
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(&original).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let error = Client::start(&bus, vec![farm(&copy, 1)]).ended().await.unwrap_err().to_string();
+    for part in [original.to_str().unwrap(), copy.to_str().unwrap(), &held.host] {
+        assert!(error.contains(part), "{error}");
+    }
+    let held: FarmHeld = next(&mut words).await;
+    assert_eq!(held.path, original.to_str().unwrap());
     client.stop().await;
 }

@@ -21,6 +21,8 @@ fn plot_job() -> PlotJob {
         protocol_info: protocol_info(),
         client: InstanceId([2; 16]),
         staged_on: Some(InstanceId([3; 16])),
+        attempt: 2,
+        avoid: vec![InstanceId([4; 16])],
     }
 }
 
@@ -44,7 +46,9 @@ fn epoch(count: usize) -> Epoch {
 
 /// Whatever happens to the bytes, decoding returns; what it accepts encodes to the same bytes.
 fn survives<M: Control>(bytes: &[u8]) {
-    if let Ok(message) = M::from_bytes(bytes) {
+    if let Ok(message) = M::from_bytes(bytes)
+        && bytes[0] == VERSION
+    {
         assert_eq!(message.to_bytes().unwrap(), bytes);
     }
 }
@@ -52,15 +56,18 @@ fn survives<M: Control>(bytes: &[u8]) {
 fn all_survive(bytes: &[u8]) {
     survives::<SlotInfo>(bytes);
     survives::<SolutionFound>(bytes);
+    survives::<SolutionAnswer>(bytes);
     survives::<RewardSigningRequest>(bytes);
-    survives::<RewardSignature>(bytes);
+    survives::<SigningAnswer>(bytes);
+    survives::<FarmHeld>(bytes);
     survives::<PlotJob>(bytes);
     survives::<PlotProgress>(bytes);
     survives::<ClusterInfo>(bytes);
+    survives::<SegmentHeld>(bytes);
+    survives::<Lease>(bytes);
     survives::<MemberEntry>(bytes);
     survives::<Heartbeat>(bytes);
     survives::<Epoch>(bytes);
-    survives::<Claim>(bytes);
     survives::<ReinitializeCaches>(bytes);
     survives::<Invalidation>(bytes);
     survives::<SegmentCommitment>(bytes);
@@ -76,20 +83,52 @@ fn messages_survive_the_way() {
         solution_range: 1,
         voting_solution_range: 2,
         controller: InstanceId([9; 16]),
+        announced_ms: 10,
     };
     let bytes = slot.to_bytes().unwrap();
-    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16, "compact");
+    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16 + 8, "compact");
     assert_eq!(SlotInfo::from_bytes(&bytes).unwrap(), slot);
     let reason = "x".repeat(MAX_TEXT_BYTES);
     let (sector, server) = (plot_job().sector, InstanceId([1; 16]));
-    for phase in
-        [PlotPhase::Failed { reason: reason.clone() }, PlotPhase::Stored, PlotPhase::Refused { reason }]
+    for answer in [SolutionAnswer::Queued, SolutionAnswer::NotSent { reason: bounded_text(&"é".repeat(200)) }]
     {
+        assert_eq!(SolutionAnswer::from_bytes(&answer.to_bytes().unwrap()).unwrap(), answer);
+    }
+    assert!(SolutionAnswer::Unknown { reason: "two\nlines".into() }.to_bytes().is_err());
+    assert_eq!(bounded_text("two\nlines"), "two lines");
+    for phase in [
+        PlotPhase::Failed { reason: reason.clone() },
+        PlotPhase::Stored,
+        PlotPhase::Wanted,
+        PlotPhase::Refused { reason },
+    ] {
         let progress = PlotProgress { sector, server, phase };
         assert_eq!(PlotProgress::from_bytes(&progress.to_bytes().unwrap()).unwrap(), progress);
     }
     let next = SectorId { sector_index: sector.sector_index + 1, ..sector };
     assert_ne!(sector.staging(), next.staging());
+}
+
+#[test]
+fn any_text_is_made_fit_to_send_and_any_key_is_a_subject() {
+    let reason = bounded_text(&format!("{}\u{e9}\n\u{9}x", "y".repeat(MAX_TEXT_BYTES - 1)));
+    assert_eq!(reason, "y".repeat(MAX_TEXT_BYTES - 1), "cut before the letter that does not fit");
+    let host = bounded_text("a\u{85}b\n");
+    assert_eq!(host.chars().filter(|char| char.is_control()).count(), 0);
+    let held = FarmHeld {
+        client: InstanceId([1; 16]),
+        public_key: [0xab; 32],
+        host,
+        path: "/plot/1".to_owned(),
+        held_ms: 7,
+        over: Some(InstanceId([2; 16])),
+    };
+    assert_eq!(FarmHeld::from_bytes(&held.to_bytes().unwrap()).unwrap(), held);
+    assert!(FarmHeld { host: reason.clone() + "zz", ..held }.to_bytes().is_err());
+    assert!(SigningAnswer::Refused { reason: bounded_text(&(reason + "\n")) }.to_bytes().is_ok());
+    for subject in [subjects::signature(&[0xab; 32]), subjects::farm(&[0; 32])] {
+        assert!(subject.split('.').all(crate::names::valid_token), "{subject}");
+    }
 }
 
 #[test]
@@ -108,7 +147,7 @@ fn wrong_version_kind_length_and_content_are_told_apart() {
         bytes[at] = value;
         PlotJob::from_bytes(&bytes).unwrap_err()
     };
-    assert_eq!(altered(0, 2), MessageError::Version { found: 2 });
+    assert_eq!(altered(0, 1), MessageError::Version { found: 1 });
     assert_eq!(altered(1, 1), MessageError::Kind { found: 1, expected: 5 });
     assert!(matches!(PlotJob::from_bytes(&[]), Err(MessageError::Malformed { .. })));
     assert!(matches!(PlotJob::from_bytes(&good[..good.len() - 1]), Err(MessageError::Malformed { .. })));
@@ -116,11 +155,40 @@ fn wrong_version_kind_length_and_content_are_told_apart() {
     assert!(matches!(PlotJob::from_bytes(&longer), Err(MessageError::Malformed { .. })));
     let no_pieces = PlotJob { pieces_in_sector: 0, ..plot_job() };
     assert!(matches!(no_pieces.to_bytes(), Err(MessageError::Impossible(_))));
+    let avoid = vec![InstanceId([4; 16]); MAX_AVOIDED_SERVERS + 1];
+    for bad in [PlotJob { attempt: 0, ..plot_job() }, PlotJob { avoid, ..plot_job() }] {
+        assert!(matches!(bad.to_bytes(), Err(MessageError::Impossible(_))));
+    }
     let bad_group = MemberEntry { group: "a.b".to_owned(), ..member() };
     assert!(matches!(bad_group.to_bytes(), Err(MessageError::Impossible(_))));
     let mut twice = epoch(2);
     twice.members[1] = twice.members[0];
     assert!(matches!(twice.to_bytes(), Err(MessageError::Impossible(_))));
+}
+
+/// The next release appends fields: what this one knows of the message is read.
+#[test]
+fn a_newer_message_is_read_as_far_as_it_is_known() {
+    let good = plot_job().to_bytes().unwrap();
+    let newer = [&[VERSION + 1], &good[1..], b"appended"].concat();
+    assert_eq!(PlotJob::from_bytes(&newer).unwrap(), plot_job());
+    let cut = [&[VERSION + 1], &good[1..good.len() - 1]].concat();
+    assert!(matches!(PlotJob::from_bytes(&cut), Err(MessageError::Malformed { .. })));
+}
+
+/// A role that only a newer release has is kept as it is.
+#[test]
+fn unknown_roles_are_kept() {
+    let heartbeat = Heartbeat { role: Role::PlotClient, id: InstanceId([1; 16]) }.to_bytes().unwrap();
+    assert_eq!(heartbeat[2], 5, "roles are numbered from 0, in order");
+    let mut newer = heartbeat.to_vec();
+    (newer[0], newer[2]) = (VERSION + 1, 6);
+    let message = Heartbeat::from_bytes(&newer).unwrap();
+    assert_eq!(
+        (message.role, message.role.token(), message.role.to_string().as_str()),
+        (Role::Other(6), "other", "other-6")
+    );
+    assert_eq!(message.to_bytes().unwrap()[1..], newer[1..]);
 }
 
 #[test]
@@ -136,7 +204,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn hostile_bytes_are_errors(kind in 0u8..16, body in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn hostile_bytes_are_errors(kind in 0u8..32, body in prop::collection::vec(any::<u8>(), 0..600)) {
         let bytes = [&[VERSION, kind][..], &body].concat();
         all_survive(&bytes);
     }

@@ -1,0 +1,227 @@
+//! When the owners of the pieces change (DESIGN 3): a cache joins for the first time, drains, changes its capacity, or is absent
+//! for longer than it may. Until then its items stay its own, whether it is there or not.
+//!
+//! ```text
+//!   look ─▶ read the epoch ─┬─ as it should be ─▶ nothing
+//!                           ├─ caches have changed ─▶ write the next number on that revision ─ conflict ─▶ look again
+//!                           └─ gone, or older than one seen ─▶ the last one seen, changed as it should be, above its number
+//! ```
+//! Owns: what the next epoch is. Never: who owns an item ([`crate::rendezvous`]). An epoch's number is above all that this member
+//! has seen, also after the store was emptied: whoever reads epochs takes the highest.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::ids::InstanceId;
+use crate::messages::{Epoch, EpochMember, MAX_EPOCH_MEMBERS};
+use crate::store::{Expect, Found};
+
+/// How often the members are looked at: caches that join together make one epoch.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Write the epoch if that holds. Whatever comes of it, the next look shows it.
+    Write {
+        /// The epoch.
+        epoch: Epoch,
+        /// What must hold.
+        expect: Expect,
+    },
+}
+
+/// One controller's part in the epochs. Times are since its start.
+#[derive(Debug)]
+pub struct Epochs {
+    rebalance_after: Duration,
+    /// Since when members of the epoch are away.
+    since: BTreeMap<InstanceId, Duration>,
+    /// The newest epoch seen.
+    last: Option<Epoch>,
+}
+
+impl Epochs {
+    /// Members are given up after `rebalance_after`.
+    pub fn new(rebalance_after: Duration) -> Self {
+        Self { rebalance_after, since: BTreeMap::new(), last: None }
+    }
+
+    /// What follows from the epoch as it was read now and the capacities of the caches that are `present`. An epoch that cannot be
+    /// read is of another release, which keeps it.
+    pub fn looked(
+        &mut self,
+        found: &Found<Epoch>,
+        present: &BTreeMap<InstanceId, u64>,
+        now: Duration,
+    ) -> Option<Action> {
+        let expect = match found {
+            Found::Nothing => Expect::Absent,
+            Found::Value(_, revision) => Expect::Revision(*revision),
+            Found::Unreadable(_) => return None,
+        };
+        let read = if let Found::Value(epoch, _) = found { Some(epoch) } else { None };
+        let seen = self.last.as_ref().map_or(0, |last| last.number);
+        if let Some(newer) = read.filter(|epoch| epoch.number >= seen) {
+            self.last = Some(newer.clone());
+        }
+        let old = self.last.clone().unwrap_or(Epoch { number: 0, members: Vec::new() });
+        let members = self.next_members(&old.members, present, now);
+        // Never an epoch without members where there was none: it would say nothing.
+        let is_lost = read.is_none_or(|epoch| epoch.number < old.number) && !members.is_empty();
+        if members == old.members && !is_lost {
+            return None;
+        }
+        let number = old.number.saturating_add(1);
+        Some(Action::Write { epoch: Epoch { number, members }, expect })
+    }
+
+    fn next_members(
+        &mut self,
+        old: &[EpochMember],
+        present: &BTreeMap<InstanceId, u64>,
+        now: Duration,
+    ) -> Vec<EpochMember> {
+        self.since.retain(|id, _| !present.contains_key(id) && old.iter().any(|member| member.id == *id));
+        let mut weights = BTreeMap::new();
+        for member in old {
+            let weight = present.get(&member.id).copied().unwrap_or(member.weight);
+            if present.contains_key(&member.id) || !self.is_given_up(member.id, now) {
+                weights.insert(member.id, weight);
+            }
+        }
+        for (id, capacity) in present {
+            if *capacity > 0 && (weights.len() < MAX_EPOCH_MEMBERS || weights.contains_key(id)) {
+                weights.insert(*id, *capacity);
+            }
+        }
+        weights.into_iter().map(|(id, weight)| EpochMember { id, weight }).collect()
+    }
+
+    /// Whether a member that is not there has been away for too long.
+    fn is_given_up(&mut self, id: InstanceId, now: Duration) -> bool {
+        let since = *self.since.entry(id).or_insert(now);
+        now.saturating_sub(since) >= self.rebalance_after
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const LIMIT: Duration = Duration::from_secs(900);
+    const NOW: Duration = Duration::from_secs(7);
+
+    fn id(n: u8) -> InstanceId {
+        InstanceId([n; 16])
+    }
+
+    fn present(caches: &[(u8, u64)]) -> BTreeMap<InstanceId, u64> {
+        caches.iter().map(|(n, capacity)| (id(*n), *capacity)).collect()
+    }
+
+    fn epoch(number: u64, members: &[(u8, u64)]) -> Epoch {
+        let members = members.iter().map(|(n, weight)| EpochMember { id: id(*n), weight: *weight }).collect();
+        Epoch { number, members }
+    }
+
+    fn next(
+        epochs: &mut Epochs,
+        current: Option<&Epoch>,
+        caches: &[(u8, u64)],
+        now: Duration,
+    ) -> Option<Epoch> {
+        let found = current.map_or(Found::Nothing, |epoch| Found::Value(epoch.clone(), 5));
+        let Action::Write { epoch, expect } = epochs.looked(&found, &present(caches), now)?;
+        assert_eq!(expect, current.map_or(Expect::Absent, |_| Expect::Revision(5)));
+        Some(epoch)
+    }
+
+    #[test]
+    fn first_joins_capacities_and_drains_change_the_epoch_at_once() {
+        let mut epochs = Epochs::new(LIMIT);
+        assert_eq!(next(&mut epochs, None, &[], NOW), None, "nobody there, nothing to own");
+        assert_eq!(next(&mut epochs, None, &[(2, 0)], NOW), None, "no room is no share");
+        let first = next(&mut epochs, None, &[(2, 5), (1, 7)], NOW).unwrap();
+        assert_eq!(first, epoch(1, &[(1, 7), (2, 5)]), "in order of ids");
+        assert_eq!(next(&mut epochs, Some(&first), &[(2, 5), (1, 7)], NOW), None);
+        let grown = next(&mut epochs, Some(&first), &[(1, 7), (2, 6), (3, 1)], NOW);
+        assert_eq!(grown, Some(epoch(2, &[(1, 7), (2, 6), (3, 1)])));
+        let drained = next(&mut epochs, Some(&first), &[(1, 0), (2, 5)], NOW);
+        assert_eq!(drained, Some(epoch(2, &[(1, 0), (2, 5)])), "it owns nothing, but is known");
+    }
+
+    #[test]
+    fn an_absence_counts_from_its_beginning_and_only_in_one_piece() {
+        let (mut epochs, start) = (Epochs::new(LIMIT), NOW);
+        let old = epoch(4, &[(1, 7), (2, 5)]);
+        let alone = &[(1, 7)];
+        assert_eq!(next(&mut epochs, Some(&old), alone, start), None);
+        assert_eq!(next(&mut epochs, Some(&old), alone, start + LIMIT - Duration::from_millis(1)), None);
+        let back = next(&mut epochs, Some(&old), &[(1, 7), (2, 5)], start + LIMIT);
+        assert_eq!(back, None, "it came back in time");
+        let away_again = start + LIMIT * 2;
+        assert_eq!(next(&mut epochs, Some(&old), alone, away_again), None);
+        let given_up = next(&mut epochs, Some(&old), alone, away_again + LIMIT);
+        assert_eq!(given_up, Some(epoch(5, &[(1, 7)])));
+        let nobody = next(&mut epochs, Some(&old), &[], away_again + LIMIT);
+        assert_eq!(nobody, Some(epoch(5, &[(1, 7)])), "the other has only just gone");
+    }
+
+    #[test]
+    fn an_emptied_store_gets_the_owners_back_above_the_number_seen() {
+        let mut epochs = Epochs::new(LIMIT);
+        let old = epoch(4, &[(1, 7), (2, 5)]);
+        let all = &[(1, 7), (2, 5)];
+        assert_eq!(next(&mut epochs, Some(&old), all, NOW), None);
+        let again = next(&mut epochs, None, &[(1, 7)], NOW);
+        assert_eq!(again, Some(epoch(5, &[(1, 7), (2, 5)])), "who is away for a moment stays an owner");
+        let others = epoch(1, &[(1, 7)]);
+        let above = next(&mut epochs, Some(&others), all, NOW);
+        assert_eq!(above, Some(epoch(5, &[(1, 7), (2, 5)])), "one who knew nothing was faster");
+        assert_eq!(next(&mut epochs, above.as_ref(), all, NOW), None);
+        assert_eq!(epochs.looked(&Found::Unreadable(9), &present(all), NOW), None);
+    }
+
+    #[test]
+    fn an_epoch_never_outgrows_its_message() {
+        let mut epochs = Epochs::new(LIMIT);
+        let crowd: BTreeMap<_, _> =
+            (0..MAX_EPOCH_MEMBERS as u128 + 9).map(|n| (InstanceId(n.to_be_bytes()), 1)).collect();
+        let Some(Action::Write { epoch, .. }) = epochs.looked(&Found::Nothing, &crowd, NOW) else { panic!() };
+        assert_eq!(epoch.members.len(), MAX_EPOCH_MEMBERS);
+        assert_eq!(epochs.looked(&Found::Value(epoch, 1), &crowd, NOW), None);
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_only_grow_and_present_caches_are_owners(
+            looks in prop::collection::vec((prop::collection::btree_map(0u8..5, 0u64..3, 0..5), 0u8..6, 0u64..1200), 0..60),
+        ) {
+            let mut epochs = Epochs::new(LIMIT);
+            let (mut store, mut highest, mut now) = (None::<Epoch>, 0, NOW);
+            for (caches, fate, seconds) in looks {
+                now += Duration::from_secs(seconds);
+                if fate == 0 {
+                    store = None;
+                }
+                // What nobody has read before the store was emptied was never an epoch.
+                highest = store.as_ref().map_or(highest, |epoch: &Epoch| highest.max(epoch.number));
+                let caches: Vec<_> = caches.into_iter().collect();
+                if let Some(epoch) = next(&mut epochs, store.as_ref(), &caches, now) {
+                    prop_assert!(epoch.number > highest);
+                    prop_assert!(epoch.members.is_sorted_by(|a, b| a.id < b.id));
+                    if fate > 1 {
+                        store = Some(epoch);
+                    }
+                }
+                let read = store.as_ref().filter(|_| fate > 1);
+                for (n, capacity) in caches.iter().filter(|(_, capacity)| *capacity > 0) {
+                    let member = EpochMember { id: id(*n), weight: *capacity };
+                    prop_assert!(read.is_none_or(|epoch| epoch.members.contains(&member)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,439 @@
+use super::*;
+use proptest::prelude::*;
+
+const ME: InstanceId = InstanceId([1; 16]);
+const OTHER: InstanceId = InstanceId([2; 16]);
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// A controller whose store was read and has so many segments, with the lease or without.
+fn ready(known: u64, lease: Standing) -> Segments {
+    let mut segments = Segments::new(ME, 3, at(0));
+    segments.placed = (0..known).fold(Ranges::default(), |mut placed, index| {
+        placed.insert(index);
+        placed
+    });
+    let mut words: Vec<_> = (0..known).map(|index| Event::Store(Word::Placed(index))).collect();
+    words.extend([Event::Store(Word::Known(known)), Event::StoreRead, Event::Lease(lease)]);
+    words.push(Event::History(known));
+    for event in words {
+        assert_eq!(segments.on(event, at(0)), []);
+    }
+    segments
+}
+
+fn announce(segments: &mut Segments, index: u64, now: Duration) -> Vec<Action> {
+    let mut actions = segments.on(Event::Announced(index), now);
+    actions.extend(segments.on(Event::History(index + 1), now));
+    actions
+}
+
+#[test]
+fn a_segment_is_fetched_held_acknowledged_placed_told_and_deleted_in_this_order() {
+    let mut segments = ready(5, Standing::Mine);
+    assert_eq!(announce(&mut segments, 5, at(1)), [Action::Fetch(5)]);
+    assert_eq!(segments.on(Event::Fetched(5), at(9)), [Action::Spool(5)]);
+    assert!(!segments.is_safe(5));
+    let told = Action::Tell(Tell::Held(5));
+    assert_eq!(segments.on(Event::Spooled(5), at(10)), [Action::Acknowledge(5), told]);
+    assert_eq!(segments.on(Event::Acknowledged(5), at(10)), []);
+    assert_eq!(segments.on(Event::Told(Tell::Held(5)), at(10)), []);
+    assert_eq!(segments.first_unplaced(), Some(5));
+    assert_eq!(segments.on(Event::Caches(2), at(11)), [Action::Place(5)]);
+    assert_eq!(segments.on(Event::Placed(5), at(20)), [Action::Tell(Tell::Placed(5))]);
+    let over = [Action::Delete(5), Action::Tell(Tell::NotHeld(5)), Action::Tell(Tell::History(6))];
+    assert_eq!(segments.on(Event::Told(Tell::Placed(5)), at(20)), over);
+    assert_eq!(segments.on(Event::Told(Tell::History(6)), at(20)), []);
+    assert!(segments.live.is_empty() && segments.owed.is_empty());
+}
+
+#[test]
+fn without_caches_nothing_grows_and_after_a_restart_all_is_placed() {
+    let mut segments = ready(5, Standing::Mine);
+    for index in [5, 6] {
+        announce(&mut segments, index, at(index));
+        segments.on(Event::Fetched(index), at(index));
+        let actions = segments.on(Event::Spooled(index), at(index));
+        assert!(actions.contains(&Action::Acknowledge(index)), "{actions:?}");
+    }
+    let mut again = ready(5, Standing::Unknown);
+    let tells = again.on(Event::Found(vec![5, 6]), at(0));
+    assert_eq!(tells, [Action::Tell(Tell::Held(5)), Action::Tell(Tell::Held(6))]);
+    assert_eq!(again.on(Event::Caches(1), at(1)), [Action::Place(5)]);
+    assert_eq!(again.on(Event::Placed(5), at(2)), [Action::Tell(Tell::Placed(5)), Action::Place(6)]);
+    let actions = again.on(Event::Placed(6), at(3));
+    assert_eq!(actions, [Action::Tell(Tell::Placed(6))]);
+    assert_eq!(
+        again.on(Event::Told(Tell::Placed(6)), at(3)),
+        [Action::Delete(6), Action::Tell(Tell::NotHeld(6))],
+        "not the history before 5 is told; the word that it is held may be on its way"
+    );
+    let actions = again.on(Event::Told(Tell::Placed(5)), at(3));
+    assert_eq!(actions.last(), Some(&Action::Tell(Tell::History(7))));
+}
+
+#[test]
+fn others_wait_for_the_holders_word_and_fetch_themselves_when_it_does_not_come() {
+    let mut segments = ready(5, Standing::Theirs);
+    assert_eq!(announce(&mut segments, 5, at(1)), []);
+    let held = Event::Store(Word::Held { index: 5, by: OTHER });
+    assert_eq!(segments.on(held.clone(), at(9)), [Action::Acknowledge(5)]);
+    assert_eq!(segments.on(Event::Tick, at(100)), []);
+
+    let mut segments = ready(5, Standing::Theirs);
+    announce(&mut segments, 5, at(1));
+    assert!(segments.wake_at().is_some_and(|at| at <= Duration::from_secs(1) + FETCH_PATIENCE));
+    assert_eq!(segments.on(Event::Tick, at(1) + FETCH_PATIENCE), [Action::Fetch(5)]);
+
+    let mut segments = ready(5, Standing::Theirs);
+    announce(&mut segments, 5, at(1));
+    assert_eq!(segments.on(Event::Lease(Standing::Mine), at(17)), [Action::Fetch(5)], "the lease lapsed");
+    segments.on(Event::Fetched(5), at(20));
+    segments.on(held, at(20));
+    assert_eq!(segments.on(Event::Spooled(5), at(21)), [], "acknowledged before, told by the other");
+    assert_eq!(segments.on(Event::Caches(1), at(21)), [Action::Place(5)], "the lease places");
+}
+
+#[test]
+fn a_holder_that_dies_is_replaced_by_the_other_that_holds() {
+    let mut segments = ready(5, Standing::Theirs);
+    segments.on(Event::Caches(1), at(0));
+    announce(&mut segments, 5, at(1));
+    segments.on(Event::Tick, at(31));
+    segments.on(Event::Fetched(5), at(33));
+    segments.on(Event::Store(Word::Held { index: 5, by: OTHER }), at(33));
+    assert_eq!(segments.on(Event::Spooled(5), at(34)), []);
+    assert_eq!(segments.on(Event::Tick, at(1) + PLACE_PATIENCE), [Action::Place(5)]);
+}
+
+#[test]
+fn an_emptied_store_is_told_everything_again() {
+    let mut segments = ready(5, Standing::Mine);
+    announce(&mut segments, 5, at(1));
+    segments.on(Event::Fetched(5), at(2));
+    segments.on(Event::Spooled(5), at(3));
+    segments.on(Event::Told(Tell::Held(5)), at(3));
+    assert_eq!(segments.on(Event::StoreOpened, at(9)), []);
+    let actions = segments.on(Event::StoreRead, at(9));
+    let marks = (0..5).map(|index| Action::Tell(Tell::Placed(index)));
+    let expected: Vec<_> = [Action::Tell(Tell::Held(5))].into_iter().chain(marks).collect();
+    assert_eq!(actions, expected);
+    assert_eq!(segments.on(Event::NotTold(Tell::Held(5)), at(10)), []);
+    assert_eq!(segments.on(Event::Tick, at(10) + TELL_PAUSE), [Action::Tell(Tell::Held(5))]);
+}
+
+#[test]
+fn a_full_spool_is_told_once_and_placing_makes_room() {
+    let mut segments = ready(5, Standing::Mine);
+    for index in 5..8 {
+        announce(&mut segments, index, at(index));
+        segments.on(Event::Fetched(index), at(index));
+        segments.on(Event::Spooled(index), at(index));
+        segments.on(Event::Acknowledged(index), at(index));
+        segments.on(Event::Told(Tell::Held(index)), at(index));
+    }
+    assert_eq!(announce(&mut segments, 8, at(8)), [Action::Note(Note::SpoolIsFull)]);
+    assert_eq!(segments.on(Event::Tick, at(9)), [], "nothing acknowledged, nothing told twice");
+    segments.on(Event::Caches(1), at(10));
+    segments.on(Event::Placed(5), at(11));
+    let actions = segments.on(Event::Told(Tell::Placed(5)), at(12));
+    assert!(actions.contains(&Action::Fetch(8)), "{actions:?}");
+    assert!(actions.contains(&Action::Note(Note::SpoolHasRoom)), "{actions:?}");
+}
+
+#[test]
+fn what_the_disk_refuses_is_not_acknowledged_until_it_is_placed_or_taken() {
+    let mut segments = ready(5, Standing::Mine);
+    announce(&mut segments, 5, at(1));
+    segments.on(Event::Fetched(5), at(2));
+    assert_eq!(segments.on(Event::NotSpooled(5), at(3)), []);
+    assert_eq!(segments.on(Event::Tick, at(5)), [Action::Spool(5)]);
+    assert_eq!(segments.on(Event::NotSpooled(5), at(5)), []);
+    assert_eq!(segments.on(Event::Caches(1), at(6)), [Action::Place(5)], "from memory");
+    let actions = segments.on(Event::Placed(5), at(7));
+    assert_eq!(actions, [Action::LetGo(5), Action::Acknowledge(5), Action::Tell(Tell::Placed(5))]);
+}
+
+#[test]
+fn a_damaged_copy_is_withdrawn_and_fetched_again() {
+    let mut segments = ready(5, Standing::Theirs);
+    segments.on(Event::History(6), at(0));
+    segments.on(Event::Found(vec![5]), at(0));
+    segments.on(Event::Told(Tell::Held(5)), at(0));
+    assert_eq!(segments.on(Event::Caches(1), at(0)), [Action::Place(5)]);
+    let actions = segments.on(Event::Damaged(5), at(1));
+    assert_eq!(actions, [Action::Tell(Tell::NotHeld(5)), Action::Fetch(5)]);
+    assert!(!segments.is_safe(5));
+    let gone = Event::NotFetched { index: 5, is_gone: true };
+    assert_eq!(segments.on(gone.clone(), at(2)), []);
+    segments.on(Event::Tick, at(150));
+    segments.on(gone.clone(), at(150));
+    segments.on(Event::Tick, at(170));
+    assert_eq!(segments.on(gone, at(170)), [Action::Note(Note::Missing(5))]);
+}
+
+#[test]
+fn old_segments_are_asked_for_by_the_lease_alone_and_calmly() {
+    let mut segments = Segments::new(ME, 3, at(0));
+    let first = [Event::Store(Word::Known(4)), Event::StoreRead, Event::History(4), Event::Caches(1)];
+    first.into_iter().for_each(|event| assert_eq!(segments.on(event, at(0)), []));
+    assert_eq!(
+        segments.on(Event::Lease(Standing::Mine), at(0)),
+        [Action::Fetch(3)],
+        "the newest may be at hand"
+    );
+    let gone = |index| Event::NotFetched { index, is_gone: true };
+    assert_eq!(segments.on(gone(3), at(0)), [Action::Fetch(0)]);
+    assert_eq!(segments.on(Event::Fetched(0), at(0)), [Action::Spool(0)]);
+    assert_eq!(segments.on(Event::Spooled(0), at(0)), [Action::Tell(Tell::Held(0)), Action::Place(0)]);
+    segments.on(Event::Placed(0), at(0));
+    let actions = segments.on(Event::Told(Tell::Placed(0)), at(0));
+    assert_eq!(actions.last(), Some(&Action::Fetch(2)), "{actions:?}");
+    assert_eq!(segments.on(gone(2), at(0)), []);
+    assert_eq!(segments.on(Event::Lease(Standing::Theirs), at(1)), []);
+}
+
+/// What a script may do to a controller. Answers come only to what was asked.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Answer { which: usize, is_good: bool },
+    Announce,
+    Began,
+    Lease(u8),
+    Caches(u8),
+    HeldByOther { back: u64, is_over: bool },
+    PlacedByOther { back: u64 },
+    EmptyStore,
+    ReadStore,
+    Wait { ms: u64 },
+    Damage { which: usize },
+    Restart,
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        8 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, is_good)| Fate::Answer { which, is_good }),
+        2 => Just(Fate::Announce),
+        1 => Just(Fate::Began),
+        1 => (0u8..3).prop_map(Fate::Lease),
+        1 => (0u8..3).prop_map(Fate::Caches),
+        1 => (1u64..4, any::<bool>()).prop_map(|(back, is_over)| Fate::HeldByOther { back, is_over }),
+        1 => (1u64..4).prop_map(|back| Fate::PlacedByOther { back }),
+        1 => Just(Fate::EmptyStore),
+        2 => Just(Fate::ReadStore),
+        4 => (0u64..40_000).prop_map(|ms| Fate::Wait { ms }),
+        1 => any::<usize>().prop_map(|which| Fate::Damage { which }),
+        1 => Just(Fate::Restart),
+    ]
+}
+
+/// The world around one controller: what really is on its disk, in the caches and in the store.
+#[derive(Default)]
+struct World {
+    history: u64,
+    spool: BTreeSet<u64>,
+    memory: Option<u64>,
+    caches: BTreeSet<u64>,
+    held: BTreeMap<u64, InstanceId>,
+    placed: BTreeSet<u64>,
+    known: u64,
+    /// Claims of the other, ever: what may have been relied on.
+    claimed: BTreeSet<u64>,
+    acknowledged: BTreeSet<u64>,
+    open: Vec<Action>,
+}
+
+impl World {
+    /// Checks what the controller does, and keeps what wants an answer.
+    fn take(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Acknowledge(index) => {
+                    let is_held = self.spool.contains(&index)
+                        || self.caches.contains(&index)
+                        || self.claimed.contains(&index);
+                    assert!(is_held, "{index} is acknowledged and nobody holds it");
+                    self.acknowledged.insert(index);
+                }
+                Action::Delete(index) => {
+                    assert!(self.caches.contains(&index), "{index} is deleted and in no cache");
+                    assert!(self.spool.remove(&index), "{index} is deleted and was not there");
+                    continue;
+                }
+                Action::Tell(Tell::Placed(index)) => assert!(self.caches.contains(&index)),
+                Action::Tell(Tell::Held(index)) => assert!(self.spool.contains(&index)),
+                Action::Tell(Tell::History(segments)) => {
+                    assert!(segments > self.known.min(1));
+                    assert!((self.known..segments).all(|index| self.caches.contains(&index)), "{segments}");
+                }
+                Action::Fetch(index) => {
+                    assert!(index < self.history && self.memory.is_none());
+                    assert!(!self.open.iter().any(|open| matches!(open, Action::Fetch(_))));
+                    assert!(self.spool.len() < 3, "the spool is full");
+                }
+                Action::Spool(index) => assert_eq!(self.memory, Some(index)),
+                Action::Place(index) => {
+                    assert!(self.memory == Some(index) || self.spool.contains(&index));
+                    assert!(!self.open.iter().any(|open| matches!(open, Action::Place(_))));
+                }
+                Action::LetGo(index) => {
+                    assert_eq!(self.memory.take(), Some(index));
+                    continue;
+                }
+                Action::Note(_) => continue,
+                Action::Tell(Tell::NotHeld(index)) => {
+                    self.held.retain(|held, by| *held != index || *by != ME);
+                    continue;
+                }
+            }
+            self.open.push(action);
+        }
+    }
+
+    fn answer(&mut self, which: usize, is_good: bool) -> Option<Event> {
+        if self.open.is_empty() {
+            return None;
+        }
+        let action = self.open.remove(which % self.open.len());
+        Some(match action {
+            Action::Fetch(index) if is_good => {
+                self.memory = Some(index);
+                Event::Fetched(index)
+            }
+            Action::Fetch(index) => Event::NotFetched { index, is_gone: which.is_multiple_of(2) },
+            Action::Spool(index) if is_good => {
+                self.memory = None;
+                self.spool.insert(index);
+                Event::Spooled(index)
+            }
+            Action::Spool(index) => Event::NotSpooled(index),
+            Action::Place(index) if is_good => {
+                self.caches.insert(index);
+                Event::Placed(index)
+            }
+            Action::Place(index) => Event::NotPlaced(index),
+            Action::Acknowledge(index) if is_good => Event::Acknowledged(index),
+            Action::Acknowledge(index) => Event::NotAcknowledged(index),
+            Action::Tell(tell) if is_good => {
+                match tell {
+                    Tell::Held(index) => drop(self.held.insert(index, ME)),
+                    Tell::Placed(index) => drop(self.placed.insert(index)),
+                    Tell::History(segments) => self.known = self.known.max(segments),
+                    Tell::NotHeld(_) => {}
+                }
+                Event::Told(tell)
+            }
+            Action::Tell(tell) => Event::NotTold(tell),
+            _ => return None,
+        })
+    }
+
+    fn read_store(&self) -> Vec<Event> {
+        let held = self.held.iter().map(|(index, by)| Word::Held { index: *index, by: *by });
+        let placed = self.placed.iter().map(|index| Word::Placed(*index));
+        let words = held.chain(placed).chain([Word::Known(self.known)]).map(Event::Store);
+        [Event::StoreOpened].into_iter().chain(words).chain([Event::StoreRead]).collect()
+    }
+
+    fn events_of(&mut self, fate: Fate) -> Vec<Event> {
+        match fate {
+            Fate::Answer { which, is_good } => self.answer(which, is_good).into_iter().collect(),
+            Fate::Announce => {
+                self.history += 1;
+                vec![Event::History(self.history), Event::Announced(self.history - 1)]
+            }
+            Fate::Began => vec![Event::Began],
+            Fate::Lease(n) => {
+                let standings = [Standing::Mine, Standing::Theirs, Standing::Unknown];
+                vec![Event::Lease(standings[usize::from(n)])]
+            }
+            Fate::Caches(count) => vec![Event::Caches(count.into())],
+            Fate::HeldByOther { back, is_over } => {
+                let index = self.history.saturating_sub(back);
+                if is_over {
+                    self.held.remove(&index);
+                    return vec![Event::Store(Word::NotHeld(index))];
+                }
+                self.held.insert(index, OTHER);
+                self.claimed.insert(index);
+                vec![Event::Store(Word::Held { index, by: OTHER })]
+            }
+            Fate::PlacedByOther { back } => {
+                let index = self.history.saturating_sub(back);
+                self.placed.insert(index);
+                self.caches.insert(index);
+                vec![Event::Store(Word::Placed(index))]
+            }
+            Fate::EmptyStore => {
+                self.held.clear();
+                self.placed.clear();
+                Vec::new()
+            }
+            Fate::ReadStore => self.read_store(),
+            Fate::Damage { which } => {
+                let index = (!self.spool.is_empty()).then(|| which % self.spool.len());
+                let index = index.and_then(|at| self.spool.iter().nth(at).copied());
+                let Some(index) = index else { return Vec::new() };
+                self.spool.remove(&index);
+                self.open.retain(|open| *open != Action::Place(index));
+                vec![Event::Damaged(index)]
+            }
+            Fate::Wait { .. } | Fate::Restart => vec![Event::Tick],
+        }
+    }
+
+    fn restart(&mut self, now: Duration) -> Segments {
+        (self.open, self.memory) = (Vec::new(), None);
+        let mut segments = Segments::new(ME, 3, now);
+        let events = [Event::Found(self.spool.iter().copied().collect()), Event::History(self.history)];
+        events.into_iter().for_each(|event| self.take(segments.on(event, now)));
+        segments
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn nothing_is_lost_and_in_fair_weather_all_is_placed_and_known(fates in prop::collection::vec(fate(), 0..200)) {
+        let mut world = World { history: 1, known: 1, ..World::default() };
+        let mut now = at(0);
+        let mut segments = world.restart(now);
+        for fate in fates {
+            if let Fate::Wait { ms } = fate {
+                now += Duration::from_millis(ms);
+            }
+            if let Fate::Restart = fate {
+                segments = world.restart(now);
+            }
+            for event in world.events_of(fate) {
+                let actions = segments.on(event, now);
+                world.take(actions);
+                prop_assert!(segments.live.len() <= LIVE_MAX && segments.telling.len() <= TELLS_MAX);
+            }
+        }
+        // The other controller is as good as its word, or withdraws it.
+        for index in std::mem::take(&mut world.held).into_keys() {
+            world.take(segments.on(Event::Store(Word::NotHeld(index)), now));
+        }
+        let fair = [Event::Caches(3), Event::Lease(Standing::Mine), Event::Began];
+        for event in world.read_store().into_iter().chain(fair) {
+            world.take(segments.on(event, now));
+        }
+        for _ in 0..5000 {
+            while let Some(event) = world.answer(0, true) {
+                world.take(segments.on(event, now));
+            }
+            now = segments.wake_at().unwrap_or(now + at(1)).max(now + Duration::from_millis(1));
+            world.take(segments.on(Event::Tick, now));
+            if world.known == world.history && world.open.is_empty() && world.spool.is_empty() {
+                break;
+            }
+        }
+        prop_assert_eq!(world.known, world.history);
+        prop_assert!((0..world.history).all(|index| world.caches.contains(&index)));
+        prop_assert!(segments.owed.is_empty() && segments.live.is_empty(), "{:?}", segments);
+    }
+}

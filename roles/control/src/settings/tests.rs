@@ -1,0 +1,210 @@
+use super::*;
+use crate::messages::ProtocolInfo;
+use proptest::prelude::*;
+
+fn info(chain: u8, history_size: u64) -> ClusterInfo {
+    let protocol_info = ProtocolInfo {
+        history_size,
+        max_pieces_in_sector: 10,
+        recent_segments: 5,
+        recent_history_fraction: (1, 10),
+        min_sector_lifetime: 4,
+    };
+    let (kzg_setup_sha256, genesis_hash) = ([1; 32], [chain; 32]);
+    ClusterInfo { kzg_setup_sha256, genesis_hash, protocol_info, is_dev: true, farming_timeout_ms: 4000 }
+}
+
+/// One key, whose writes may lose their answers or not happen.
+#[derive(Default)]
+struct Store {
+    value: Option<(ClusterInfo, u64)>,
+    revisions: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weather {
+    Fair,
+    Away,
+    Deaf,
+}
+
+impl Store {
+    fn answer(&mut self, action: &Action, weather: Weather) -> Option<Event> {
+        match action {
+            Action::Read if weather == Weather::Away => Some(Event::NotRead),
+            Action::Read => {
+                let value = self.value.clone();
+                Some(Event::Read(value.map_or(Found::Nothing, |(info, at)| Found::Value(info, at))))
+            }
+            Action::Write { .. } if weather == Weather::Away => Some(Event::Wrote(Wrote::Unknown)),
+            Action::Write { info, expect } => {
+                let present = self.value.as_ref().map_or(Expect::Absent, |(_, at)| Expect::Revision(*at));
+                if present != *expect {
+                    return Some(Event::Wrote(Wrote::Conflict));
+                }
+                self.revisions += 1;
+                self.value = Some((info.clone(), self.revisions));
+                Some(Event::Wrote(if weather == Weather::Deaf {
+                    Wrote::Unknown
+                } else {
+                    Wrote::Done(self.revisions)
+                }))
+            }
+            _ => None,
+        }
+    }
+
+    fn history(&self) -> u64 {
+        self.value.as_ref().map_or(0, |(info, _)| info.protocol_info.history_size)
+    }
+}
+
+/// Lets one controller go on until it waits; what else than reads and writes it did.
+fn run(
+    settings: &mut Settings,
+    first: Event,
+    store: &mut Store,
+    weather: Weather,
+    now: Duration,
+) -> Vec<Action> {
+    let (mut events, mut said) = (vec![first], Vec::new());
+    while let Some(event) = events.pop() {
+        for action in settings.on(event, now) {
+            match action {
+                Action::Read | Action::Write { .. } => events.extend(store.answer(&action, weather)),
+                other => said.push(other),
+            }
+        }
+    }
+    said
+}
+
+#[test]
+fn an_empty_cluster_begins_with_the_node_and_grows_with_what_is_placed() {
+    let (mut store, mut settings) = (Store::default(), Settings::new(info(1, 5), None));
+    let fair = Weather::Fair;
+    let said = run(&mut settings, Event::Tick, &mut store, fair, Duration::ZERO);
+    assert_eq!(said, [Action::Agreed(info(1, 5))]);
+    let said = run(&mut settings, Event::Placed(7), &mut store, fair, Duration::from_millis(1));
+    assert_eq!(said, [Action::Agreed(info(1, 7))]);
+    run(&mut settings, Event::Placed(6), &mut store, fair, Duration::from_millis(2));
+    assert_eq!(store.history(), 7);
+
+    let mut late = Settings::new(info(1, 9), None);
+    let said = run(&mut late, Event::Tick, &mut store, fair, Duration::ZERO);
+    assert_eq!(said, [Action::Agreed(info(1, 7))], "its node is ahead of what is placed");
+    assert_eq!(Settings::new(info(1, 9), Some(8)).history_size, 8, "it holds what nobody has placed");
+}
+
+#[test]
+fn of_two_chains_exactly_one_wins() {
+    let mut store = Store::default();
+    let mut settings = [Settings::new(info(1, 1), None), Settings::new(info(2, 1), None)];
+    // Both have read that there is nothing before either writes.
+    let mut writes = Vec::new();
+    for one in &mut settings {
+        assert_eq!(one.on(Event::Tick, Duration::ZERO), [Action::Read]);
+        writes.extend(one.on(Event::Read(Found::Nothing), Duration::ZERO));
+    }
+    let mut said = Vec::new();
+    for (one, write) in settings.iter_mut().zip(&writes) {
+        let event = store.answer(write, Weather::Fair).unwrap();
+        said.push(run(one, event, &mut store, Weather::Fair, Duration::ZERO));
+    }
+    assert_eq!(said[0], [Action::Agreed(info(1, 1))]);
+    assert_eq!(said[1], [], "it looks again");
+    let said = run(&mut settings[1], Event::Tick, &mut store, Weather::Fair, CONFLICT_PAUSE);
+    assert_eq!(said, [Action::Refused(Refusal::OtherChain([1; 32]))]);
+    let other_setup = ClusterInfo { kzg_setup_sha256: [9; 32], ..info(1, 1) };
+    let said =
+        run(&mut Settings::new(other_setup, None), Event::Tick, &mut store, Weather::Fair, CONFLICT_PAUSE);
+    assert_eq!(said, [Action::Refused(Refusal::OtherSetup([1; 32]))]);
+}
+
+#[test]
+fn an_emptied_store_gets_the_longest_history_back() {
+    let (mut store, mut settings) = (Store::default(), Settings::new(info(1, 5), None));
+    run(&mut settings, Event::Tick, &mut store, Weather::Fair, Duration::ZERO);
+    run(&mut settings, Event::Placed(8), &mut store, Weather::Fair, Duration::ZERO);
+    store = Store::default();
+    let said = run(&mut settings, Event::Tick, &mut store, Weather::Fair, LOOK_EVERY);
+    assert_eq!(said, [Action::Emptied, Action::Agreed(info(1, 8))]);
+
+    // Another, that knew less, was faster.
+    store = Store { value: Some((info(1, 5), 1)), revisions: 1 };
+    let said = run(&mut settings, Event::Tick, &mut store, Weather::Fair, 2 * LOOK_EVERY);
+    assert_eq!((said, store.history()), (vec![Action::Emptied], 8));
+}
+
+#[test]
+fn rules_are_written_once_and_garbage_is_left_alone() {
+    let mut store = Store { value: Some((info(1, 5), 1)), revisions: 1 };
+    let mut own = info(1, 9);
+    own.protocol_info.max_pieces_in_sector = 20;
+    let mut settings = Settings::new(own.clone(), None);
+    own.protocol_info.history_size = 5;
+    let said = run(&mut settings, Event::Tick, &mut store, Weather::Fair, Duration::ZERO);
+    assert_eq!(said, [Action::Agreed(own)]);
+    store.value = Some((info(1, 5), 3));
+    run(&mut settings, Event::Tick, &mut store, Weather::Fair, LOOK_EVERY);
+    assert_eq!(store.value, Some((info(1, 5), 3)), "no writing against each other");
+
+    for (at, expected) in [(2, vec![Action::Unreadable]), (3, vec![])] {
+        assert_eq!(settings.on(Event::Tick, at * LOOK_EVERY), [Action::Read]);
+        assert_eq!(settings.on(Event::Read(Found::Unreadable(7)), at * LOOK_EVERY), expected);
+    }
+}
+
+proptest! {
+    #[test]
+    fn history_never_goes_back_and_who_wrote_last_knows_the_longest(
+        steps in prop::collection::vec((0usize..3, 0usize..3, 0u64..20, prop::bool::weighted(0.05)), 0..200),
+    ) {
+        let mut store = Store::default();
+        let mut settings: Vec<_> =
+            [(1, 4), (1, 6), (2, 5)].map(|(chain, size)| Settings::new(info(chain, size), None)).into();
+        let (mut is_over, mut longest) = ([false; 3], [0; 3]);
+        let mut now = Duration::ZERO;
+        for (who, weather, placed, is_emptied) in steps {
+            now += Duration::from_millis(700);
+            if is_emptied {
+                store = Store::default();
+            }
+            if is_over[who] {
+                continue;
+            }
+            let weather = [Weather::Fair, Weather::Away, Weather::Deaf][weather];
+            let before = store.value.clone();
+            let is_placed = placed > 10 && settings[who].agreed().is_some();
+            let event = if is_placed { Event::Placed(placed) } else { Event::Tick };
+            for action in run(&mut settings[who], event, &mut store, weather, now) {
+                match action {
+                    Action::Refused(_) => is_over[who] = true,
+                    Action::Agreed(info) => {
+                        let size = info.protocol_info.history_size;
+                        prop_assert!(longest[who] <= size, "each sees history grow alone");
+                        longest[who] = size;
+                    }
+                    _ => {}
+                }
+            }
+            if let (Some((before, _)), Some((after, _))) = (&before, &store.value) {
+                prop_assert_eq!(before.genesis_hash, after.genesis_hash);
+                prop_assert!(before.protocol_info.history_size <= after.protocol_info.history_size);
+            }
+        }
+        for _ in 0..40 {
+            now += LOOK_EVERY;
+            for who in 0..3 {
+                if !is_over[who] {
+                    let said = run(&mut settings[who], Event::Tick, &mut store, Weather::Fair, now);
+                    is_over[who] |= said.iter().any(|action| matches!(action, Action::Refused(_)));
+                }
+            }
+        }
+        // Those of one chain are left, and agree.
+        let left: Vec<_> = settings.iter().zip(is_over).filter(|(_, is_over)| !is_over).map(|(one, _)| one).collect();
+        prop_assert!(left.iter().all(|one| one.agreed() == store.value.as_ref().map(|(info, _)| info)));
+        prop_assert!(left.len() < 3);
+    }
+}
