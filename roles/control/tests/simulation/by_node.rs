@@ -1,9 +1,10 @@
 //! What nodes say and are told.
 
 use super::disk::Disk;
-use super::member::{Input, NodeAnswer, NodeInput, Output};
+use super::member::{Input, NodeAnswer, NodeInput, Output, name_of};
 use super::nodes::SIGNING_LIMIT;
 use super::world::{Happening, World};
+use consensus::solution::Solution;
 use std::time::Duration;
 
 impl World {
@@ -20,8 +21,16 @@ impl World {
     }
 
     pub fn tell(&mut self, node: usize, said: &[NodeInput], delay: Duration) {
+        let slots = said.iter().filter_map(|said| match said {
+            NodeInput::Slot { slot, challenge } => Some((*slot, *challenge)),
+            _ => None,
+        });
+        let slots: Vec<_> = slots.collect();
+        for connection in self.nodes[node].connections.values_mut() {
+            connection.announced.extend(&slots);
+        }
         let connections: Vec<_> =
-            self.nodes[node].connections.iter().map(|(member, (run, _))| (*member, *run)).collect();
+            self.nodes[node].connections.iter().map(|(member, known)| (*member, known.run)).collect();
         for (member, run) in connections {
             for input in said {
                 self.plan(delay, Happening::Hear { member, run, input: Input::Node(input.clone()) });
@@ -47,6 +56,7 @@ impl World {
 
     /// A controller's connection is gone; it tries to make another.
     pub(super) fn lose_node(&mut self, member: usize, run: u64) {
+        self.processes[member].disturbed_at = self.now;
         self.plan(
             Duration::from_millis(5),
             Happening::Hear { member, run, input: Input::Node(NodeInput::Lost) },
@@ -60,35 +70,22 @@ impl World {
             return;
         };
         match self.nodes[node].connect(member, run) {
-            Some(began) => self.hear(member, run, Input::Node(began)),
+            Some(began) => {
+                self.processes[member].disturbed_at = self.now;
+                self.hear(member, run, Input::Node(began));
+            }
             None => self.plan(Duration::from_millis(250), Happening::Reconnect { member, run }),
         }
     }
 
     pub(super) fn act_on_node(&mut self, member: usize, run: u64, output: Output) {
         let Some(node) = self.processes[member].node else { return };
-        let present = self.nodes[node].connections.get(&member).map(|(_, connection)| *connection);
+        let present = self.nodes[node].connections.get(&member).map(|known| known.number);
         let answered = |id, answer| Input::Node(NodeInput::Answered { id, answer });
         let (id, answer) = match output {
             Output::Submit { id, connection, slot, solution } => {
-                if present != Some(connection) {
-                    (id, NodeAnswer::NotSent)
-                } else {
-                    let announced = self.nodes[node].is_announced(slot.slot, &slot.global_challenge);
-                    let identity = blake3::hash(&solution.to_bytes()).into();
-                    self.ledger.hand_over(solution.public_key, self.now);
-                    let answer = self.nodes[node].submit(slot.slot, identity, &solution);
-                    if answer == NodeAnswer::Done {
-                        self.ledger.check(announced, || {
-                            format!(
-                                "node {node} was sent a solution for a challenge that it had not announced"
-                            )
-                        });
-                        self.ledger.queue(node, identity);
-                    }
-                    let is_lost = self.random.chance(self.weather.loss / 4.0);
-                    (id, if is_lost { NodeAnswer::Unanswered } else { answer })
-                }
+                let is_present = present == Some(connection);
+                (id, if is_present { self.submit(member, node, slot, &solution) } else { NodeAnswer::NotSent })
             }
             Output::Sign { connection, hash, .. } => {
                 if present == Some(connection) {
@@ -119,6 +116,21 @@ impl World {
             _ => self.random.millis(1, 30),
         };
         self.plan(takes, Happening::Hear { member, run, input: answered(id, answer) });
+    }
+
+    /// A solution reaches the node.
+    fn submit(&mut self, member: usize, node: usize, slot: u64, solution: &Solution) -> NodeAnswer {
+        let (name, wanted) = (name_of(solution), (slot, solution.reward_address));
+        let was_announced = self.nodes[node].connections[&member].announced.contains(&wanted);
+        self.ledger.check(was_announced, || {
+            format!("node {node} was sent a solution for a challenge of slot {slot} that it had not announced")
+        });
+        let answer = self.nodes[node].submit(slot, name, solution);
+        match answer {
+            NodeAnswer::Done => self.ledger.queue(node, name),
+            _ => drop(self.ledger.ignored.insert((name, node))),
+        }
+        if self.random.chance(self.weather.loss / 4.0) { NodeAnswer::Unanswered } else { answer }
     }
 
     /// Somebody durable must hold what is acknowledged.

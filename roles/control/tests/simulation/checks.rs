@@ -1,79 +1,169 @@
-//! What must never happen, checked as it happens.
+//! What must never happen, checked as it happens, and what must have come about in the end. The books are the world's own: they are
+//! made of what crosses the bus and reaches nodes and disks, never of what a machine says of itself.
 
+use super::member::{ReplyTo, SolutionName};
+use control::ids::InstanceId;
+use control::messages::RewardSigningRequest;
+use control::slots::SlotKey;
+use control::solutions::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// How long after a solution was handed over hashes may be signed: the window, and what messages may take.
-const WINDOW: Duration = Duration::from_secs(16);
+/// How long after a solution was handed over hashes may be signed: the window, and what clocks differ by.
+const WINDOW: Duration = Duration::from_millis(15_010);
 /// Hashes that a solution leads to at most.
-const HASHES: usize = 2;
+const HASHES: u8 = 2;
+/// How long two may hold one farm while they can hear each other.
+pub const TWO_HOLDERS: Duration = Duration::from_secs(5);
+
+/// One run of a process.
+pub type Run = (usize, u64);
+
+/// A solution that some run found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub at: Duration,
+    pub slot: SlotKey,
+    /// Controllers that could have sent it at once.
+    pub able: Vec<Run>,
+    /// One of them could for long enough: it must not end as not sent.
+    pub was_sendable: bool,
+    pub outcome: Option<Outcome>,
+}
+
+#[derive(Debug)]
+struct Window {
+    since: Duration,
+    until: Duration,
+    ask: ReplyTo,
+    left: u8,
+}
+
+#[derive(Debug, Default)]
+struct Queued {
+    nodes: Vec<usize>,
+    finders: BTreeSet<usize>,
+}
 
 /// The books of the world.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Nodes that queued a solution, by its identity.
-    queued: BTreeMap<[u8; 32], BTreeSet<usize>>,
-    /// When solutions of a key were handed to a controller.
-    handed_over: BTreeMap<[u8; 32], Vec<Duration>>,
-    /// Hashes signed, and the first time.
-    signed: BTreeMap<([u8; 32], [u8; 32]), ([u8; 64], Duration)>,
+    queued: BTreeMap<SolutionName, Queued>,
+    /// Who sent a solution to a controller.
+    finders: BTreeMap<SolutionName, BTreeSet<usize>>,
+    /// Nodes that would not have it.
+    pub ignored: BTreeSet<(SolutionName, usize)>,
+    pub found: BTreeMap<(Run, SolutionName), Found>,
+    /// Slots as a run has heard them of a controller.
+    pub heard: BTreeSet<(Run, InstanceId, SlotKey)>,
+    windows: BTreeMap<(usize, [u8; 32], InstanceId), Vec<Window>>,
+    /// Questions for a signature that have come to somebody.
+    asked_to_sign: BTreeMap<(usize, u64, u64), (RewardSigningRequest, Duration)>,
+    /// Signatures by key and hash.
+    signed: BTreeMap<([u8; 32], [u8; 32]), [u8; 64]>,
     /// What went wrong, first to last.
     pub wrong: Vec<String>,
-    pub queued_total: u64,
 }
 
 impl Ledger {
-    /// A node queued a solution.
-    pub fn queue(&mut self, node: usize, identity: [u8; 32]) {
-        self.queued_total += 1;
-        let nodes = self.queued.entry(identity).or_default();
-        if !nodes.insert(node) || nodes.len() > 1 {
-            self.wrong.push(format!("a solution was queued twice, at nodes {nodes:?}"));
-        }
-    }
-
-    pub fn queued(&self) -> usize {
-        self.queued.len()
-    }
-
-    pub fn is_queued(&self, identity: &[u8; 32]) -> bool {
-        self.queued.contains_key(identity)
-    }
-
-    pub fn hand_over(&mut self, public_key: [u8; 32], now: Duration) {
-        self.handed_over.entry(public_key).or_default().push(now);
-    }
-
-    /// A signature left a plot-client.
-    pub fn sign(&mut self, public_key: [u8; 32], hash: [u8; 32], signature: [u8; 64], now: Duration) {
-        if let Some((first, _)) = self.signed.get(&(public_key, hash)) {
-            if *first != signature {
-                self.wrong.push("a hash has two signatures".to_owned());
-            }
-            return;
-        }
-        self.signed.insert((public_key, hash), (signature, now));
-        let recent = |at: &Duration| now.saturating_sub(*at) <= WINDOW;
-        let solutions =
-            self.handed_over.get(&public_key).map_or(0, |all| all.iter().filter(|at| recent(at)).count());
-        let of_key = self.signed.range((public_key, [0; 32])..=(public_key, [255; 32]));
-        let hashes = of_key.filter(|(_, (_, at))| recent(at)).count();
-        if solutions == 0 {
-            self.wrong.push("a hash was signed although no solution was handed over".to_owned());
-        } else if hashes
-            > HASHES
-                * self.handed_over[&public_key]
-                    .iter()
-                    .filter(|at| now.saturating_sub(**at) <= 2 * WINDOW)
-                    .count()
-        {
-            self.wrong.push(format!("{hashes} hashes were signed for {solutions} solutions"));
-        }
-    }
-
     pub fn check(&mut self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.wrong.push(what());
+        }
+    }
+
+    /// A node queued a solution. Two copies of one farm that have not heard of each other cannot be kept from sending it twice; one
+    /// farm can.
+    pub fn queue(&mut self, node: usize, solution: SolutionName) {
+        let queued = self.queued.entry(solution).or_default();
+        queued.nodes.push(node);
+        queued.finders.extend(self.finders.get(&solution).into_iter().flatten());
+        if queued.nodes.len() > queued.finders.len().max(1) {
+            self.wrong.push(format!("a solution was queued twice, at nodes {:?}", queued.nodes));
+        }
+    }
+
+    pub fn queued_total(&self) -> usize {
+        self.queued.len()
+    }
+
+    // ── a solution's life ──
+
+    pub fn find(&mut self, run: Run, solution: SolutionName, found: Found) {
+        let is_new = self.found.insert((run, solution), found).is_none();
+        self.check(is_new, || "one run found one solution twice".to_owned());
+    }
+
+    pub fn end(&mut self, run: Run, solution: SolutionName, outcome: Outcome) {
+        let is_queued = self.queued.contains_key(&solution);
+        let has_copy = self.finders.get(&solution).is_some_and(|finders| finders.len() > 1);
+        let is_true = match &outcome {
+            Outcome::Queued => is_queued,
+            Outcome::Refused { .. } | Outcome::NotSent { .. } | Outcome::Expired => !is_queued || has_copy,
+            Outcome::Unknown { .. } => true,
+            Outcome::Known => false,
+        };
+        self.check(is_true, || format!("a solution ended as {outcome:?}, and was queued: {is_queued}"));
+        let Some(found) = self.found.get_mut(&(run, solution)) else {
+            return self.wrong.push(format!("a solution that nobody found ended as {outcome:?}"));
+        };
+        let before = found.outcome.replace(outcome.clone());
+        let is_false = found.was_sendable && matches!(outcome, Outcome::NotSent { .. } | Outcome::Expired);
+        let slot = found.slot.slot;
+        self.check(before.is_none(), || format!("a solution has two outcomes, {before:?} and {outcome:?}"));
+        self.check(!is_false, || {
+            format!("a solution of slot {slot} ended as {outcome:?}, although a controller could send it")
+        });
+    }
+
+    // ── signing ──
+
+    /// A plot-client sent a solution to a controller.
+    pub fn hand_over(
+        &mut self,
+        ask: ReplyTo,
+        solution: SolutionName,
+        key: [u8; 32],
+        controller: InstanceId,
+        now: Duration,
+    ) {
+        self.finders.entry(solution).or_default().insert(ask.member);
+        let windows = self.windows.entry((ask.member, key, controller)).or_default();
+        windows.push(Window { since: now, until: now + WINDOW, ask, left: HASHES });
+    }
+
+    /// Certainly no node has it.
+    pub fn not_taken(&mut self, ask: ReplyTo, now: Duration) {
+        for window in self.windows.values_mut().flatten().filter(|window| window.ask == ask) {
+            window.until = window.until.min(now);
+        }
+    }
+
+    pub fn ask_to_sign(&mut self, to: ReplyTo, request: RewardSigningRequest, now: Duration) {
+        self.asked_to_sign.insert((to.member, to.run, to.id), (request, now));
+    }
+
+    /// A signature leaves a plot-client.
+    pub fn sign(
+        &mut self,
+        member: usize,
+        to: ReplyTo,
+        signature: [u8; 64],
+        durable: impl FnOnce([u8; 32]) -> Option<[u8; 64]>,
+    ) {
+        let Some((request, asked_at)) = self.asked_to_sign.get(&(to.member, to.run, to.id)) else { return };
+        let (RewardSigningRequest { controller, hash, public_key }, asked_at) = (*request, *asked_at);
+        let is_durable = durable(hash) == Some(signature);
+        self.check(is_durable, || "a signature left before it was durable".to_owned());
+        if let Some(first) = self.signed.insert((public_key, hash), signature) {
+            return self.check(first == signature, || "a hash has two signatures".to_owned());
+        }
+        let windows = self.windows.entry((member, public_key, controller)).or_default();
+        windows.retain(|window| window.left > 0);
+        let is_open = |window: &&mut Window| window.since <= asked_at && asked_at <= window.until;
+        match windows.iter_mut().find(is_open) {
+            Some(window) => window.left -= 1,
+            None => self.wrong.push("a hash was signed outside a window".to_owned()),
         }
     }
 }

@@ -105,7 +105,7 @@ fn storm(random: &mut Random) -> Weather {
 pub fn apply(world: &mut World, fault: Fault) {
     world.say(|| format!("FAULT {fault:?}"));
     match fault {
-        Fault::Weather(weather) => world.weather = weather,
+        Fault::Weather(weather) => (world.weather, world.weather_at) = (weather, world.now),
         Fault::Leader(has_leader) => world.lead(has_leader),
         Fault::EmptyStore => world.empty_store(),
         Fault::Kill(member) => world.kill(member),

@@ -2,15 +2,22 @@
 //! one thread, one seed a run.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod by_books;
 mod by_core;
 mod by_jetstream;
 mod by_node;
 mod checks;
+mod controller;
 mod disk;
 mod faults;
 mod jetstream;
 mod member;
+mod mutants;
 mod nodes;
+mod outsider;
+mod plot_client;
 mod random;
+mod scenario;
+mod seeds;
 mod trace;
 mod world;

@@ -3,7 +3,9 @@
 use super::disk::{Change, Disk};
 use bytes::Bytes;
 use consensus::solution::Solution;
-use control::messages::SlotInfo;
+use control::ids::InstanceId;
+use control::slots::SlotKey;
+use control::solutions::Outcome;
 use std::time::Duration;
 
 /// Number of a question, chosen by who asks; its answer carries it.
@@ -26,10 +28,6 @@ pub trait Member {
 pub struct View {
     /// Keys that it serves now.
     pub holds: Vec<[u8; 32]>,
-    /// Solutions it found, by outcome.
-    pub outcomes: Vec<(&'static str, u64)>,
-    /// Sectors plotted, of all.
-    pub plotted: Option<(usize, usize)>,
 }
 
 /// Where an answer to a message goes.
@@ -49,6 +47,13 @@ pub enum AskError {
     NoResponders,
     /// No answer in time.
     Timeout,
+}
+
+impl AskError {
+    /// Whether certainly nobody has it.
+    pub fn is_not_delivered(self) -> bool {
+        self != Self::Timeout
+    }
 }
 
 /// Why a key was not written.
@@ -215,7 +220,7 @@ pub enum Output {
     Submit {
         id: Id,
         connection: u64,
-        slot: SlotInfo,
+        slot: u64,
         solution: Box<Solution>,
     },
     /// Hands a signature to the node.
@@ -251,15 +256,32 @@ pub enum Output {
     },
     /// For the trace.
     Say(String),
-    /// A signature leaves the process.
-    Signed {
-        hash: [u8; 32],
-        public_key: [u8; 32],
-        signature: [u8; 64],
+    /// A farm has found a solution.
+    Found {
+        solution: SolutionName,
+        slot: SlotKey,
+    },
+    /// That is what became of it.
+    Ended {
+        solution: SolutionName,
+        outcome: Outcome,
     },
     /// The process ends by itself.
     Exit(String),
 }
 
-/// Makes a process anew from what is on its disk. The second is what tells its runs apart.
-pub type Make = Box<dyn Fn(&Disk, u64) -> Box<dyn Member>>;
+/// Makes a process anew from what is on its disk; each of its runs has an id of its own.
+pub type Make = Box<dyn Fn(&Disk, InstanceId) -> Box<dyn Member>>;
+
+/// The first bytes of its chunk tell solutions apart here.
+pub type SolutionName = [u8; 16];
+
+pub fn name_of(solution: &Solution) -> SolutionName {
+    solution.chunk[..16].try_into().expect("it has 32 bytes")
+}
+
+/// The id of a run.
+pub fn instance(name: &str, run: u64) -> InstanceId {
+    let hash = blake3::hash(&[name.as_bytes(), &run.to_le_bytes()].concat());
+    InstanceId(hash.as_bytes()[..16].try_into().expect("it has 32 bytes"))
+}

@@ -1,6 +1,6 @@
 //! Nodes of one chain, as farmers see them: slots, solutions, hashes to be signed, segments; with restarts, forks, bursts and silence.
 
-use super::member::{NodeAnswer, NodeInput};
+use super::member::{NodeAnswer, NodeInput, SolutionName};
 use consensus::solution::Solution;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -26,7 +26,16 @@ pub fn challenge(slot: u64, branch: u64) -> [u8; 32] {
 struct Taken {
     slot: u64,
     public_key: [u8; 32],
-    identity: [u8; 32],
+    identity: SolutionName,
+}
+
+/// A controller's connection, with all subscriptions.
+#[derive(Debug)]
+pub struct Connection {
+    pub run: u64,
+    pub number: u64,
+    /// What was announced over it, the newest last.
+    pub announced: Vec<(u64, [u8; 32])>,
 }
 
 /// A node.
@@ -37,8 +46,8 @@ pub struct Node {
     pub silent: bool,
     /// Which branch of the chain it follows.
     pub branch: u64,
-    /// Connections of controllers: member, its run, number.
-    pub connections: BTreeMap<usize, (u64, u64)>,
+    /// Connections of controllers, by member.
+    pub connections: BTreeMap<usize, Connection>,
     last_connection: u64,
     announced: VecDeque<(u64, [u8; 32])>,
     unannounced: Vec<u64>,
@@ -71,7 +80,8 @@ impl Node {
             return None;
         }
         self.last_connection += 1;
-        self.connections.insert(member, (run, self.last_connection));
+        let connection = Connection { run, number: self.last_connection, announced: Vec::new() };
+        self.connections.insert(member, connection);
         Some(NodeInput::Began { connection: self.last_connection })
     }
 
@@ -155,7 +165,7 @@ impl Node {
     }
 
     /// A solution comes in: the answer, and whether it was queued.
-    pub fn submit(&mut self, slot: u64, identity: [u8; 32], solution: &Solution) -> NodeAnswer {
+    pub fn submit(&mut self, slot: u64, identity: SolutionName, solution: &Solution) -> NodeAnswer {
         let is_announced = self.announced.iter().any(|(known, _)| *known == slot);
         let queued = self.taken.iter().filter(|taken| taken.slot == slot).count();
         if !is_announced || queued >= QUEUE {
@@ -191,9 +201,5 @@ impl Node {
         {
             held.owed_by.remove(&member);
         }
-    }
-
-    pub fn is_announced(&self, slot: u64, challenge: &[u8; 32]) -> bool {
-        self.announced.iter().any(|known| *known == (slot, *challenge))
     }
 }

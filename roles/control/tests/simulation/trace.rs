@@ -1,21 +1,49 @@
 //! What happens, in words a person can read.
 
 use super::member::{Input, NodeInput, Output};
+use control::messages::{
+    Control, FarmHeld, MessageError, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound,
+};
 use std::fmt::Write;
 
-fn short(bytes: &[u8]) -> String {
+pub fn short(bytes: &[u8]) -> String {
     bytes.iter().take(3).fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
 }
 
+/// A message in a few words.
+fn words(payload: &[u8]) -> String {
+    let told = |text: Result<String, MessageError>| text.unwrap_or_else(|_| "garbage".to_owned());
+    match payload.get(1) {
+        Some(&SlotInfo::KIND) => told(SlotInfo::from_bytes(payload).map(|info| {
+            format!("slot {}, challenge {}, at {} ms", info.slot, short(&info.global_challenge), info.announced_ms)
+        })),
+        Some(&SolutionFound::KIND) => {
+            told(SolutionFound::from_bytes(payload).map(|found| format!("solution of slot {}", found.slot)))
+        }
+        Some(&SolutionAnswer::KIND) => told(SolutionAnswer::from_bytes(payload).map(|it| format!("{it:?}"))),
+        Some(&RewardSigningRequest::KIND) => told(
+            RewardSigningRequest::from_bytes(payload).map(|request| format!("sign {}", short(&request.hash))),
+        ),
+        Some(&SigningAnswer::KIND) => told(SigningAnswer::from_bytes(payload).map(|answer| match answer {
+            SigningAnswer::Signed { .. } => "signed".to_owned(),
+            refused @ SigningAnswer::Refused { .. } => format!("{refused:?}"),
+        })),
+        Some(&FarmHeld::KIND) => told(FarmHeld::from_bytes(payload).map(|held| {
+            format!("held by {} for {} ms, over {:?}", held.client, held.held_ms, held.over)
+        })),
+        _ => format!("{} bytes", payload.len()),
+    }
+}
+
 pub fn input(input: &Input) -> String {
     match input {
-        Input::Message { subject, payload, .. } => format!("{subject} ({} bytes)", payload.len()),
+        Input::Message { subject, payload, .. } => format!("{subject}: {}", words(payload)),
         Input::Answer { id, result } => format!(
             "answer {id}: {}",
-            result.as_ref().map_or_else(|e| format!("{e:?}"), |b| format!("{} bytes", b.len()))
+            result.as_ref().map_or_else(|e| format!("{e:?}"), |payload| words(payload))
         ),
         Input::Kv { bucket, key, value, revision } => {
             format!(
@@ -38,18 +66,19 @@ pub fn input(input: &Input) -> String {
 
 pub fn output(output: &Output) -> String {
     match output {
-        Output::Publish { subject, payload } => format!("{subject} ({} bytes)", payload.len()),
-        Output::Ask { id, subject, .. } => format!("ask {id}: {subject}"),
+        Output::Publish { subject, payload } => format!("{subject}: {}", words(payload)),
+        Output::Ask { id, subject, payload, .. } => format!("ask {id}: {subject}: {}", words(payload)),
         Output::Reply { to, payload } => {
-            format!("reply to {}.{} ({} bytes)", to.member, to.id, payload.len())
+            format!("reply to {}.{}: {}", to.member, to.id, words(payload))
         }
         Output::KvWrite { id, bucket, key, expect, .. } => format!("write {id}: {bucket}/{key}, {expect:?}"),
         Output::Push { id, subject, .. } => format!("push {id}: {subject}"),
-        Output::Submit { id, slot, .. } => {
-            format!("submit {id}: slot {}, challenge {}", slot.slot, short(&slot.global_challenge))
+        Output::Submit { id, slot, solution, .. } => {
+            format!("submit {id}: slot {slot}, challenge {}", short(&solution.reward_address))
         }
         Output::Sign { hash, .. } => format!("signature of {}", short(hash)),
-        Output::Signed { hash, public_key, .. } => format!("signed {} by {}", short(hash), short(public_key)),
+        Output::Found { slot, .. } => format!("a solution of slot {}", slot.slot),
+        Output::Ended { outcome, .. } => format!("a solution ended: {outcome:?}"),
         Output::Say(text) => text.clone(),
         other => format!("{other:?}"),
     }

@@ -3,9 +3,10 @@
 use super::checks::Ledger;
 use super::disk::{Change, Disk};
 use super::jetstream::JetStream;
-use super::member::{AskError, Id, Input, Make, Member, Output, ReplyTo};
+use super::member::{AskError, Id, Input, Make, Member, Output, ReplyTo, instance};
 use super::nodes::Node;
 use super::random::Random;
+use control::ids::InstanceId;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
@@ -23,6 +24,13 @@ pub struct Weather {
     pub stale: f64,
 }
 
+impl Weather {
+    /// Whether every message comes, soon.
+    pub fn is_calm(&self) -> bool {
+        self.loss == 0.0 && self.late == 0.0
+    }
+}
+
 /// A process, running or not.
 pub struct Process {
     pub name: String,
@@ -30,6 +38,9 @@ pub struct Process {
     pub member: Option<Box<dyn Member>>,
     pub disk: Disk,
     pub run: u64,
+    pub id: InstanceId,
+    /// When something last went wrong with it, its bus or its node, or was mended.
+    pub disturbed_at: Duration,
     started_at: Duration,
     /// Its clock gains so many millionths.
     drift_ppm: i64,
@@ -50,6 +61,9 @@ pub enum Happening {
     Wake { member: usize, run: u64, at: Duration },
     Synced { member: usize, run: u64, id: Id },
     AskLimit { to: ReplyTo },
+    /// A solution was found a while ago.
+    LookAtHolders,
+    Judge { run: super::checks::Run, solution: super::member::SolutionName },
     Slot(u64),
     Signing { node: usize },
     Archive,
@@ -94,9 +108,13 @@ pub struct World {
     pub weather: Weather,
     pub ledger: Ledger,
     pub asks: BTreeMap<(usize, u64, Id), ()>,
+    /// When the weather last changed.
+    pub weather_at: Duration,
     pub messages: u64,
     pub trace: Option<Vec<String>>,
     pub slots_end: u64,
+    /// Keys of all farms.
+    pub keys: Vec<[u8; 32]>,
 }
 
 impl World {
@@ -113,9 +131,11 @@ impl World {
             weather: Weather::default(),
             ledger: Ledger::default(),
             asks: BTreeMap::new(),
+            weather_at: Duration::ZERO,
             messages: 0,
             trace: traced.then(Vec::new),
             slots_end: u64::MAX,
+            keys: Vec::new(),
         }
     }
 
@@ -127,6 +147,8 @@ impl World {
             member: None,
             disk: Disk::default(),
             run: 0,
+            id: InstanceId([0; 16]),
+            disturbed_at: Duration::ZERO,
             started_at: Duration::ZERO,
             drift_ppm,
             paused: false,
@@ -199,6 +221,8 @@ impl World {
                     self.hear(to.member, to.run, Input::Answer { id: to.id, result: Err(AskError::Timeout) });
                 }
             }
+            Happening::LookAtHolders => self.look_at_holders(),
+            Happening::Judge { run, solution } => self.judge(run, solution),
             Happening::Slot(slot) => self.slot(slot),
             Happening::Signing { node } => self.signing(node),
             Happening::Archive => self.archive(),
@@ -216,7 +240,9 @@ impl World {
             return;
         }
         process.run += 1;
-        process.member = Some((process.make)(&process.disk, process.run));
+        process.id = instance(&process.name, process.run);
+        process.disturbed_at = now;
+        process.member = Some((process.make)(&process.disk, process.id));
         (process.started_at, process.paused, process.wake_at, process.connected) = (now, false, None, true);
         (process.waiting, process.exited) = (Vec::new(), None);
         let (run, node) = (process.run, process.node);
@@ -234,6 +260,7 @@ impl World {
             return;
         }
         process.run += 1;
+        process.disturbed_at = self.now;
         process.subscriptions.clear();
         // What was not synced may have come to the disk all the same.
         for change in std::mem::take(&mut process.unsynced).into_values() {
@@ -248,7 +275,7 @@ impl World {
     }
 
     pub fn pause(&mut self, member: usize) {
-        self.processes[member].paused = true;
+        (self.processes[member].paused, self.processes[member].disturbed_at) = (true, self.now);
         self.say_of(member, "is stopped");
     }
 
@@ -257,6 +284,7 @@ impl World {
         if !std::mem::take(&mut process.paused) {
             return;
         }
+        process.disturbed_at = self.now;
         let (run, waiting) = (process.run, std::mem::take(&mut process.waiting));
         self.say_of(member, "goes on");
         for input in waiting {
@@ -269,7 +297,7 @@ impl World {
         if process.connected == connected {
             return;
         }
-        process.connected = connected;
+        (process.connected, process.disturbed_at) = (connected, self.now);
         let run = process.run;
         self.say_of(member, if connected { "has the bus back" } else { "has lost the bus" });
         self.hear(member, run, Input::Connected(connected));
@@ -297,6 +325,7 @@ impl World {
             let text = super::trace::input(&input);
             self.say_of(member, &format!("<- {text}"));
         }
+        self.note_heard(member, run, &input);
         let (now, mut outputs) = (self.own_clock(member), Vec::new());
         let Some(machine) = self.processes[member].member.as_mut() else { return };
         machine.on(input, now, &mut outputs);
@@ -330,18 +359,21 @@ impl World {
                 self.publish(member, &subject, &payload, None);
             }
             Output::Ask { id, subject, payload, timeout } => {
+                self.note_asked(ReplyTo { member, run, id }, &subject, &payload);
                 self.ask(ReplyTo { member, run, id }, &subject, &payload, timeout);
             }
-            Output::Reply { to, payload } => self.reply(member, to, payload),
+            Output::Reply { to, payload } => {
+                self.note_reply(member, to, &payload);
+                self.reply(member, to, payload);
+            }
             Output::Write { id, takes, change } => {
                 self.processes[member].unsynced.insert(id, change);
                 self.plan(takes, Happening::Synced { member, run, id });
             }
             Output::Work { id, takes } => self.plan(takes, Happening::Synced { member, run, id }),
             Output::Say(_) => {}
-            Output::Signed { hash, public_key, signature } => {
-                self.ledger.sign(public_key, hash, signature, self.now);
-            }
+            Output::Found { solution, slot } => self.find(member, run, solution, slot),
+            Output::Ended { solution, outcome } => self.ledger.end((member, run), solution, outcome),
             Output::Exit(reason) => {
                 self.kill(member);
                 self.processes[member].exited = Some(reason);

@@ -1,0 +1,132 @@
+//! What the world writes into its books, and the verdicts that need to see more than one member.
+
+use super::checks::{Found, Run};
+use super::member::{Input, ReplyTo, SolutionName, name_of};
+use super::world::{Happening, World};
+use bytes::Bytes;
+use consensus::solution::Solution;
+use control::ids::InstanceId;
+use control::messages::{Control, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound};
+use control::slots::SlotKey;
+use std::time::Duration;
+
+/// A controller that is well for so long after a solution was found must have been asked, and must have sent it.
+const TO_SEND: Duration = Duration::from_secs(1);
+/// Slots that a node announces within that time, at most; so many must be left until it forgets one.
+const SLOTS_LEFT: usize = 2;
+
+impl World {
+    /// What comes to a member, at the moment when it looks at it.
+    pub(super) fn note_heard(&mut self, member: usize, run: u64, input: &Input) {
+        match input {
+            Input::Message { subject, payload, .. } if subject == "slot" => {
+                if let Ok(info) = SlotInfo::from_bytes(payload) {
+                    self.ledger.heard.insert(((member, run), info.controller, SlotKey::from(&info)));
+                }
+            }
+            Input::Message { payload, reply_to: Some(to), .. } => {
+                if let Ok(request) = RewardSigningRequest::from_bytes(payload) {
+                    self.ledger.ask_to_sign(*to, request, self.now);
+                }
+            }
+            Input::Answer { id, result } => {
+                let is_not_taken = match result {
+                    Ok(payload) => {
+                        SolutionAnswer::from_bytes(payload).is_ok_and(|answer| answer.is_not_taken())
+                    }
+                    Err(error) => error.is_not_delivered(),
+                };
+                if is_not_taken {
+                    self.ledger.not_taken(ReplyTo { member, run, id: *id }, self.now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A request leaves a member.
+    pub(super) fn note_asked(&mut self, from: ReplyTo, subject: &str, payload: &Bytes) {
+        let Some(controller) = subject.strip_prefix("solution.").and_then(|id| id.parse().ok()) else { return };
+        let Ok(found) = SolutionFound::from_bytes(payload) else { return };
+        let Ok(solution) = Solution::from_bytes(&found.solution) else { return };
+        let (name, key) = (name_of(&solution), solution.public_key);
+        self.ledger.hand_over(from, name, key, controller, self.now);
+    }
+
+    /// An answer leaves a member.
+    pub(super) fn note_reply(&mut self, member: usize, to: ReplyTo, payload: &Bytes) {
+        if let Ok(SigningAnswer::Signed { signature }) = SigningAnswer::from_bytes(payload) {
+            let disk = &self.processes[member].disk;
+            self.ledger.sign(member, to, signature, |hash| disk.signatures.get(&hash).copied());
+        }
+    }
+
+    /// A member found a solution.
+    pub(super) fn find(&mut self, member: usize, run: u64, solution: SolutionName, slot: SlotKey) {
+        let able = (0..self.processes.len()).filter(|&other| {
+            let id = self.processes[other].id;
+            self.is_able(other, &slot) && self.ledger.heard.contains(&((member, run), id, slot))
+        });
+        let able = able.map(|other| (other, self.processes[other].run)).collect();
+        let found = Found { at: self.now, slot, able, was_sendable: false, outcome: None };
+        self.ledger.find((member, run), solution, found);
+        self.plan(TO_SEND, Happening::Judge { run: (member, run), solution });
+    }
+
+    /// Whether a controller could send a solution now, and for a while.
+    fn is_able(&self, member: usize, slot: &SlotKey) -> bool {
+        let process = &self.processes[member];
+        let Some(node) = process.node.map(|node| &self.nodes[node]) else { return false };
+        let Some(connection) = node.connections.get(&member) else { return false };
+        let wanted = (slot.slot, slot.global_challenge);
+        let newest = connection.announced.iter().rev().take(4 - SLOTS_LEFT);
+        let is_well = process.member.is_some() && !process.paused && process.connected && !node.silent;
+        is_well && node.up && newest.into_iter().any(|known| *known == wanted)
+    }
+
+    /// Whether it was possible to send it, the whole time until now.
+    pub(super) fn judge(&mut self, run: Run, solution: SolutionName) {
+        let Some(found) = self.ledger.found.get(&(run, solution)) else { return };
+        let undisturbed = |(member, run): Run| {
+            let process = &self.processes[member];
+            let is_here = process.run == run && process.member.is_some() && process.connected && !process.paused;
+            is_here && process.disturbed_at < found.at
+        };
+        let is_calm = self.weather.is_calm() && self.weather_at + Duration::from_secs(3) < found.at;
+        let can_send = |able: &Run| {
+            let node = self.processes[able.0].node.expect("a controller has one");
+            undisturbed(*able) && !self.ledger.ignored.contains(&(solution, node))
+        };
+        let was_sendable = is_calm && undisturbed(run) && found.able.iter().any(can_send);
+        let found = self.ledger.found.get_mut(&(run, solution)).expect("it was there");
+        found.was_sendable = was_sendable;
+    }
+
+    /// Who holds a key now.
+    pub fn holders(&self, key: &[u8; 32]) -> Vec<usize> {
+        let holds = |member: &usize| {
+            let process = &self.processes[*member];
+            process.member.as_ref().is_some_and(|machine| machine.view().holds.contains(key))
+        };
+        (0..self.processes.len()).filter(holds).collect()
+    }
+
+    /// Two that hold one farm must find out while they can hear each other.
+    pub(super) fn look_at_holders(&mut self) {
+        for key in self.keys.clone() {
+            let holders = self.holders(&key);
+            let last = holders.iter().map(|member| self.processes[*member].disturbed_at).max();
+            let since = last.unwrap_or_default().max(self.weather_at);
+            let hear = |member: &usize| self.processes[*member].connected && !self.processes[*member].paused;
+            let is_long = self.now > since + super::checks::TWO_HOLDERS;
+            let is_wrong = holders.len() > 1 && holders.iter().all(hear) && self.weather.is_calm() && is_long;
+            self.ledger.check(!is_wrong, || format!("two plot-clients hold one farm: {holders:?}"));
+        }
+        self.plan(Duration::from_millis(500), Happening::LookAtHolders);
+    }
+
+    /// The member that has this id.
+    pub fn member_of(&self, id: InstanceId) -> Option<usize> {
+        self.processes.iter().position(|process| process.id == id)
+    }
+}

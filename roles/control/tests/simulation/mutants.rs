@@ -1,0 +1,26 @@
+//! Faults of an earlier release, put back by a switch in the translation of a member.
+
+/// What is done wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Slots that could not be told of at once are told of when the bus is back.
+    SlotsAfterAnOutage,
+    /// A finder takes silence for "not sent".
+    SilenceIsNotSent,
+    /// A finder sends to two controllers at once.
+    TwoControllersAtOnce,
+    /// A solution goes to any controller, whatever it announced.
+    AnyController,
+    /// Whoever asks gets a signature.
+    SigningForAnybody,
+    /// A signature leaves before it is durable.
+    SigningBeforeDurable,
+    /// A hash is signed anew each time.
+    SigningAnew,
+    /// Nobody asks whether somebody else has the farm.
+    NoHolder,
+    /// Old slots are worked on like new ones.
+    OldSlots,
+    /// A controller hands on what its node has not announced.
+    AnyChallenge,
+}

@@ -1,0 +1,316 @@
+//! A plot-client with one farm: its machines of what earns, and their translation. What the farm finds for a slot follows from its key
+//! and the slot's challenge alone, so a copy of it finds the same.
+
+use super::disk::{Change, Disk};
+use super::member::{AskError, Id, Input, Member, Output, ReplyTo, SolutionName, View, name_of};
+use super::mutants::Mutant;
+use bytes::Bytes;
+use consensus::solution::Solution;
+use control::holder::{self, Holder};
+use control::ids::{FarmId, InstanceId};
+use control::messages::{
+    Control, FarmHeld, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, subjects,
+};
+use control::signing::{Signatory, SignatoryAction, SignatoryEvent, Stored};
+use control::slots::{Listener, ListenerAction, ListenerEvent, SlotKey};
+use control::solutions::{ANSWER_PATIENCE, Finder, FinderAction, FinderEvent, Proved, SolutionId};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long after its beginning a slot's solution is of use.
+pub const FARMING_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// A farm, wherever it lies.
+#[derive(Debug, Clone)]
+pub struct Farm {
+    pub public_key: [u8; 32],
+    pub host: String,
+    /// Solutions that it finds in a hundred slots.
+    pub solutions: u64,
+}
+
+pub struct PlotClient {
+    me: InstanceId,
+    farm: Farm,
+    listener: Listener,
+    finder: Finder,
+    signatory: Signatory,
+    holder: Holder,
+    is_held: bool,
+    proofs: BTreeMap<Id, Proved>,
+    asks: BTreeMap<Id, (SolutionId, InstanceId)>,
+    askers: BTreeMap<u64, ReplyTo>,
+    /// On disk.
+    signatures: BTreeMap<[u8; 32], [u8; 64]>,
+    stores: BTreeMap<Id, ([u8; 32], Stored)>,
+    next_id: Id,
+    mutant: Option<Mutant>,
+}
+
+impl PlotClient {
+    pub fn new(me: InstanceId, farm: Farm, disk: &Disk, mutant: Option<Mutant>) -> Self {
+        let holder = Holder::new(me, &farm.host);
+        Self {
+            me,
+            farm,
+            listener: Listener::new(FARMING_TIMEOUT),
+            finder: Finder::new(me),
+            signatory: Signatory::default(),
+            holder,
+            is_held: false,
+            proofs: BTreeMap::new(),
+            asks: BTreeMap::new(),
+            askers: BTreeMap::new(),
+            signatures: disk.signatures.clone(),
+            stores: BTreeMap::new(),
+            next_id: 0,
+            mutant,
+        }
+    }
+
+    fn id(&mut self) -> Id {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn start(&mut self, now: Duration, out: &mut Vec<Output>) {
+        let key = self.farm.public_key;
+        for filter in [subjects::SLOT.to_owned(), subjects::signature(&key), subjects::farm(&key)] {
+            out.push(Output::Subscribe(filter));
+        }
+        self.holder(holder::Event::Opened { public_key: key, path: "/farm".to_owned() }, now, out);
+    }
+
+    fn holder(&mut self, event: holder::Event, now: Duration, out: &mut Vec<Output>) {
+        for action in self.holder.on(event, now) {
+            match action {
+                holder::Action::Tell(held) => {
+                    let (subject, payload) = (subjects::farm(&held.public_key), held.to_bytes().unwrap());
+                    out.push(Output::Publish { subject, payload });
+                }
+                holder::Action::Begin { public_key } => {
+                    self.is_held = true;
+                    self.signatory(SignatoryEvent::Serving { public_key }, now, out);
+                }
+                holder::Action::Stop(_) if self.mutant == Some(Mutant::NoHolder) => {}
+                holder::Action::Stop(stopped) => {
+                    self.is_held = false;
+                    let public_key = stopped.public_key;
+                    self.signatory(SignatoryEvent::Lost { public_key }, now, out);
+                    self.finder(FinderEvent::Shutdown, now, out);
+                    out.push(Output::Exit(stopped.to_string()));
+                }
+            }
+        }
+    }
+
+    fn slot(&mut self, info: SlotInfo, now: Duration, out: &mut Vec<Output>) {
+        self.finder(FinderEvent::Heard(info.clone()), now, out);
+        if self.mutant == Some(Mutant::OldSlots) {
+            return self.work(&info, now + FARMING_TIMEOUT, out);
+        }
+        self.listener(ListenerEvent::Heard(info), now, out);
+    }
+
+    fn listener(&mut self, event: ListenerEvent, now: Duration, out: &mut Vec<Output>) {
+        for action in self.listener.on(event, now) {
+            match action {
+                ListenerAction::Work { slot, deadline } => self.work(&slot, deadline, out),
+                ListenerAction::Refuse { slot, reason } => {
+                    out.push(Output::Say(format!("slot {slot} is refused: {reason:?}")));
+                }
+            }
+        }
+    }
+
+    /// Audits the plot, and proves what it finds.
+    fn work(&mut self, info: &SlotInfo, deadline: Duration, out: &mut Vec<Output>) {
+        if !self.is_held {
+            return;
+        }
+        let slot = SlotKey::from(info);
+        for nth in 0..2u8 {
+            let key = &self.farm.public_key;
+            let chunk: [u8; 32] =
+                blake3::hash(&[&slot.global_challenge[..], key, &[nth]].concat()).into();
+            let [.., luck, takes] = chunk;
+            if u64::from(luck) * 100 / 256 >= self.farm.solutions {
+                continue;
+            }
+            let id = self.id();
+            let solution = self.solution(&slot, chunk);
+            let farm = FarmId(name_of(&solution));
+            let distance = u64::from(chunk[20]);
+            self.proofs.insert(id, Proved { slot, farm, solution, distance, deadline });
+            let takes = Duration::from_millis(200 + u64::from(takes) * 11);
+            out.push(Output::Work { id, takes });
+        }
+    }
+
+    /// The challenge stands in the address that is paid, for the node to see what it was found for.
+    fn solution(&self, slot: &SlotKey, chunk: [u8; 32]) -> Solution {
+        let mut bytes = [1; control::messages::SOLUTION_SIZE];
+        bytes[..32].copy_from_slice(&self.farm.public_key);
+        bytes[32..64].copy_from_slice(&slot.global_challenge);
+        let blank = Solution::from_bytes(&bytes).expect("a solution's size, and some history");
+        Solution { chunk, ..blank }
+    }
+
+    fn finder(&mut self, event: FinderEvent, now: Duration, out: &mut Vec<Output>) {
+        for action in self.finder.on(event, now) {
+            match action {
+                FinderAction::Ask { id, controller, public_key, request } => {
+                    self.signatory(SignatoryEvent::HandedOver { public_key, controller }, now, out);
+                    let (ask, payload) = (self.id(), request.to_bytes().unwrap());
+                    self.asks.insert(ask, (id, controller));
+                    let (subject, timeout) = (subjects::solution(controller), ANSWER_PATIENCE);
+                    out.push(Output::Ask { id: ask, subject, payload, timeout });
+                }
+                FinderAction::Ended { farm, outcome, .. } => {
+                    out.push(Output::Ended { solution: farm.0, outcome });
+                }
+            }
+        }
+    }
+
+    /// What became of a question to a controller.
+    fn answered(&mut self, ask: Id, result: Result<Bytes, AskError>, now: Duration, out: &mut Vec<Output>) {
+        let Some((id, controller)) = self.asks.remove(&ask) else { return };
+        let event = match result {
+            Ok(payload) => match SolutionAnswer::from_bytes(&payload) {
+                Ok(answer) => FinderEvent::Answered { id, answer },
+                Err(error) => FinderEvent::Unanswered { id, reason: error.to_string() },
+            },
+            Err(AskError::NoResponders) => FinderEvent::NobodyThere { id },
+            Err(AskError::NotConnected) => FinderEvent::HeldBack { id, reason: "no bus".to_owned() },
+            Err(AskError::Timeout) => FinderEvent::Unanswered { id, reason: "no answer in time".to_owned() },
+        };
+        let is_not_taken = match &event {
+            FinderEvent::Answered { answer, .. } => answer.is_not_taken(),
+            event => !matches!(event, FinderEvent::Unanswered { .. }),
+        };
+        if is_not_taken {
+            let public_key = self.farm.public_key;
+            self.signatory(SignatoryEvent::NotTaken { public_key, controller }, now, out);
+        }
+        self.finder(event, now, out);
+    }
+
+    fn signatory(&mut self, event: SignatoryEvent, now: Duration, out: &mut Vec<Output>) {
+        for action in self.signatory.on(event, now) {
+            match action {
+                SignatoryAction::Sign { public_key, hash, may_be_new } => {
+                    self.store(public_key, hash, may_be_new, now, out);
+                }
+                SignatoryAction::Answer { asker, answer } => {
+                    let Some(to) = self.askers.remove(&asker) else { continue };
+                    out.push(Output::Reply { to, payload: answer.to_bytes().unwrap() });
+                }
+            }
+        }
+    }
+
+    /// The farm's executor: looks a hash up, or signs it and makes that durable.
+    fn store(
+        &mut self,
+        _public_key: [u8; 32],
+        hash: [u8; 32],
+        may_be_new: bool,
+        _now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        let (id, takes) = (self.id(), Duration::from_millis(2 + u64::from(hash[9]) / 4));
+        match self.signatures.get(&hash) {
+            Some(signature) => {
+                self.stores.insert(id, (hash, Stored::Known(*signature)));
+                out.push(Output::Work { id, takes });
+            }
+            None if may_be_new => {
+                let signature = self.sign(hash, id);
+                self.stores.insert(id, (hash, Stored::Fresh(signature)));
+                out.push(Output::Write { id, takes, change: Change::Signature { hash, signature } });
+            }
+            None => {
+                self.stores.insert(id, (hash, Stored::Absent));
+                out.push(Output::Work { id, takes });
+            }
+        }
+    }
+
+    /// Another each time, as sr25519's are.
+    fn sign(&self, hash: [u8; 32], id: Id) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature[..32].copy_from_slice(&hash);
+        signature[32..48].copy_from_slice(&self.me.0);
+        signature[48..56].copy_from_slice(&id.to_le_bytes());
+        signature
+    }
+
+    fn done(&mut self, id: Id, now: Duration, out: &mut Vec<Output>) {
+        if let Some(proved) = self.proofs.remove(&id) {
+            if self.is_held {
+                let (solution, slot): (SolutionName, _) = (proved.farm.0, proved.slot);
+                out.push(Output::Found { solution, slot });
+                self.finder(FinderEvent::Proved(Box::new(proved)), now, out);
+            }
+        } else if let Some((hash, stored)) = self.stores.remove(&id) {
+            if let Stored::Fresh(signature) = &stored {
+                self.signatures.insert(hash, *signature);
+            }
+            let public_key = self.farm.public_key;
+            self.signatory(SignatoryEvent::Stored { public_key, hash, stored }, now, out);
+        }
+    }
+
+    fn message(
+        &mut self,
+        subject: &str,
+        payload: &Bytes,
+        reply_to: Option<ReplyTo>,
+        now: Duration,
+        out: &mut Vec<Output>,
+    ) {
+        if subject == subjects::SLOT {
+            if let Ok(info) = SlotInfo::from_bytes(payload) {
+                self.slot(info, now, out);
+            }
+        } else if let Some(to) = reply_to {
+            if let Ok(request) = RewardSigningRequest::from_bytes(payload) {
+                let asker = self.id();
+                self.askers.insert(asker, to);
+                self.signatory(SignatoryEvent::Asked { request, asker }, now, out);
+            }
+        } else if let Ok(held) = FarmHeld::from_bytes(payload) {
+            self.holder(holder::Event::Heard(held), now, out);
+        }
+    }
+}
+
+impl Member for PlotClient {
+    fn on(&mut self, input: Input, now: Duration, out: &mut Vec<Output>) {
+        match input {
+            Input::Start => self.start(now, out),
+            Input::Connected(true) => self.holder(holder::Event::Connected, now, out),
+            Input::Connected(false) => self.holder(holder::Event::Disconnected, now, out),
+            Input::Message { subject, payload, reply_to } => {
+                self.message(&subject, &payload, reply_to, now, out);
+            }
+            Input::Answer { id, result } => self.answered(id, result, now, out),
+            Input::Done { id } => self.done(id, now, out),
+            Input::Tick => {
+                self.listener(ListenerEvent::Tick, now, out);
+                self.finder(FinderEvent::Tick, now, out);
+                self.holder(holder::Event::Tick, now, out);
+            }
+            _ => {}
+        }
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        [self.listener.wake_at(), self.finder.wake_at(), self.holder.wake_at()].into_iter().flatten().min()
+    }
+
+    fn view(&self) -> View {
+        View { holds: self.is_held.then_some(self.farm.public_key).into_iter().collect() }
+    }
+}

@@ -1,0 +1,144 @@
+//! One run: who is there, what happens to them, and what must have come of it.
+
+use super::controller::Controller;
+use super::faults;
+use super::mutants::Mutant;
+use super::nodes::Node;
+use super::outsider::Outsider;
+use super::plot_client::{Farm, PlotClient};
+use super::random::Random;
+use super::world::{Happening, World};
+use control::solutions::Outcome;
+use std::time::Duration;
+
+/// Until here all is well, so that everybody has started.
+const FAULTS_FROM: Duration = Duration::from_secs(4);
+/// So long after the last fault everything must be well again.
+const HEALED_AFTER: Duration = Duration::from_secs(12);
+/// Slots come for so long after that.
+const WELL_FOR: Duration = Duration::from_secs(15);
+/// And then none, for so long that every solution has its outcome.
+const NO_SLOTS_FOR: Duration = Duration::from_secs(12);
+
+/// A run, before it begins.
+pub struct Scenario {
+    pub world: World,
+    pub seed: u64,
+    has_stranger: bool,
+    quiet_from: Duration,
+}
+
+/// What a run comes to.
+pub struct Report {
+    pub wrong: Option<String>,
+    pub found: usize,
+    pub queued: usize,
+    pub messages: u64,
+    pub trace: Vec<String>,
+}
+
+/// The run of a seed.
+pub fn run(seed: u64, mutant: Option<Mutant>, is_traced: bool) -> Report {
+    let mut scenario = Scenario::new(seed, mutant, is_traced);
+    scenario.play();
+    let world = scenario.world;
+    Report {
+        wrong: world.ledger.wrong.first().cloned(),
+        found: world.ledger.found.len(),
+        queued: world.ledger.queued_total(),
+        messages: world.messages,
+        trace: world.trace.unwrap_or_default(),
+    }
+}
+
+impl Scenario {
+    pub fn new(seed: u64, mutant: Option<Mutant>, is_traced: bool) -> Self {
+        let mut world = World::new(seed, is_traced);
+        let nodes = 2 + world.random.below(2) as usize;
+        world.nodes = (0..nodes).map(|_| Node::new(1)).collect();
+        let controllers = 2 + world.random.below(2) as usize;
+        for nth in 0..controllers {
+            let make = Box::new(move |_: &_, id| Box::new(Controller::new(id, mutant)) as _);
+            world.add(&format!("controller-{nth}"), Some(nth % nodes), make);
+        }
+        let clients = 2 + world.random.below(3);
+        for nth in 0..clients {
+            let public_key = *blake3::hash(&[b"farm", &nth.to_le_bytes()[..]].concat()).as_bytes();
+            world.keys.push(public_key);
+            let solutions = 5 + world.random.below(40);
+            add_client(&mut world, Farm { public_key, host: format!("host-{nth}"), solutions }, mutant);
+        }
+        let has_copy = world.random.chance(0.25);
+        if has_copy {
+            let farm = Farm { public_key: world.keys[0], host: "host-copy".to_owned(), solutions: 40 };
+            add_client(&mut world, farm, mutant);
+        }
+        let has_outsider = world.random.chance(0.5);
+        if has_outsider {
+            let (random, keys) = (world.random.split(), world.keys.clone());
+            let make = move |_: &_, _| Box::new(Outsider::new(random.clone(), keys.clone())) as _;
+            world.add("outsider", None, Box::new(make));
+        }
+        let quiet_from = world.random.millis(40_000, 90_000);
+        Self { world, seed, has_stranger: has_copy || has_outsider, quiet_from }
+    }
+
+    /// Plans everything, and lets it happen.
+    pub fn play(&mut self) {
+        let world = &mut self.world;
+        let (members, nodes) = (world.processes.len(), world.nodes.len());
+        for member in 0..members {
+            let after = world.random.millis(0, 2000);
+            world.plan(after, Happening::Fault(faults::Fault::Start(member)));
+        }
+        let mut random: Random = world.random.split();
+        for (at, fault) in faults::draw(&mut random, members, nodes, FAULTS_FROM, self.quiet_from) {
+            world.plan(at, Happening::Fault(fault));
+        }
+        world.plan(Duration::from_secs(1), Happening::Slot(1));
+        world.plan(Duration::ZERO, Happening::LookAtHolders);
+        world.slots_end = (self.quiet_from + HEALED_AFTER + WELL_FOR).as_secs();
+        world.run_until(self.quiet_from + HEALED_AFTER);
+        let unsigned: u64 = world.nodes.iter().map(|node| node.unsigned).sum();
+        world.run_until(self.quiet_from + HEALED_AFTER + WELL_FOR + NO_SLOTS_FOR);
+        if self.world.ledger.wrong.is_empty() {
+            self.check_end(unsigned);
+        }
+    }
+
+    /// What must be so after the quiet.
+    fn check_end(&mut self, unsigned: u64) {
+        let (world, mut wrong) = (&mut self.world, Vec::new());
+        for (&((member, run), _), found) in &world.ledger.found {
+            let (process, slot) = (&world.processes[member], found.slot.slot);
+            let is_alive = process.run == run && process.member.is_some();
+            if is_alive && found.outcome.is_none() {
+                wrong.push(format!("a solution of slot {slot} of {} has no outcome", process.name));
+            }
+            if found.at > self.quiet_from + HEALED_AFTER && found.outcome != Some(Outcome::Queued) {
+                let outcome = &found.outcome;
+                wrong.push(format!(
+                    "a solution of slot {slot} of {} was not queued, in the quiet: {outcome:?}",
+                    process.name
+                ));
+            }
+        }
+        for key in &world.keys {
+            let holders = world.holders(key).len();
+            if holders != 1 {
+                wrong.push(format!("a farm is held by {holders} in the end"));
+            }
+        }
+        let unsigned = world.nodes.iter().map(|node| node.unsigned).sum::<u64>() - unsigned;
+        if unsigned > 0 && !self.has_stranger {
+            wrong.push(format!("{unsigned} signatures were not given, in the quiet"));
+        }
+        world.ledger.wrong.append(&mut wrong);
+    }
+}
+
+fn add_client(world: &mut World, farm: Farm, mutant: Option<Mutant>) {
+    let name = format!("plot-client-{}", farm.host);
+    let make = move |disk: &_, id| Box::new(PlotClient::new(id, farm.clone(), disk, mutant)) as _;
+    world.add(&name, None, Box::new(make));
+}
