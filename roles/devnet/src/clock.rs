@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::pause::{ANNOUNCED_AGAIN_MAX, Pause};
+use super::pause::ANNOUNCED_AGAIN_MAX;
 use super::peers::gossip::Gossip;
 use super::shared::Shared;
 use super::store::now_ms;
