@@ -9,6 +9,7 @@ use devnet::{GenesisParameters, Report};
 use tempfile::TempDir;
 
 use crate::nats_cluster::NatsCluster;
+use crate::nats_server::NatsServer;
 use crate::process::Process;
 use crate::stored_chain::{copy_of, stored_chain};
 
@@ -54,7 +55,12 @@ impl House {
         let one = one_at_a_time();
         let chain = stored_chain("foul-days-chain", &parameters());
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        Self { processes: BTreeMap::new(), nats: NatsCluster::start(servers), folder, chain, _one: one }
+        // One alone is no cluster: it would wait for others to elect a leader.
+        let nats = match servers {
+            1 => NatsCluster { servers: vec![NatsServer::start()] },
+            _ => NatsCluster::start(servers),
+        };
+        Self { processes: BTreeMap::new(), nats, folder, chain, _one: one }
     }
 
     /// A path in the cluster's folder.
