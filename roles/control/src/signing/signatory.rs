@@ -162,9 +162,11 @@ impl Signatory {
                 Some(key) => key.ask(request, asker, now),
                 None => vec![refuse(asker, "this plot-client does not serve that key")],
             },
-            Event::Stored { public_key, hash, stored } => {
-                self.keys.get_mut(&public_key).map(|key| key.stored(hash, stored)).unwrap_or_default()
-            }
+            Event::Stored { public_key, hash, stored } => self
+                .keys
+                .get_mut(&public_key)
+                .map(|key| key.stored(public_key, hash, stored))
+                .unwrap_or_default(),
         }
     }
 }
@@ -241,8 +243,16 @@ impl Key {
         }
     }
 
-    fn stored(&mut self, hash: [u8; 32], stored: Stored) -> Vec<Action> {
+    fn stored(&mut self, public_key: [u8; 32], hash: [u8; 32], stored: Stored) -> Vec<Action> {
         let Some(Underway { charged, askers }) = self.underway.remove(&hash) else { return Vec::new() };
+        // Whoever asked first may have nothing left while another that joined has: two controllers of one node ask for the same.
+        if stored == Stored::Absent
+            && charged.is_none()
+            && let Some(charged) = askers.iter().find_map(|(_, controller)| self.charge(*controller))
+        {
+            self.underway.insert(hash, Underway { charged: Some(charged), askers });
+            return vec![Action::Sign { public_key, hash, may_be_new: true }];
+        }
         if let Some(charged) = charged
             && !matches!(stored, Stored::Fresh(_))
         {

@@ -83,6 +83,20 @@ fn two_new_hashes_are_signed_for_a_solution_and_old_ones_again() {
 }
 
 #[test]
+fn a_controller_with_nothing_left_does_not_stand_in_anothers_way() {
+    let mut signatory = serving();
+    signatory.on(handed(CONTROLLER), ms(0));
+    sign_fresh(&mut signatory, CONTROLLER, 1, 1);
+    sign_fresh(&mut signatory, CONTROLLER, 2, 2);
+    signatory.on(handed(OTHER), ms(3));
+    // Both have the same node, which wants the hash of the other's solution: the one without a right to it asks first.
+    assert_eq!(signatory.on(asked(CONTROLLER, 3, 1), ms(4)), sign(3, false));
+    assert_eq!(signatory.on(asked(OTHER, 3, 2), ms(4)), []);
+    assert_eq!(signatory.on(stored(3, Stored::Absent), ms(5)), sign(3, true));
+    assert_eq!(signatory.on(stored(3, Stored::Fresh([3; 64])), ms(6)), [signed(1, 3), signed(2, 3)]);
+}
+
+#[test]
 fn a_hash_that_is_known_or_fails_does_not_count() {
     let mut signatory = serving();
     signatory.on(handed(CONTROLLER), ms(0));
