@@ -6,7 +6,9 @@ use super::world::{Happening, World};
 use bytes::Bytes;
 use consensus::solution::Solution;
 use control::ids::InstanceId;
-use control::messages::{Control, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound};
+use control::messages::{
+    Control, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound,
+};
 use control::slots::SlotKey;
 use std::time::Duration;
 
@@ -26,7 +28,7 @@ impl World {
             }
             Input::Message { payload, reply_to: Some(to), .. } => {
                 if let Ok(request) = RewardSigningRequest::from_bytes(payload) {
-                    self.ledger.ask_to_sign(*to, request, self.now);
+                    self.ledger.ask_to_sign(member, *to, request, self.now);
                 }
             }
             Input::Answer { id, result } => {
@@ -46,7 +48,9 @@ impl World {
 
     /// A request leaves a member.
     pub(super) fn note_asked(&mut self, from: ReplyTo, subject: &str, payload: &Bytes) {
-        let Some(controller) = subject.strip_prefix("solution.").and_then(|id| id.parse().ok()) else { return };
+        let Some(controller) = subject.strip_prefix("solution.").and_then(|id| id.parse().ok()) else {
+            return;
+        };
         let Ok(found) = SolutionFound::from_bytes(payload) else { return };
         let Ok(solution) = Solution::from_bytes(&found.solution) else { return };
         let (name, key) = (name_of(&solution), solution.public_key);
@@ -56,8 +60,8 @@ impl World {
     /// An answer leaves a member.
     pub(super) fn note_reply(&mut self, member: usize, to: ReplyTo, payload: &Bytes) {
         if let Ok(SigningAnswer::Signed { signature }) = SigningAnswer::from_bytes(payload) {
-            let disk = &self.processes[member].disk;
-            self.ledger.sign(member, to, signature, |hash| disk.signatures.get(&hash).copied());
+            let (disk, now) = (&self.processes[member].disk, self.now);
+            self.ledger.sign(member, to, signature, now, |hash| disk.signatures.get(&hash).copied());
         }
     }
 
@@ -79,9 +83,15 @@ impl World {
         let Some(node) = process.node.map(|node| &self.nodes[node]) else { return false };
         let Some(connection) = node.connections.get(&member) else { return false };
         let wanted = (slot.slot, slot.global_challenge);
-        let newest = connection.announced.iter().rev().take(4 - SLOTS_LEFT);
+        // The newest slots, each with its last challenge.
+        let mut newest: Vec<(u64, [u8; 32])> = Vec::new();
+        for known in connection.announced.iter().rev() {
+            if newest.len() < 4 - SLOTS_LEFT && newest.iter().all(|(slot, _)| *slot != known.0) {
+                newest.push(*known);
+            }
+        }
         let is_well = process.member.is_some() && !process.paused && process.connected && !node.silent;
-        is_well && node.up && newest.into_iter().any(|known| *known == wanted)
+        is_well && node.up && newest.contains(&wanted)
     }
 
     /// Whether it was possible to send it, the whole time until now.
@@ -89,7 +99,8 @@ impl World {
         let Some(found) = self.ledger.found.get(&(run, solution)) else { return };
         let undisturbed = |(member, run): Run| {
             let process = &self.processes[member];
-            let is_here = process.run == run && process.member.is_some() && process.connected && !process.paused;
+            let is_here =
+                process.run == run && process.member.is_some() && process.connected && !process.paused;
             is_here && process.disturbed_at < found.at
         };
         let is_calm = self.weather.is_calm() && self.weather_at + Duration::from_secs(3) < found.at;
@@ -97,7 +108,17 @@ impl World {
             let node = self.processes[able.0].node.expect("a controller has one");
             undisturbed(*able) && !self.ledger.ignored.contains(&(solution, node))
         };
-        let was_sendable = is_calm && undisturbed(run) && found.able.iter().any(can_send);
+        // The finder may have asked any that announced it; one that stands still keeps it waiting.
+        let announced = |member: &usize| {
+            let id = self.processes[*member].id;
+            self.ledger.heard.contains(&(run, id, found.slot))
+        };
+        let answers = |member: usize| {
+            let process = &self.processes[member];
+            process.member.is_none() || undisturbed((member, process.run))
+        };
+        let all_answer = (0..self.processes.len()).filter(announced).all(answers);
+        let was_sendable = is_calm && undisturbed(run) && all_answer && found.able.iter().any(can_send);
         let found = self.ledger.found.get_mut(&(run, solution)).expect("it was there");
         found.was_sendable = was_sendable;
     }

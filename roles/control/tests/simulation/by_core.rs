@@ -6,14 +6,19 @@ use bytes::Bytes;
 use std::time::Duration;
 
 impl World {
-    /// How long a message takes, if it comes.
-    fn travel(&mut self) -> Option<Duration> {
+    /// How long a message takes, if it comes. Messages from one to another come in order, except those that are late.
+    fn travel(&mut self, from: usize, to: usize) -> Option<Duration> {
         self.messages += 1;
         if self.random.chance(self.weather.loss) {
             return None;
         }
-        let most = if self.random.chance(self.weather.late) { 2000 } else { 3 };
-        Some(self.random.millis(0, most) + Duration::from_micros(200))
+        if self.random.chance(self.weather.late) {
+            return Some(self.random.millis(0, 2000));
+        }
+        let at = self.now + Duration::from_micros(200) + self.random.millis(0, 3);
+        let last = self.arrivals.entry((from, to)).or_default();
+        *last = at.max(*last);
+        Some(*last - self.now)
     }
 
     pub(super) fn publish(
@@ -32,7 +37,7 @@ impl World {
         };
         let to: Vec<_> = (0..self.processes.len()).filter(|member| hears(&self.processes[*member])).collect();
         for &member in &to {
-            let Some(after) = self.travel() else { continue };
+            let Some(after) = self.travel(from, member) else { continue };
             let (run, subject, payload) = (self.processes[member].run, subject.to_owned(), payload.clone());
             let input = Input::Message { subject, payload, reply_to };
             self.plan(after, Happening::Hear { member, run, input });
@@ -61,7 +66,7 @@ impl World {
         if !self.processes[from].connected || !self.processes[to.member].connected {
             return;
         }
-        let Some(after) = self.travel() else { return };
+        let Some(after) = self.travel(from, to.member) else { return };
         if self.asks.remove(&(to.member, to.run, to.id)).is_some() {
             let input = Input::Answer { id: to.id, result: Ok(payload) };
             self.plan(after, Happening::Hear { member: to.member, run: to.run, input });

@@ -26,12 +26,13 @@ impl World {
             _ => None,
         });
         let slots: Vec<_> = slots.collect();
-        for connection in self.nodes[node].connections.values_mut() {
+        let mut to = Vec::new();
+        for (member, connection) in &mut self.nodes[node].connections {
             connection.announced.extend(&slots);
+            connection.said_at = connection.said_at.max(self.now + delay);
+            to.push((*member, connection.run, connection.said_at - self.now));
         }
-        let connections: Vec<_> =
-            self.nodes[node].connections.iter().map(|(member, known)| (*member, known.run)).collect();
-        for (member, run) in connections {
+        for (member, run, delay) in to {
             for input in said {
                 self.plan(delay, Happening::Hear { member, run, input: Input::Node(input.clone()) });
             }
@@ -85,7 +86,10 @@ impl World {
         let (id, answer) = match output {
             Output::Submit { id, connection, slot, solution } => {
                 let is_present = present == Some(connection);
-                (id, if is_present { self.submit(member, node, slot, &solution) } else { NodeAnswer::NotSent })
+                (
+                    id,
+                    if is_present { self.submit(member, node, slot, &solution) } else { NodeAnswer::NotSent },
+                )
             }
             Output::Sign { connection, hash, .. } => {
                 if present == Some(connection) {
@@ -123,7 +127,9 @@ impl World {
         let (name, wanted) = (name_of(solution), (slot, solution.reward_address));
         let was_announced = self.nodes[node].connections[&member].announced.contains(&wanted);
         self.ledger.check(was_announced, || {
-            format!("node {node} was sent a solution for a challenge of slot {slot} that it had not announced")
+            format!(
+                "node {node} was sent a solution for a challenge of slot {slot} that it had not announced"
+            )
         });
         let answer = self.nodes[node].submit(slot, name, solution);
         match answer {

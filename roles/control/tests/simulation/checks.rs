@@ -1,7 +1,7 @@
 //! What must never happen, checked as it happens, and what must have come about in the end. The books are the world's own: they are
 //! made of what crosses the bus and reaches nodes and disks, never of what a machine says of itself.
 
-use super::member::{ReplyTo, SolutionName};
+use super::member::{AskKey, ReplyTo, SolutionName};
 use control::ids::InstanceId;
 use control::messages::RewardSigningRequest;
 use control::slots::SlotKey;
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// How long after a solution was handed over hashes may be signed: the window, and what clocks differ by.
 const WINDOW: Duration = Duration::from_millis(15_010);
 /// Hashes that a solution leads to at most.
-const HASHES: u8 = 2;
+const HASHES: usize = 2;
 /// How long two may hold one farm while they can hear each other.
 pub const TWO_HOLDERS: Duration = Duration::from_secs(5);
 
@@ -36,7 +36,6 @@ struct Window {
     since: Duration,
     until: Duration,
     ask: ReplyTo,
-    left: u8,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +50,7 @@ pub struct Ledger {
     queued: BTreeMap<SolutionName, Queued>,
     /// Who sent a solution to a controller.
     finders: BTreeMap<SolutionName, BTreeSet<usize>>,
+    senders: BTreeMap<SolutionName, BTreeSet<Run>>,
     /// Nodes that would not have it.
     pub ignored: BTreeSet<(SolutionName, usize)>,
     pub found: BTreeMap<(Run, SolutionName), Found>,
@@ -58,9 +58,15 @@ pub struct Ledger {
     pub heard: BTreeSet<(Run, InstanceId, SlotKey)>,
     windows: BTreeMap<(usize, [u8; 32], InstanceId), Vec<Window>>,
     /// Questions for a signature that have come to somebody.
-    asked_to_sign: BTreeMap<(usize, u64, u64), (RewardSigningRequest, Duration)>,
-    /// Signatures by key and hash.
-    signed: BTreeMap<([u8; 32], [u8; 32]), [u8; 64]>,
+    asked_to_sign: BTreeMap<AskKey, RewardSigningRequest>,
+    /// Who asked a member for a key's signature of a hash, and when.
+    asked_for: BTreeMap<(usize, [u8; 32], [u8; 32]), Vec<(InstanceId, Duration)>>,
+    /// Signatures by whose disk and key they are, and hash.
+    signed: BTreeMap<(usize, [u8; 32], [u8; 32]), [u8; 64]>,
+    /// Solutions that a signed hash may be of.
+    open_for: BTreeMap<(usize, [u8; 32]), Vec<AskKey>>,
+    /// Hashes that are taken to be of a solution.
+    hashes_of: BTreeMap<AskKey, Vec<(usize, [u8; 32])>>,
     /// What went wrong, first to last.
     pub wrong: Vec<String>,
 }
@@ -96,7 +102,9 @@ impl Ledger {
 
     pub fn end(&mut self, run: Run, solution: SolutionName, outcome: Outcome) {
         let is_queued = self.queued.contains_key(&solution);
-        let has_copy = self.finders.get(&solution).is_some_and(|finders| finders.len() > 1);
+        // A copy of the farm may have sent it, or an earlier run of this plot-client.
+        let has_copy =
+            self.senders.get(&solution).is_some_and(|senders| senders.iter().any(|sender| *sender != run));
         let is_true = match &outcome {
             Outcome::Queued => is_queued,
             Outcome::Refused { .. } | Outcome::NotSent { .. } | Outcome::Expired => !is_queued || has_copy,
@@ -128,8 +136,9 @@ impl Ledger {
         now: Duration,
     ) {
         self.finders.entry(solution).or_default().insert(ask.member);
+        self.senders.entry(solution).or_default().insert((ask.member, ask.run));
         let windows = self.windows.entry((ask.member, key, controller)).or_default();
-        windows.push(Window { since: now, until: now + WINDOW, ask, left: HASHES });
+        windows.push(Window { since: now, until: now + WINDOW, ask });
     }
 
     /// Certainly no node has it.
@@ -139,8 +148,10 @@ impl Ledger {
         }
     }
 
-    pub fn ask_to_sign(&mut self, to: ReplyTo, request: RewardSigningRequest, now: Duration) {
-        self.asked_to_sign.insert((to.member, to.run, to.id), (request, now));
+    pub fn ask_to_sign(&mut self, member: usize, to: ReplyTo, request: RewardSigningRequest, now: Duration) {
+        let RewardSigningRequest { controller, hash, public_key } = request;
+        self.asked_to_sign.insert(to.key(), request);
+        self.asked_for.entry((member, public_key, hash)).or_default().push((controller, now));
     }
 
     /// A signature leaves a plot-client.
@@ -149,21 +160,49 @@ impl Ledger {
         member: usize,
         to: ReplyTo,
         signature: [u8; 64],
+        now: Duration,
         durable: impl FnOnce([u8; 32]) -> Option<[u8; 64]>,
     ) {
-        let Some((request, asked_at)) = self.asked_to_sign.get(&(to.member, to.run, to.id)) else { return };
-        let (RewardSigningRequest { controller, hash, public_key }, asked_at) = (*request, *asked_at);
+        let Some(request) = self.asked_to_sign.get(&to.key()) else { return };
+        let RewardSigningRequest { hash, public_key, .. } = *request;
         let is_durable = durable(hash) == Some(signature);
         self.check(is_durable, || "a signature left before it was durable".to_owned());
-        if let Some(first) = self.signed.insert((public_key, hash), signature) {
+        if let Some(first) = self.signed.insert((member, public_key, hash), signature) {
             return self.check(first == signature, || "a hash has two signatures".to_owned());
         }
-        let windows = self.windows.entry((member, public_key, controller)).or_default();
-        windows.retain(|window| window.left > 0);
-        let is_open = |window: &&mut Window| window.since <= asked_at && asked_at <= window.until;
-        match windows.iter_mut().find(is_open) {
-            Some(window) => window.left -= 1,
-            None => self.wrong.push("a hash was signed outside a window".to_owned()),
+        // One answer goes to all that asked meanwhile, and one of them must have had the right to it.
+        let mut open = Vec::new();
+        for (controller, at) in self.asked_for.get(&(member, public_key, hash)).into_iter().flatten() {
+            let windows = self.windows.get(&(member, public_key, *controller)).into_iter().flatten();
+            let is_open = |window: &&Window| window.since <= now && *at <= window.until;
+            open.extend(windows.filter(is_open).map(|window| window.ask.key()));
         }
+        self.open_for.insert((member, hash), open);
+        let has_right = self.assign((member, hash), &mut BTreeSet::new());
+        self.check(has_right, || {
+            "a hash was signed outside a window, or is a third of a solution".to_owned()
+        });
+    }
+
+    /// Finds a solution that a hash may be of, moving other hashes to other solutions where they may be of these as well: which hash is
+    /// of which solution nobody is told.
+    fn assign(&mut self, hash: (usize, [u8; 32]), tried: &mut BTreeSet<AskKey>) -> bool {
+        for ask in self.open_for[&hash].clone() {
+            if !tried.insert(ask) {
+                continue;
+            }
+            let assigned = self.hashes_of.entry(ask).or_default();
+            if assigned.len() < HASHES {
+                assigned.push(hash);
+                return true;
+            }
+            for (nth, other) in assigned.clone().into_iter().enumerate() {
+                if self.assign(other, tried) {
+                    self.hashes_of.entry(ask).or_default()[nth] = hash;
+                    return true;
+                }
+            }
+        }
+        false
     }
 }

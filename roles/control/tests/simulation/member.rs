@@ -38,6 +38,15 @@ pub struct ReplyTo {
     pub id: Id,
 }
 
+/// A question of all questions: member, run, number.
+pub type AskKey = (usize, u64, Id);
+
+impl ReplyTo {
+    pub fn key(self) -> AskKey {
+        (self.member, self.run, self.id)
+    }
+}
+
 /// Why a request has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AskError {

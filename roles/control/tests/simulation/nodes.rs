@@ -36,6 +36,8 @@ pub struct Connection {
     pub number: u64,
     /// What was announced over it, the newest last.
     pub announced: Vec<(u64, [u8; 32])>,
+    /// When its last word arrives: none overtakes another.
+    pub said_at: Duration,
 }
 
 /// A node.
@@ -80,7 +82,8 @@ impl Node {
             return None;
         }
         self.last_connection += 1;
-        let connection = Connection { run, number: self.last_connection, announced: Vec::new() };
+        let connection =
+            Connection { run, number: self.last_connection, announced: Vec::new(), said_at: Duration::ZERO };
         self.connections.insert(member, connection);
         Some(NodeInput::Began { connection: self.last_connection })
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 const EVERY: Duration = Duration::from_millis(700);
 
 pub struct Outsider {
+    until: Duration,
     random: Random,
     keys: Vec<[u8; 32]>,
     /// Controllers that it heard of.
@@ -19,8 +20,9 @@ pub struct Outsider {
 }
 
 impl Outsider {
-    pub fn new(random: Random, keys: Vec<[u8; 32]>) -> Self {
-        Self { random, keys, controllers: vec![InstanceId([7; 16])], at: Duration::ZERO, next_id: 0 }
+    /// Falls silent `until` after its start.
+    pub fn new(random: Random, keys: Vec<[u8; 32]>, until: Duration) -> Self {
+        Self { until, random, keys, controllers: vec![InstanceId([7; 16])], at: Duration::ZERO, next_id: 0 }
     }
 
     fn act(&mut self, out: &mut Vec<Output>) {
@@ -53,7 +55,7 @@ impl Member for Outsider {
                     self.controllers.push(info.controller);
                 }
             }
-            Input::Tick if now >= self.at => {
+            Input::Tick if now >= self.at && now < self.until => {
                 self.at = now + EVERY;
                 self.act(out);
             }
@@ -62,6 +64,6 @@ impl Member for Outsider {
     }
 
     fn wake_at(&self) -> Option<Duration> {
-        Some(self.at)
+        (self.at < self.until).then_some(self.at)
     }
 }

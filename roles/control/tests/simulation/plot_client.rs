@@ -131,8 +131,7 @@ impl PlotClient {
         let slot = SlotKey::from(info);
         for nth in 0..2u8 {
             let key = &self.farm.public_key;
-            let chunk: [u8; 32] =
-                blake3::hash(&[&slot.global_challenge[..], key, &[nth]].concat()).into();
+            let chunk: [u8; 32] = blake3::hash(&[&slot.global_challenge[..], key, &[nth]].concat()).into();
             let [.., luck, takes] = chunk;
             if u64::from(luck) * 100 / 256 >= self.farm.solutions {
                 continue;

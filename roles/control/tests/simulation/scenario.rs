@@ -74,12 +74,13 @@ impl Scenario {
             add_client(&mut world, farm, mutant);
         }
         let has_outsider = world.random.chance(0.5);
+        let quiet_from = world.random.millis(40_000, 90_000);
         if has_outsider {
             let (random, keys) = (world.random.split(), world.keys.clone());
-            let make = move |_: &_, _| Box::new(Outsider::new(random.clone(), keys.clone())) as _;
+            let until = quiet_from + HEALED_AFTER;
+            let make = move |_: &_, _| Box::new(Outsider::new(random.clone(), keys.clone(), until)) as _;
             world.add("outsider", None, Box::new(make));
         }
-        let quiet_from = world.random.millis(40_000, 90_000);
         Self { world, seed, has_stranger: has_copy || has_outsider, quiet_from }
     }
 
@@ -111,6 +112,10 @@ impl Scenario {
         let (world, mut wrong) = (&mut self.world, Vec::new());
         for (&((member, run), _), found) in &world.ledger.found {
             let (process, slot) = (&world.processes[member], found.slot.slot);
+            if slot > world.slots_end {
+                // The outsider's.
+                continue;
+            }
             let is_alive = process.run == run && process.member.is_some();
             if is_alive && found.outcome.is_none() {
                 wrong.push(format!("a solution of slot {slot} of {} has no outcome", process.name));

@@ -44,7 +44,12 @@ fn every_seed_keeps_its_promises() {
     for (seed, wrong) in failed.iter().take(20) {
         println!("{}    # {wrong}", replay(*seed));
     }
-    assert!(failed.is_empty(), "{} of {seeds} seeds failed; the first: {}", failed.len(), replay(failed[0].0));
+    assert!(
+        failed.is_empty(),
+        "{} of {seeds} seeds failed; the first: {}",
+        failed.len(),
+        replay(failed[0].0)
+    );
     assert!(queued * 2 > found && found as u64 > seeds * 10, "too little happened to prove anything");
 }
 

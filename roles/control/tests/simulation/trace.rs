@@ -2,7 +2,8 @@
 
 use super::member::{Input, NodeInput, Output};
 use control::messages::{
-    Control, FarmHeld, MessageError, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound,
+    Control, FarmHeld, MessageError, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer,
+    SolutionFound,
 };
 use std::fmt::Write;
 
@@ -18,7 +19,12 @@ fn words(payload: &[u8]) -> String {
     let told = |text: Result<String, MessageError>| text.unwrap_or_else(|_| "garbage".to_owned());
     match payload.get(1) {
         Some(&SlotInfo::KIND) => told(SlotInfo::from_bytes(payload).map(|info| {
-            format!("slot {}, challenge {}, at {} ms", info.slot, short(&info.global_challenge), info.announced_ms)
+            format!(
+                "slot {}, challenge {}, at {} ms",
+                info.slot,
+                short(&info.global_challenge),
+                info.announced_ms
+            )
         })),
         Some(&SolutionFound::KIND) => {
             told(SolutionFound::from_bytes(payload).map(|found| format!("solution of slot {}", found.slot)))
@@ -31,9 +37,10 @@ fn words(payload: &[u8]) -> String {
             SigningAnswer::Signed { .. } => "signed".to_owned(),
             refused @ SigningAnswer::Refused { .. } => format!("{refused:?}"),
         })),
-        Some(&FarmHeld::KIND) => told(FarmHeld::from_bytes(payload).map(|held| {
-            format!("held by {} for {} ms, over {:?}", held.client, held.held_ms, held.over)
-        })),
+        Some(&FarmHeld::KIND) => told(
+            FarmHeld::from_bytes(payload)
+                .map(|held| format!("held by {} for {} ms, over {:?}", held.client, held.held_ms, held.over)),
+        ),
         _ => format!("{} bytes", payload.len()),
     }
 }

@@ -57,17 +57,39 @@ pub struct Process {
 
 #[derive(Debug)]
 pub enum Happening {
-    Hear { member: usize, run: u64, input: Input },
-    Wake { member: usize, run: u64, at: Duration },
-    Synced { member: usize, run: u64, id: Id },
-    AskLimit { to: ReplyTo },
+    Hear {
+        member: usize,
+        run: u64,
+        input: Input,
+    },
+    Wake {
+        member: usize,
+        run: u64,
+        at: Duration,
+    },
+    Synced {
+        member: usize,
+        run: u64,
+        id: Id,
+    },
+    AskLimit {
+        to: ReplyTo,
+    },
     /// A solution was found a while ago.
     LookAtHolders,
-    Judge { run: super::checks::Run, solution: super::member::SolutionName },
+    Judge {
+        run: super::checks::Run,
+        solution: super::member::SolutionName,
+    },
     Slot(u64),
-    Signing { node: usize },
+    Signing {
+        node: usize,
+    },
     Archive,
-    Reconnect { member: usize, run: u64 },
+    Reconnect {
+        member: usize,
+        run: u64,
+    },
     QueueLook,
     Fault(super::faults::Fault),
 }
@@ -111,6 +133,8 @@ pub struct World {
     /// When the weather last changed.
     pub weather_at: Duration,
     pub messages: u64,
+    /// When the last message from one to another comes.
+    pub arrivals: BTreeMap<(usize, usize), Duration>,
     pub trace: Option<Vec<String>>,
     pub slots_end: u64,
     /// Keys of all farms.
@@ -133,6 +157,7 @@ impl World {
             asks: BTreeMap::new(),
             weather_at: Duration::ZERO,
             messages: 0,
+            arrivals: BTreeMap::new(),
             trace: traced.then(Vec::new),
             slots_end: u64::MAX,
             keys: Vec::new(),
