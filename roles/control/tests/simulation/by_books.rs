@@ -7,9 +7,10 @@ use bytes::Bytes;
 use consensus::solution::Solution;
 use control::ids::InstanceId;
 use control::messages::{
-    Control, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound,
+    ClusterInfo, Control, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound,
 };
 use control::slots::SlotKey;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A controller that is well for so long after a solution was found must have been asked, and must have sent it.
@@ -123,6 +124,20 @@ impl World {
         found.was_sendable = was_sendable;
     }
 
+    pub(super) fn note_settings_read(&mut self, run: Run, value: &Bytes) {
+        if let Ok(info) = ClusterInfo::from_bytes(value) {
+            self.ledger.read_history(run, info.protocol_info.history_size);
+        }
+    }
+
+    pub(super) fn note_settings_written(&mut self, run: Run, value: &Bytes) {
+        let Ok(info) = ClusterInfo::from_bytes(value) else { return };
+        let segments = info.protocol_info.history_size;
+        let placed: BTreeSet<_> = (0..segments).filter(|segment| self.is_placed(*segment)).collect();
+        self.ledger.write_history(run, segments, |segment| placed.contains(&segment));
+        self.say(|| format!("settings: {segments} segments"));
+    }
+
     /// Who holds a key now.
     pub fn holders(&self, key: &[u8; 32]) -> Vec<usize> {
         let holds = |member: &usize| {
@@ -144,10 +159,5 @@ impl World {
             self.ledger.check(!is_wrong, || format!("two plot-clients hold one farm: {holders:?}"));
         }
         self.plan(Duration::from_millis(500), Happening::LookAtHolders);
-    }
-
-    /// The member that has this id.
-    pub fn member_of(&self, id: InstanceId) -> Option<usize> {
-        self.processes.iter().position(|process| process.id == id)
     }
 }

@@ -1,6 +1,7 @@
 //! What members ask of the durable half of the bus, and what becomes of it.
 
-use super::jetstream::Waiting;
+use super::jetstream::{Waiting, Watcher};
+use super::keeping::{CLUSTER, INFO};
 use super::member::{Input, Output, PushError, WriteError};
 use super::world::{Happening, Planned, World};
 use std::cmp::Reverse;
@@ -14,7 +15,8 @@ impl World {
         let is_served = self.has_leader && self.processes[member].connected;
         match output {
             Output::KvWatch { bucket } => {
-                self.jetstream.bucket(bucket).watchers.push((member, run));
+                let life = self.jetstream.bucket(bucket).life;
+                self.jetstream.bucket(bucket).watchers.push(Watcher { member, run, life });
                 if is_served {
                     self.replay(bucket, member, run);
                 }
@@ -23,6 +25,9 @@ impl World {
                 let is_stale = self.random.chance(self.weather.stale);
                 let result =
                     if is_served { Ok(self.jetstream.bucket(bucket).get(&key, is_stale)) } else { Err(()) };
+                if let (CLUSTER, INFO, Ok(Some((value, _)))) = (bucket, key.as_str(), &result) {
+                    self.note_settings_read((member, run), value);
+                }
                 self.answer(member, run, is_served, Input::KvGot { id, result });
             }
             Output::KvWrite { .. } => self.write_key(member, run, is_served, output),
@@ -75,6 +80,9 @@ impl World {
             Err(WriteError::Unknown)
         };
         if let Ok(revision) = result {
+            if let (CLUSTER, INFO, Some(value)) = (bucket, key.as_str(), &value) {
+                self.note_settings_written((member, run), value);
+            }
             self.tell_watchers(bucket, &key, value, revision);
             if self.random.chance(self.weather.lost_answers) {
                 result = Err(WriteError::Unknown);
@@ -85,7 +93,7 @@ impl World {
     }
 
     fn tell_watchers(&mut self, bucket: &'static str, key: &str, value: Option<bytes::Bytes>, revision: u64) {
-        for (member, run) in self.jetstream.bucket(bucket).watchers.clone() {
+        for Watcher { member, run, .. } in self.jetstream.bucket(bucket).watchers.clone() {
             if !self.processes[member].connected {
                 continue;
             }
@@ -95,29 +103,38 @@ impl World {
         }
     }
 
-    /// Everything that is there.
+    /// Everything that is there, after a word that the bucket is another where it is.
     fn replay(&mut self, bucket: &'static str, member: usize, run: u64) {
-        for (key, value, revision) in self.jetstream.bucket(bucket).entries() {
-            let input = Input::Kv { bucket, key, value: Some(value), revision };
-            self.plan(Duration::from_millis(3), Happening::Hear { member, run, input });
+        let (at, state) = (Duration::from_millis(3), self.jetstream.bucket(bucket));
+        let (life, entries) = (state.life, state.entries());
+        let mut inputs = Vec::new();
+        for watcher in state.watchers.iter_mut().filter(|it| (it.member, it.run) == (member, run)) {
+            if std::mem::replace(&mut watcher.life, life) != life {
+                inputs.push(Input::KvRenewed { bucket });
+            }
         }
-        self.plan(
-            Duration::from_millis(3),
-            Happening::Hear { member, run, input: Input::KvReady { bucket } },
-        );
+        inputs.extend(entries.into_iter().map(|(key, value, revision)| Input::Kv { bucket, key, value, revision }));
+        inputs.push(Input::KvReady { bucket });
+        for input in inputs {
+            self.plan(at, Happening::Hear { member, run, input });
+        }
     }
 
-    /// A member is back on the bus: it hears what it missed.
+    /// A member is back on the bus, or the bus has its durable half back: it hears what it missed.
     pub(super) fn rewatch(&mut self, member: usize, run: u64) {
-        if !self.has_leader {
+        if !self.has_leader || !self.processes[member].connected {
             return;
         }
         let watched = |(bucket, state): (&&'static str, &super::jetstream::Bucket)| {
-            state.watchers.contains(&(member, run)).then_some(*bucket)
+            state.watchers.iter().any(|it| (it.member, it.run) == (member, run)).then_some(*bucket)
         };
         let watched: Vec<_> = self.jetstream.buckets.iter().filter_map(watched).collect();
         for bucket in watched {
             self.replay(bucket, member, run);
+        }
+        let life = self.jetstream.life;
+        if std::mem::replace(&mut self.processes[member].queue_life, life) != life {
+            self.plan(Duration::from_millis(3), Happening::Hear { member, run, input: Input::QueueAnew });
         }
         self.look_at_queue();
     }
@@ -126,25 +143,25 @@ impl World {
     pub(super) fn lead(&mut self, has_leader: bool) {
         self.has_leader = has_leader;
         if has_leader {
-            for member in 0..self.processes.len() {
-                let run = self.processes[member].run;
-                self.rewatch(member, run);
-            }
+            self.rewatch_all();
         }
     }
 
-    /// The store is lost.
+    /// The store is lost; in a moment everybody is told.
     pub(super) fn empty_store(&mut self) {
         self.jetstream.empty();
-        let watchers = |(bucket, state): (&&'static str, &super::jetstream::Bucket)| {
-            state.watchers.iter().map(|(member, run)| (*bucket, *member, *run)).collect::<Vec<_>>()
-        };
-        let watchers: Vec<_> = self.jetstream.buckets.iter().flat_map(watchers).collect();
-        for (bucket, member, run) in watchers {
-            self.plan(
-                Duration::from_millis(500),
-                Happening::Hear { member, run, input: Input::KvRenewed { bucket } },
-            );
+        self.ledger.store_was_emptied();
+        for bucket in self.jetstream.buckets.values_mut() {
+            bucket.watchers.retain(|it| self.processes[it.member].run == it.run);
+        }
+        self.plan(Duration::from_millis(500), Happening::StoreAnew);
+    }
+
+    /// Everybody hears what there is.
+    pub(super) fn rewatch_all(&mut self) {
+        for member in 0..self.processes.len() {
+            let run = self.processes[member].run;
+            self.rewatch(member, run);
         }
     }
 

@@ -1,6 +1,5 @@
 //! What nodes say and are told.
 
-use super::disk::Disk;
 use super::member::{Input, NodeAnswer, NodeInput, Output, name_of};
 use super::nodes::SIGNING_LIMIT;
 use super::world::{Happening, World};
@@ -143,10 +142,5 @@ impl World {
     fn check_acknowledged(&mut self, segment: u64) {
         let is_held = self.is_held(segment);
         self.ledger.check(is_held, || format!("segment {segment} was acknowledged although nobody holds it"));
-    }
-
-    pub fn is_held(&self, segment: u64) -> bool {
-        let holds = |disk: &Disk| disk.spool.contains(&segment) || disk.pieces.contains(&segment);
-        self.processes.iter().any(|process| holds(&process.disk))
     }
 }

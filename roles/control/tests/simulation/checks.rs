@@ -67,6 +67,12 @@ pub struct Ledger {
     open_for: BTreeMap<(usize, [u8; 32]), Vec<AskKey>>,
     /// Hashes that are taken to be of a solution.
     hashes_of: BTreeMap<AskKey, Vec<(usize, [u8; 32])>>,
+    /// History as the settings have it; none before the first, and after the store was emptied.
+    history: Option<u64>,
+    /// The longest history that a run has read or written.
+    history_of: BTreeMap<Run, u64>,
+    /// Segments below this are of the time before the cluster, or before its store was lost with all who knew it.
+    pub born_at: u64,
     /// What went wrong, first to last.
     pub wrong: Vec<String>,
 }
@@ -204,5 +210,31 @@ impl Ledger {
             }
         }
         false
+    }
+
+    // ── history ──
+
+    pub fn store_was_emptied(&mut self) {
+        self.history = None;
+    }
+
+    pub fn read_history(&mut self, run: Run, segments: u64) {
+        let known = self.history_of.entry(run).or_default();
+        *known = segments.max(*known);
+    }
+
+    /// Settings are written. Whoever finds none and has never known any begins with what its node has; else history never shrinks, and
+    /// has only segments that `is_placed`.
+    pub fn write_history(&mut self, run: Run, segments: u64, is_placed: impl Fn(u64) -> bool) {
+        let (before, own) = (self.history.replace(segments), self.history_of.get(&run).copied());
+        self.read_history(run, segments);
+        if before.is_none() && own.is_none() {
+            self.born_at = self.born_at.max(segments);
+            return;
+        }
+        let least = before.max(own).unwrap_or_default();
+        self.check(segments >= least, || format!("history went back from {least} to {segments} segments"));
+        let missing = (self.born_at..segments).find(|segment| !is_placed(*segment));
+        self.check(missing.is_none(), || format!("history of {segments} segments names {missing:?}, which is not placed"));
     }
 }

@@ -1,11 +1,14 @@
 //! A controller: its machines of what earns, and their translation. The node's and the bus's words become events, actions become calls
 //! and messages.
 
-use super::member::{AskError, Id, Input, Member, NodeAnswer, NodeInput, Output, ReplyTo};
+use super::member::{AskError, Id, Input, Member, NodeAnswer, NodeInput, Output, ReplyTo, View};
+use super::disk::Disk;
+use super::keeping::{Around, Keeping};
 use super::mutants::Mutant;
+use super::presence::Presence;
 use bytes::Bytes;
 use control::ids::InstanceId;
-use control::messages::{Control, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound, subjects};
+use control::messages::{Control, Role, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound, subjects};
 use control::signing::{Asking, AskingAction, AskingEvent, Wanted};
 use control::slots::{Announcer, AnnouncerAction, AnnouncerEvent, NodeSlot, SlotKey};
 use control::solutions::{Ask, Desk, DeskAction, DeskEvent, Submission};
@@ -17,6 +20,8 @@ pub struct Controller {
     announcer: Announcer,
     desk: Desk,
     asking: Asking,
+    keeping: Keeping,
+    presence: Presence,
     is_bus_connected: bool,
     connection: Option<u64>,
     /// Challenges of slots, as solutions need only the number.
@@ -30,12 +35,15 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn new(me: InstanceId, mutant: Option<Mutant>) -> Self {
+    pub fn new(me: InstanceId, disk: &Disk, mutant: Option<Mutant>) -> Self {
+        let spooled = disk.spool.iter().copied().collect();
         Self {
             me,
             announcer: Announcer::new(me),
             desk: Desk::new(),
             asking: Asking::new(me),
+            keeping: Keeping::new(me, spooled, mutant),
+            presence: Presence::new(Role::Controller, me, 0),
             is_bus_connected: false,
             connection: None,
             asks: BTreeMap::new(),
@@ -176,6 +184,25 @@ impl Controller {
 
 impl Member for Controller {
     fn on(&mut self, input: Input, now: Duration, out: &mut Vec<Output>) {
+        self.presence.on(&input, now, &mut self.next_id, out);
+        self.earn(input.clone(), now, out);
+        let Self { keeping, presence, connection, next_id, .. } = self;
+        keeping.on(&input, &mut Around { now, ids: next_id, connection: *connection, presence, out });
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        let earning = self.desk.wake_at().into_iter().chain(self.asking.wake_at());
+        earning.chain(self.keeping.wake_at()).chain([self.presence.wake_at()]).min()
+    }
+
+    fn view(&self) -> View {
+        View { agreed: self.keeping.agreed(), ..View::default() }
+    }
+}
+
+impl Controller {
+    /// The part of a controller that earns.
+    fn earn(&mut self, input: Input, now: Duration, out: &mut Vec<Output>) {
         match input {
             Input::Start => out.push(Output::Subscribe(subjects::solution(self.me))),
             Input::Connected(is_connected) => self.connected(is_connected, now, out),
@@ -194,11 +221,8 @@ impl Member for Controller {
             _ => {}
         }
     }
-
-    fn wake_at(&self) -> Option<Duration> {
-        self.desk.wake_at().into_iter().chain(self.asking.wake_at()).min()
-    }
 }
+
 
 fn announce(info: &SlotInfo, out: &mut Vec<Output>) {
     let (subject, payload) = (subjects::SLOT.to_owned(), info.to_bytes().unwrap());

@@ -1,5 +1,6 @@
 //! What outlives a process.
 
+use control::messages::SectorId;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A disk that keeps what was synced.
@@ -9,13 +10,16 @@ pub struct Disk {
     pub signatures: BTreeMap<[u8; 32], [u8; 64]>,
     /// Segments in a controller's spool.
     pub spool: BTreeSet<u64>,
-    /// Segments whose share of pieces a cache has.
-    pub pieces: BTreeSet<u64>,
+    /// Pieces in a cache: segment, and which quarter of it.
+    pub pieces: BTreeSet<(u64, u8)>,
     /// History size of each plotted sector.
     pub sectors: BTreeMap<u16, u64>,
-    /// Sectors staged on a plot-server: farm, sector, history size.
-    pub staged: BTreeSet<([u8; 16], u16, u64)>,
+    /// Sectors staged on a plot-server.
+    pub staged: BTreeSet<SectorId>,
 }
+
+/// Quarters of a segment; each has owners of its own.
+pub const QUARTERS: u8 = 4;
 
 /// A durable change.
 #[derive(Debug, Clone)]
@@ -23,10 +27,9 @@ pub enum Change {
     Signature { hash: [u8; 32], signature: [u8; 64] },
     Spool(u64),
     Unspool(u64),
-    Pieces(u64),
     Sector { sector: u16, history_size: u64 },
-    Stage([u8; 16], u16, u64),
-    Unstage([u8; 16], u16, u64),
+    Stage(SectorId),
+    Unstage(SectorId),
 }
 
 impl Disk {
@@ -35,10 +38,9 @@ impl Disk {
             Change::Signature { hash, signature } => drop(self.signatures.insert(hash, signature)),
             Change::Spool(segment) => drop(self.spool.insert(segment)),
             Change::Unspool(segment) => drop(self.spool.remove(&segment)),
-            Change::Pieces(segment) => drop(self.pieces.insert(segment)),
             Change::Sector { sector, history_size } => drop(self.sectors.insert(sector, history_size)),
-            Change::Stage(farm, sector, size) => drop(self.staged.insert((farm, sector, size))),
-            Change::Unstage(farm, sector, size) => drop(self.staged.remove(&(farm, sector, size))),
+            Change::Stage(sector) => drop(self.staged.insert(sector)),
+            Change::Unstage(sector) => drop(self.staged.remove(&sector)),
         }
     }
 }

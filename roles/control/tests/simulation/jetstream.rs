@@ -22,8 +22,19 @@ struct Value {
 pub struct Bucket {
     keys: BTreeMap<String, Value>,
     revision: u64,
-    /// Members that watch it, each with its run.
-    pub watchers: Vec<(usize, u64)>,
+    /// Members that watch it, each with its run and the bucket that it knows.
+    pub watchers: Vec<Watcher>,
+    /// Which of its lives this is.
+    pub life: u64,
+}
+
+/// Somebody who watches a bucket.
+#[derive(Debug, Clone, Copy)]
+pub struct Watcher {
+    pub member: usize,
+    pub run: u64,
+    /// The life of the bucket that it has heard of.
+    pub life: u64,
 }
 
 impl Bucket {
@@ -53,10 +64,9 @@ impl Bucket {
         Some((value.now.clone()?, value.revision))
     }
 
-    /// All keys that are there.
-    pub fn entries(&self) -> Vec<(String, Bytes, u64)> {
-        let entry = |(key, value): (&String, &Value)| Some((key.clone(), value.now.clone()?, value.revision));
-        self.keys.iter().filter_map(entry).collect()
+    /// All keys that are there, or were.
+    pub fn entries(&self) -> Vec<(String, Option<Bytes>, u64)> {
+        self.keys.iter().map(|(key, value)| (key.clone(), value.now.clone(), value.revision)).collect()
     }
 }
 
@@ -135,6 +145,8 @@ impl Queue {
 pub struct JetStream {
     pub buckets: BTreeMap<&'static str, Bucket>,
     pub queue: Queue,
+    /// How often it was emptied.
+    pub life: u64,
 }
 
 impl JetStream {
@@ -145,8 +157,10 @@ impl JetStream {
     /// Loses everything; who watches goes on watching.
     pub fn empty(&mut self) {
         for bucket in self.buckets.values_mut() {
-            *bucket = Bucket { watchers: std::mem::take(&mut bucket.watchers), ..Bucket::default() };
+            let (watchers, life) = (std::mem::take(&mut bucket.watchers), bucket.life + 1);
+            *bucket = Bucket { watchers, life, ..Bucket::default() };
         }
+        self.life += 1;
         self.queue = Queue { waiting: std::mem::take(&mut self.queue.waiting), ..Queue::default() };
     }
 }

@@ -4,6 +4,7 @@ use super::disk::{Change, Disk};
 use bytes::Bytes;
 use consensus::solution::Solution;
 use control::ids::InstanceId;
+use control::messages::{Epoch, SectorId};
 use control::slots::SlotKey;
 use control::solutions::Outcome;
 use std::time::Duration;
@@ -28,6 +29,12 @@ pub trait Member {
 pub struct View {
     /// Keys that it serves now.
     pub holds: Vec<[u8; 32]>,
+    /// History that it believes the cluster has agreed on.
+    pub agreed: Option<u64>,
+    /// Sectors plotted, of all.
+    pub plotted: Option<(usize, usize)>,
+    /// Why others are not, as far as they were tried.
+    pub troubles: Vec<String>,
 }
 
 /// Where an answer to a message goes.
@@ -111,8 +118,12 @@ pub enum Input {
     Pulled { id: Id, job: Option<Job> },
     /// What the node says.
     Node(NodeInput),
-    /// Work or a write to disk has ended.
+    /// Work, a write to disk, or something that others had a part in has ended well.
     Done { id: Id },
+    /// It has not.
+    Failed { id: Id },
+    /// The work queue was made anew and is empty.
+    QueueAnew,
     /// Time has come.
     Tick,
 }
@@ -262,6 +273,25 @@ pub enum Output {
     Work {
         id: Id,
         takes: Duration,
+    },
+    /// Brings a segment's pieces from the own spool or memory to caches: [`Input::Done`] or [`Input::Failed`].
+    Place {
+        id: Id,
+        segment: u64,
+        epoch: Epoch,
+        full: Vec<InstanceId>,
+        sharded: Vec<InstanceId>,
+    },
+    /// Gathers pieces of the first `segments` segments: [`Input::Done`], or [`Input::Failed`] where nobody has some.
+    Gather {
+        id: Id,
+        segments: u64,
+    },
+    /// Fetches a staged sector from a plot-server: [`Input::Done`] or [`Input::Failed`].
+    Copy {
+        id: Id,
+        server: InstanceId,
+        sector: SectorId,
     },
     /// For the trace.
     Say(String),

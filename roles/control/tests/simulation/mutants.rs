@@ -23,4 +23,16 @@ pub enum Mutant {
     OldSlots,
     /// A controller hands on what its node has not announced.
     AnyChallenge,
+    /// A segment is acknowledged when it is announced.
+    AcknowledgedAtOnce,
+    /// Settings are agreed on at the start, and not looked at any more.
+    SettingsOnlyAtStart,
+    /// Settings are written over whatever is there.
+    SettingsWrittenBlindly,
+    /// The lease is taken at the start, and not kept.
+    LeaseOnlyAtStart,
+    /// A server waits for pieces that nobody has.
+    WaitsForPieces,
+    /// A job is offered once.
+    OffersOnce,
 }

@@ -3,13 +3,16 @@
 
 use super::disk::{Change, Disk};
 use super::member::{AskError, Id, Input, Member, Output, ReplyTo, SolutionName, View, name_of};
+use super::keeping::CLUSTER;
 use super::mutants::Mutant;
+use super::plotting::Plotting;
+use super::presence::Presence;
 use bytes::Bytes;
 use consensus::solution::Solution;
 use control::holder::{self, Holder};
 use control::ids::{FarmId, InstanceId};
 use control::messages::{
-    Control, FarmHeld, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, subjects,
+    Control, FarmHeld, RewardSigningRequest, Role, SlotInfo, SolutionAnswer, subjects,
 };
 use control::signing::{Signatory, SignatoryAction, SignatoryEvent, Stored};
 use control::slots::{Listener, ListenerAction, ListenerEvent, SlotKey};
@@ -27,6 +30,7 @@ pub struct Farm {
     pub host: String,
     /// Solutions that it finds in a hundred slots.
     pub solutions: u64,
+    pub sectors: u16,
 }
 
 pub struct PlotClient {
@@ -36,6 +40,8 @@ pub struct PlotClient {
     finder: Finder,
     signatory: Signatory,
     holder: Holder,
+    plotting: Plotting,
+    presence: Presence,
     is_held: bool,
     proofs: BTreeMap<Id, Proved>,
     asks: BTreeMap<Id, (SolutionId, InstanceId)>,
@@ -50,7 +56,12 @@ pub struct PlotClient {
 impl PlotClient {
     pub fn new(me: InstanceId, farm: Farm, disk: &Disk, mutant: Option<Mutant>) -> Self {
         let holder = Holder::new(me, &farm.host);
+        let sectors = (0..farm.sectors).map(|sector| disk.sectors.get(&sector).copied()).collect();
+        let plotting = Plotting::new(me, farm.public_key, sectors, mutant);
+        let presence = Presence::new(Role::PlotClient, me, 0);
         Self {
+            plotting,
+            presence,
             me,
             farm,
             listener: Listener::new(FARMING_TIMEOUT),
@@ -75,6 +86,7 @@ impl PlotClient {
 
     fn start(&mut self, now: Duration, out: &mut Vec<Output>) {
         let key = self.farm.public_key;
+        out.push(Output::KvWatch { bucket: CLUSTER });
         for filter in [subjects::SLOT.to_owned(), subjects::signature(&key), subjects::farm(&key)] {
             out.push(Output::Subscribe(filter));
         }
@@ -287,6 +299,10 @@ impl PlotClient {
 
 impl Member for PlotClient {
     fn on(&mut self, input: Input, now: Duration, out: &mut Vec<Output>) {
+        self.presence.on(&input, now, &mut self.next_id, out);
+        if self.is_held || matches!(input, Input::Start | Input::Kv { .. }) {
+            self.plotting.on(&input, now, &mut self.next_id, out);
+        }
         match input {
             Input::Start => self.start(now, out),
             Input::Connected(true) => self.holder(holder::Event::Connected, now, out),
@@ -306,10 +322,18 @@ impl Member for PlotClient {
     }
 
     fn wake_at(&self) -> Option<Duration> {
-        [self.listener.wake_at(), self.finder.wake_at(), self.holder.wake_at()].into_iter().flatten().min()
+        let plotting = self.plotting.wake_at().filter(|_| self.is_held);
+        let presence = Some(self.presence.wake_at());
+        let earning = [self.listener.wake_at(), self.finder.wake_at(), self.holder.wake_at()];
+        earning.into_iter().chain([plotting, presence]).flatten().min()
     }
 
     fn view(&self) -> View {
-        View { holds: self.is_held.then_some(self.farm.public_key).into_iter().collect() }
+        View {
+            holds: self.is_held.then_some(self.farm.public_key).into_iter().collect(),
+            plotted: Some(self.plotting.plotted()),
+            troubles: self.plotting.troubles(),
+            ..View::default()
+        }
     }
 }

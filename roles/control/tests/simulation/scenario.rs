@@ -1,13 +1,16 @@
 //! One run: who is there, what happens to them, and what must have come of it.
 
+use super::cache::Cache;
 use super::controller::Controller;
 use super::faults;
 use super::mutants::Mutant;
 use super::nodes::Node;
 use super::outsider::Outsider;
 use super::plot_client::{Farm, PlotClient};
+use super::plot_server::PlotServer;
 use super::random::Random;
 use super::world::{Happening, World};
+use control::messages::Role;
 use control::solutions::Outcome;
 use std::time::Duration;
 
@@ -19,6 +22,12 @@ const HEALED_AFTER: Duration = Duration::from_secs(12);
 const WELL_FOR: Duration = Duration::from_secs(15);
 /// And then none, for so long that every solution has its outcome.
 const NO_SLOTS_FOR: Duration = Duration::from_secs(12);
+
+const CACHES: [(&str, Role); 3] =
+    [("cache-0", Role::ShardedCache), ("cache-1", Role::ShardedCache), ("full-cache", Role::FullPieceCache)];
+/// Time for all sectors to be plotted and all segments to be placed; most runs need little of it. A sector that failed six times waits
+/// for five minutes, and so does one whose pull failed.
+const AT_REST_AFTER: Duration = Duration::from_secs(1800);
 
 /// A run, before it begins.
 pub struct Scenario {
@@ -58,7 +67,7 @@ impl Scenario {
         world.nodes = (0..nodes).map(|_| Node::new(1)).collect();
         let controllers = 2 + world.random.below(2) as usize;
         for nth in 0..controllers {
-            let make = Box::new(move |_: &_, id| Box::new(Controller::new(id, mutant)) as _);
+            let make = Box::new(move |disk: &_, id| Box::new(Controller::new(id, disk, mutant)) as _);
             world.add(&format!("controller-{nth}"), Some(nth % nodes), make);
         }
         let clients = 2 + world.random.below(3);
@@ -66,12 +75,21 @@ impl Scenario {
             let public_key = *blake3::hash(&[b"farm", &nth.to_le_bytes()[..]].concat()).as_bytes();
             world.keys.push(public_key);
             let solutions = 5 + world.random.below(40);
-            add_client(&mut world, Farm { public_key, host: format!("host-{nth}"), solutions }, mutant);
+            let sectors = 1 + world.random.below(3) as u16;
+            add_client(&mut world, Farm { public_key, host: format!("host-{nth}"), solutions, sectors }, mutant);
         }
         let has_copy = world.random.chance(0.25);
         if has_copy {
-            let farm = Farm { public_key: world.keys[0], host: "host-copy".to_owned(), solutions: 40 };
-            add_client(&mut world, farm, mutant);
+            let (public_key, host) = (world.keys[0], "host-copy".to_owned());
+            add_client(&mut world, Farm { public_key, host, solutions: 40, sectors: 1 }, mutant);
+        }
+        for nth in 0..1 + world.random.below(2) {
+            let make = Box::new(move |disk: &_, id| Box::new(PlotServer::new(id, disk, mutant)) as _);
+            world.add(&format!("plot-server-{nth}"), None, make);
+        }
+        for (name, role) in CACHES {
+            let make = Box::new(move |_: &_, id| Box::new(Cache::new(id, role)) as _);
+            world.add(name, None, make);
         }
         let has_outsider = world.random.chance(0.5);
         let quiet_from = world.random.millis(40_000, 90_000);
@@ -98,12 +116,24 @@ impl Scenario {
         }
         world.plan(Duration::from_secs(1), Happening::Slot(1));
         world.plan(Duration::ZERO, Happening::LookAtHolders);
+        let mut archived_at = Duration::from_secs(10);
+        while archived_at < self.quiet_from + HEALED_AFTER {
+            archived_at += random.millis(15_000, 45_000);
+            world.plan(archived_at, Happening::Archive);
+        }
         world.slots_end = (self.quiet_from + HEALED_AFTER + WELL_FOR).as_secs();
         world.run_until(self.quiet_from + HEALED_AFTER);
         let unsigned: u64 = world.nodes.iter().map(|node| node.unsigned).sum();
         world.run_until(self.quiet_from + HEALED_AFTER + WELL_FOR + NO_SLOTS_FOR);
+        let mut until = self.quiet_from + HEALED_AFTER + WELL_FOR + NO_SLOTS_FOR;
+        while !world.is_at_rest() && until < self.quiet_from + AT_REST_AFTER && world.ledger.wrong.is_empty() {
+            until += Duration::from_secs(10);
+            world.run_until(until);
+        }
         if self.world.ledger.wrong.is_empty() {
             self.check_end(unsigned);
+            let restless = self.world.restless();
+            self.world.ledger.wrong.extend(restless);
         }
     }
 

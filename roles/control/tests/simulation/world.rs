@@ -53,6 +53,8 @@ pub struct Process {
     unsynced: BTreeMap<Id, Change>,
     pub subscriptions: Vec<String>,
     pub exited: Option<String>,
+    /// The life of the work queue that it knows.
+    pub queue_life: u64,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,12 @@ pub enum Happening {
         run: u64,
         id: Id,
     },
+    /// Something that others have a part in comes to its end.
+    Exchange {
+        member: usize,
+        run: u64,
+        output: Box<Output>,
+    },
     AskLimit {
         to: ReplyTo,
     },
@@ -86,6 +94,8 @@ pub enum Happening {
         node: usize,
     },
     Archive,
+    /// The emptied store has been made anew.
+    StoreAnew,
     Reconnect {
         member: usize,
         run: u64,
@@ -184,6 +194,7 @@ impl World {
             unsynced: BTreeMap::new(),
             subscriptions: Vec::new(),
             exited: None,
+            queue_life: 0,
         });
         self.processes.len() - 1
     }
@@ -241,6 +252,7 @@ impl World {
                     self.hear(member, run, Input::Done { id });
                 }
             }
+            Happening::Exchange { member, run, output } => self.exchange(member, run, *output),
             Happening::AskLimit { to } => {
                 if self.asks.remove(&(to.member, to.run, to.id)).is_some() {
                     self.hear(to.member, to.run, Input::Answer { id: to.id, result: Err(AskError::Timeout) });
@@ -251,6 +263,7 @@ impl World {
             Happening::Slot(slot) => self.slot(slot),
             Happening::Signing { node } => self.signing(node),
             Happening::Archive => self.archive(),
+            Happening::StoreAnew => self.rewatch_all(),
             Happening::Reconnect { member, run } => self.reconnect(member, run),
             Happening::QueueLook => self.look_at_queue(),
             Happening::Fault(fault) => super::faults::apply(self, fault),
@@ -270,6 +283,7 @@ impl World {
         process.member = Some((process.make)(&process.disk, process.id));
         (process.started_at, process.paused, process.wake_at, process.connected) = (now, false, None, true);
         (process.waiting, process.exited) = (Vec::new(), None);
+        process.queue_life = self.jetstream.life;
         let (run, node) = (process.run, process.node);
         self.say_of(member, "starts");
         self.hear(member, run, Input::Start);
@@ -411,6 +425,9 @@ impl World {
             | Output::Ack { .. }
             | Output::Progress { .. }
             | Output::Nak { .. } => self.act_on_jetstream(member, run, output),
+            Output::Place { .. } | Output::Gather { .. } | Output::Copy { .. } => {
+                self.act_with_others(member, run, output);
+            }
             Output::Submit { .. }
             | Output::Sign { .. }
             | Output::Acknowledge { .. }

@@ -1,0 +1,45 @@
+//! What must have come about in the end, when nothing is left to be done: sectors plotted, segments placed and known, no jobs.
+
+use super::keeping::{CLUSTER, INFO};
+use super::world::World;
+use control::messages::{ClusterInfo, Control};
+
+impl World {
+    pub fn is_at_rest(&mut self) -> bool {
+        self.restless().is_empty()
+    }
+
+    /// What is not as it must be in the end.
+    pub fn restless(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for process in &self.processes {
+            let Some(view) = process.member.as_ref().map(|member| member.view()) else { continue };
+            if let Some((plotted, all)) = view.plotted
+                && plotted < all
+                && !view.holds.is_empty()
+            {
+                wrong.push(format!("{} has plotted {plotted} of {all}: {:?}", process.name, view.troubles));
+            }
+        }
+        let jobs = self.jetstream.queue.len();
+        if jobs > 0 {
+            wrong.push(format!("{jobs} jobs are in the queue"));
+        }
+        wrong.extend(self.unplaced());
+        wrong
+    }
+
+    /// Segments that are held and not placed, and a history that does not tell of what is placed.
+    fn unplaced(&mut self) -> Option<String> {
+        let segments = self.nodes.iter().map(|node| node.segments).max().unwrap_or_default();
+        let first = (0..segments).find(|segment| !self.is_placed(*segment)).unwrap_or(segments);
+        if let Some(held) = (first..segments).find(|segment| self.is_held(*segment) && !self.is_placed(*segment)) {
+            return Some(format!("segment {held} is held and not placed"));
+        }
+        let known = self.jetstream.bucket(CLUSTER).get(INFO, false);
+        let info = known.and_then(|(value, _)| ClusterInfo::from_bytes(&value).ok());
+        let known = info.map_or(0, |info| info.protocol_info.history_size);
+        let due = first.max(self.ledger.born_at);
+        (known < due).then(|| format!("history has {known} segments, and {due} are placed"))
+    }
+}
