@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -78,14 +79,14 @@ impl House {
         let (copy, to) = (copy_of(&self.chain), self.path(name));
         fs::rename(copy.path().join("base"), &to).unwrap();
         let report = self.path(&format!("{name}.json"));
-        let mut line = vec!["dev-node", "--listen", "127.0.0.1:0", "--base-path", &to, "--report", &report];
+        // The same after it was killed.
+        let address =
+            TcpListener::bind("127.0.0.1:0").and_then(|held| held.local_addr()).unwrap().to_string();
+        let mut line = vec!["dev-node", "--listen", &address, "--base-path", &to, "--report", &report];
         line.extend(peers.iter().flat_map(|peer| ["--peer", peer]));
         self.process(name, &line);
-        self.until("the node's address", |house| {
-            let log = house.processes[name].log();
-            let (_, after) = log.rsplit_once("development node listens address=")?;
-            Some(format!("ws://{}", after.split_whitespace().next()?))
-        })
+        self.until_true("the node listening", |house| house.count(name, "development node listens") > 0);
+        format!("ws://{address}")
     }
 
     /// A role, told of all NATS servers.

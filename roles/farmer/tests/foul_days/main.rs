@@ -12,6 +12,8 @@ mod nats_server;
 #[allow(dead_code, reason = "shared with other tests of processes")]
 #[path = "../../../shared_tests/process.rs"]
 mod process;
+mod quorum;
+mod segments;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;
 
