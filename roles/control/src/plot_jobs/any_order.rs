@@ -117,7 +117,7 @@ impl World {
                 Action::Note(Note::Failed { sector, pause, .. }) => {
                     self.not_before.insert(sector.sector_index, (self.now, self.now + pause));
                 }
-                Action::AskSegment(_) | Action::Note(_) => {}
+                Action::Note(_) | Action::AskSegment(_) => {}
             }
         }
         let open = self.jobs.open().count();
