@@ -91,8 +91,8 @@ kernels-races:
 kernels-long:
 	KERNEL_TEST_RECORDS=200 $(CARGO) test --locked --workspace $(SHIM) --test kernels -- --nocapture any_order
 
-## Ten minutes of controllers and nodes that die, one every 10 s: no solution may reach two nodes, and none may be lost without a reason. A minute of it is
-## among the unit tests.
+## Ten minutes of controllers and nodes that die, one every 20 s: no solution may reach two nodes, and none may be lost but for a reason that is
+## true. Two minutes of it are among the unit tests.
 soak-control: setup
 	NATS_SERVER=$$(scripts/nats-server.sh) SOAK_SECONDS=$${SOAK_SECONDS:-600} $(CARGO) test --locked --workspace $(SHIM) --test foul_days -- --nocapture \
 		controllers_and_nodes_die

@@ -48,6 +48,11 @@ impl Process {
         self.start_again();
     }
 
+    /// The last words of its line are not said when it is started again.
+    pub fn tell_no_more(&mut self, words: usize) {
+        self.line.truncate(self.line.len() - words);
+    }
+
     /// SIGTERM.
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();

@@ -115,7 +115,12 @@ impl House {
     }
 
     pub fn plot_client(&mut self, name: &'static str, farm: &str) {
-        let farm = format!("path={},sectors={SECTORS}", self.path(farm));
+        self.plot_client_of(name, farm, SECTORS);
+    }
+
+    /// With so many sectors.
+    pub fn plot_client_of(&mut self, name: &'static str, farm: &str, sectors: u64) {
+        let farm = format!("path={},sectors={sectors}", self.path(farm));
         self.role(name, &["plot-client", "--reward-address", REWARD_ADDRESS, &farm]);
     }
 

@@ -12,8 +12,12 @@ mod nats_server;
 #[allow(dead_code, reason = "shared with other tests of processes")]
 #[path = "../../../shared_tests/process.rs"]
 mod process;
+mod quorum;
+mod segments;
+mod soak;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;
+mod told;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -132,48 +136,4 @@ fn nats_servers_die_one_by_one_and_two_at_once() {
     let lost = outcomes["not_sent"] + outcomes["unknown"] + outcomes["refused"];
     assert!(lost <= 5, "{outcomes:?}");
     assert_eq!(house.report("node-0").equivocations, 0);
-}
-
-/// Three controllers on three nodes of one chain; a controller or a node dies every now and then. No solution reaches two nodes.
-#[test]
-fn controllers_and_nodes_die_and_no_solution_reaches_two_nodes() {
-    let seconds = std::env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(60);
-    let mut house = House::start(1);
-    let first = house.node("node-0", &[]);
-    let second = house.node("node-1", std::slice::from_ref(&first));
-    let third = house.node("node-2", &[first.clone(), second.clone()]);
-    house.controller("controller-0", &first);
-    house.controller("controller-1", &second);
-    house.controller("controller-2", &third);
-    house.full_cache("cache");
-    house.plot_server("plot-server");
-    house.plot_client("plot-client", "farm");
-    let queued = |house: &House| {
-        ["controller-0", "controller-1", "controller-2"].map(|name| house.queued(name)).iter().sum::<usize>()
-    };
-    house.until_true("the farm plotted", |house| {
-        house.count("plot-client", "sector stored") >= SECTORS as usize
-    });
-    house.until_true("solutions", |house| queued(house) >= MORE);
-    let victims = ["controller-0", "node-1", "controller-2", "node-0", "controller-1", "node-2"];
-    let (started, mut victims) = (Instant::now(), victims.iter().cycle());
-    while started.elapsed() < Duration::from_secs(seconds) {
-        let victim = victims.next().unwrap();
-        house.get(victim).kill();
-        eprintln!("{victim} killed");
-        std::thread::sleep(Duration::from_secs(5));
-        house.get(victim).start_again();
-        let before = queued(&house);
-        house.until_true("solutions after a death", |house| queued(house) > before);
-        std::thread::sleep(Duration::from_secs(5));
-    }
-    house.all_alive();
-    let outcomes = house.outcomes("plot-client");
-    let ended = outcomes["queued"] + outcomes["refused"] + outcomes["not_sent"] + outcomes["unknown"];
-    assert!(outcomes["proved"] <= ended + outcomes["expired"] + 1, "{outcomes:?}");
-    for node in ["node-0", "node-1", "node-2"] {
-        let report = house.report(node);
-        eprintln!("{node}: {report:?}");
-        assert_eq!(report.equivocations, 0, "{node}: {report:?}");
-    }
 }
