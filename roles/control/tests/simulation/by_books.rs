@@ -1,13 +1,13 @@
 //! What the world writes into its books, and the verdicts that need to see more than one member.
 
 use super::checks::{Found, Run};
-use super::member::{Input, ReplyTo, SolutionName, name_of};
+use super::member::{Input, NodeInput, ReplyTo, SolutionName, name_of};
 use super::world::{Happening, World};
 use bytes::Bytes;
 use consensus::solution::Solution;
-use control::ids::InstanceId;
 use control::messages::{
     ClusterInfo, Control, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound,
+    subjects,
 };
 use control::slots::SlotKey;
 use std::collections::BTreeSet;
@@ -27,6 +27,10 @@ impl World {
                     self.ledger.heard.insert(((member, run), info.controller, SlotKey::from(&info)));
                 }
             }
+            Input::Node(NodeInput::Slot { slot, challenge }) => {
+                let key = SlotKey { slot: *slot, global_challenge: *challenge };
+                self.ledger.told.insert((member, key), self.now);
+            }
             Input::Message { payload, reply_to: Some(to), .. } => {
                 if let Ok(request) = RewardSigningRequest::from_bytes(payload) {
                     self.ledger.ask_to_sign(member, *to, request, self.now);
@@ -45,6 +49,19 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// A message leaves a member. A controller tells of a slot when its node does, or never.
+    pub(super) fn note_published(&mut self, member: usize, subject: &str, payload: &Bytes) {
+        if subject != subjects::SLOT || self.processes[member].node.is_none() {
+            return;
+        }
+        let Ok(info) = SlotInfo::from_bytes(payload) else { return };
+        let told = self.ledger.told.get(&(member, SlotKey::from(&info))).copied();
+        let (slot, name) = (info.slot, &self.processes[member].name);
+        self.ledger.check(told == Some(self.now), || {
+            format!("{name} told of slot {slot}, which its node told it {told:?}")
+        });
     }
 
     /// A request leaves a member.

@@ -113,7 +113,12 @@ impl World {
                 inputs.push(Input::KvRenewed { bucket });
             }
         }
-        inputs.extend(entries.into_iter().map(|(key, value, revision)| Input::Kv { bucket, key, value, revision }));
+        inputs.extend(entries.into_iter().map(|(key, value, revision)| Input::Kv {
+            bucket,
+            key,
+            value,
+            revision,
+        }));
         inputs.push(Input::KvReady { bucket });
         for input in inputs {
             self.plan(at, Happening::Hear { member, run, input });

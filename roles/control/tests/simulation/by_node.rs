@@ -39,6 +39,10 @@ impl World {
     }
 
     pub(super) fn signing(&mut self, node: usize) {
+        if let Some((hash, key, _)) = self.nodes[node].signing.filter(|(_, _, until)| self.now >= *until) {
+            let short = super::trace::short;
+            self.say(|| format!("node {node} waits no more for {} by {}", short(&hash), short(&key)));
+        }
         if let Some(said) = self.nodes[node].next_to_sign(self.now) {
             self.tell(node, &[said], Duration::from_millis(1));
             self.plan(SIGNING_LIMIT, Happening::Signing { node });
@@ -48,7 +52,7 @@ impl World {
     pub(super) fn archive(&mut self) {
         for node in 0..self.nodes.len() {
             if let Some(said) = self.nodes[node].archive(self.now) {
-                let delay = self.random.millis(0, 500);
+                let delay = self.random.millis(0, 100);
                 self.tell(node, &[said], delay);
             }
         }
@@ -90,7 +94,10 @@ impl World {
                     if is_present { self.submit(member, node, slot, &solution) } else { NodeAnswer::NotSent },
                 )
             }
-            Output::Sign { connection, hash, .. } => {
+            Output::Sign { connection, hash, signature } => {
+                let is_its = self.ledger.has_left(&hash, &signature);
+                self.ledger
+                    .check(is_its, || "a node was given a signature that no plot-client gave".to_owned());
                 if present == Some(connection) {
                     self.nodes[node].sign(hash);
                     self.plan(Duration::ZERO, Happening::Signing { node });

@@ -50,9 +50,8 @@ impl World {
 
     /// The process with this id, if it answers requests now.
     fn reachable(&self, id: InstanceId) -> Option<usize> {
-        let answers = |process: &super::world::Process| {
-            process.id == id && process.member.is_some() && !process.paused
-        };
+        let answers =
+            |process: &super::world::Process| process.id == id && process.member.is_some() && !process.paused;
         self.processes.iter().position(answers)
     }
 
@@ -80,7 +79,8 @@ impl World {
 
     /// Whether all pieces of a segment can be read now, from caches or a spool.
     fn can_read(&self, segment: u64) -> bool {
-        let answering = || self.processes.iter().filter(|process| process.member.is_some() && !process.paused);
+        let answering =
+            || self.processes.iter().filter(|process| process.member.is_some() && !process.paused);
         let in_spool = answering().any(|process| process.disk.spool.contains(&segment));
         let in_cache = |quarter| answering().any(|process| process.disk.pieces.contains(&(segment, quarter)));
         in_spool || (0..QUARTERS).all(in_cache)

@@ -56,6 +56,8 @@ pub struct Ledger {
     pub found: BTreeMap<(Run, SolutionName), Found>,
     /// Slots as a run has heard them of a controller.
     pub heard: BTreeSet<(Run, InstanceId, SlotKey)>,
+    /// When a controller's node told it of a slot, last.
+    pub told: BTreeMap<(usize, SlotKey), Duration>,
     windows: BTreeMap<(usize, [u8; 32], InstanceId), Vec<Window>>,
     /// Questions for a signature that have come to somebody.
     asked_to_sign: BTreeMap<AskKey, RewardSigningRequest>,
@@ -63,6 +65,7 @@ pub struct Ledger {
     asked_for: BTreeMap<(usize, [u8; 32], [u8; 32]), Vec<(InstanceId, Duration)>>,
     /// Signatures by whose disk and key they are, and hash.
     signed: BTreeMap<(usize, [u8; 32], [u8; 32]), [u8; 64]>,
+    given: BTreeSet<([u8; 32], [u8; 64])>,
     /// Solutions that a signed hash may be of.
     open_for: BTreeMap<(usize, [u8; 32]), Vec<AskKey>>,
     /// Hashes that are taken to be of a solution.
@@ -172,6 +175,7 @@ impl Ledger {
         let Some(request) = self.asked_to_sign.get(&to.key()) else { return };
         let RewardSigningRequest { hash, public_key, .. } = *request;
         let is_durable = durable(hash) == Some(signature);
+        self.given.insert((hash, signature));
         self.check(is_durable, || "a signature left before it was durable".to_owned());
         if let Some(first) = self.signed.insert((member, public_key, hash), signature) {
             return self.check(first == signature, || "a hash has two signatures".to_owned());
@@ -188,6 +192,11 @@ impl Ledger {
         self.check(has_right, || {
             "a hash was signed outside a window, or is a third of a solution".to_owned()
         });
+    }
+
+    /// Whether some plot-client gave this signature.
+    pub fn has_left(&self, hash: &[u8; 32], signature: &[u8; 64]) -> bool {
+        self.given.contains(&(*hash, *signature))
     }
 
     /// Finds a solution that a hash may be of, moving other hashes to other solutions where they may be of these as well: which hash is
@@ -235,6 +244,8 @@ impl Ledger {
         let least = before.max(own).unwrap_or_default();
         self.check(segments >= least, || format!("history went back from {least} to {segments} segments"));
         let missing = (self.born_at..segments).find(|segment| !is_placed(*segment));
-        self.check(missing.is_none(), || format!("history of {segments} segments names {missing:?}, which is not placed"));
+        self.check(missing.is_none(), || {
+            format!("history of {segments} segments names {missing:?}, which is not placed")
+        });
     }
 }

@@ -1,9 +1,9 @@
 //! A controller: its machines of what earns, and their translation. The node's and the bus's words become events, actions become calls
 //! and messages.
 
-use super::member::{AskError, Id, Input, Member, NodeAnswer, NodeInput, Output, ReplyTo, View};
 use super::disk::Disk;
 use super::keeping::{Around, Keeping};
+use super::member::{AskError, Id, Input, Member, NodeAnswer, NodeInput, Output, ReplyTo, View};
 use super::mutants::Mutant;
 use super::presence::Presence;
 use bytes::Bytes;
@@ -210,6 +210,10 @@ impl Controller {
                 let Ok(found) = SolutionFound::from_bytes(&payload) else { return };
                 let ask = Ask(self.id());
                 self.asks.insert(ask, to);
+                if self.mutant == Some(Mutant::AnyChallenge) {
+                    let (slot, global_challenge) = (found.slot, found.global_challenge);
+                    self.desk(DeskEvent::Announced(SlotKey { slot, global_challenge }), now, out);
+                }
                 self.desk(DeskEvent::Asked { ask, found: Box::new(found) }, now, out);
             }
             Input::Answer { id, result } => self.answered(id, result, now, out),
@@ -222,7 +226,6 @@ impl Controller {
         }
     }
 }
-
 
 fn announce(info: &SlotInfo, out: &mut Vec<Output>) {
     let (subject, payload) = (subjects::SLOT.to_owned(), info.to_bytes().unwrap());

@@ -8,9 +8,7 @@ use super::presence::Presence;
 use bytes::Bytes;
 use control::ids::InstanceId;
 use control::lease::{self, LeaseKeeper, Standing};
-use control::messages::{
-    ClusterInfo, Control, Epoch, Lease, ProtocolInfo, Role, SegmentHeld, SegmentPlaced,
-};
+use control::messages::{ClusterInfo, Control, Epoch, Lease, ProtocolInfo, Role, SegmentHeld, SegmentPlaced};
 use control::segments::{Action, Event, SPOOL_SEGMENTS_MAX, Segments, Tell, Word};
 use control::settings::{self, Settings};
 use control::store::{Found, Wrote};
@@ -106,13 +104,8 @@ impl Keeping {
 
     pub fn wake_at(&self) -> Option<Duration> {
         let told = self.history_told.map(|(_, until)| until);
-        let all = [self.segments.wake_at(), self.lease_at(), self.settings_at(), self.history_at, told];
+        let all = [self.segments.wake_at(), self.lease.wake_at(), self.settings_at(), self.history_at, told];
         all.into_iter().flatten().chain([self.look_at_epoch]).min()
-    }
-
-    fn lease_at(&self) -> Option<Duration> {
-        let is_kept = self.mutant != Some(Mutant::LeaseOnlyAtStart) || self.standing == Standing::Unknown;
-        self.lease.wake_at().filter(|_| is_kept)
     }
 
     fn settings_at(&self) -> Option<Duration> {
@@ -155,6 +148,9 @@ impl Keeping {
                     && let Some(connection) = around.connection
                 {
                     around.out.push(Output::Acknowledge { connection, segment: *segment });
+                }
+                if self.mutant == Some(Mutant::HistoryBeforePlaced) {
+                    self.settings(settings::Event::Placed(*segment + 1), around);
                 }
                 self.segments(Event::Announced(*segment), around);
             }
@@ -309,7 +305,9 @@ impl Keeping {
         let (id, key, value) = (around.id(), key.to_owned(), Some(value));
         self.asked.insert(id, asked);
         let expect = match expect {
-            _ if self.mutant == Some(Mutant::SettingsWrittenBlindly) && asked == Asked::Settings => Expect::Any,
+            _ if self.mutant == Some(Mutant::SettingsWrittenBlindly) && asked == Asked::Settings => {
+                Expect::Any
+            }
             store::Expect::Absent => Expect::Absent,
             store::Expect::Revision(revision) => Expect::Revision(revision),
         };
@@ -337,7 +335,8 @@ impl Keeping {
 
     fn withdraw(&mut self, index: u64, found: Option<&(Bytes, u64)>, around: &mut Around) {
         let tell = Tell::NotHeld(index);
-        let is_mine = |value: &Bytes| SegmentHeld::from_bytes(value).is_ok_and(|held| held.controller == self.me);
+        let is_mine =
+            |value: &Bytes| SegmentHeld::from_bytes(value).is_ok_and(|held| held.controller == self.me);
         match found.filter(|(value, _)| is_mine(value)) {
             Some((_, revision)) => {
                 let (id, key, expect) = (around.id(), held(index), Expect::Revision(*revision));
@@ -379,7 +378,9 @@ impl Keeping {
     fn done(&mut self, id: Id, is_good: bool, around: &mut Around) {
         let event = match self.asked.remove(&id) {
             Some(Asked::Spooled(index)) => Event::Spooled(index),
-            Some(Asked::Placed(index)) if is_good => Event::Placed(index),
+            Some(Asked::Placed(index)) if is_good || self.mutant == Some(Mutant::PlacedOnceTried) => {
+                Event::Placed(index)
+            }
             Some(Asked::Placed(index)) => Event::NotPlaced(index),
             _ => return,
         };
@@ -395,7 +396,7 @@ impl Keeping {
                 self.ask_history(around);
             }
         }
-        if self.lease_at().is_some_and(|at| at <= now) {
+        if self.lease.wake_at().is_some_and(|at| at <= now) {
             self.lease(lease::Event::Tick, around);
         }
         if self.settings_at().is_some_and(|at| at <= now) {

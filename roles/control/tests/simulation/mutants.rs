@@ -1,4 +1,7 @@
-//! Faults of an earlier release, put back by a switch in the translation of a member.
+//! Faults of an earlier release, put back by a switch in the translation of a member. The simulation is worth something as long as it
+//! finds each of them.
+
+use super::scenario::run;
 
 /// What is done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,30 +12,71 @@ pub enum Mutant {
     SilenceIsNotSent,
     /// A finder sends to two controllers at once.
     TwoControllersAtOnce,
-    /// A solution goes to any controller, whatever it announced.
-    AnyController,
     /// Whoever asks gets a signature.
     SigningForAnybody,
     /// A signature leaves before it is durable.
     SigningBeforeDurable,
     /// A hash is signed anew each time.
     SigningAnew,
-    /// Nobody asks whether somebody else has the farm.
-    NoHolder,
-    /// Old slots are worked on like new ones.
-    OldSlots,
+    /// A plot-client goes on although another has the farm.
+    HolderIgnored,
+    /// Each announcement of a slot is worked on, however late.
+    EverySlot,
     /// A controller hands on what its node has not announced.
     AnyChallenge,
     /// A segment is acknowledged when it is announced.
     AcknowledgedAtOnce,
+    /// A segment counts as placed once that was tried.
+    PlacedOnceTried,
+    /// History is told when a segment is announced.
+    HistoryBeforePlaced,
     /// Settings are agreed on at the start, and not looked at any more.
     SettingsOnlyAtStart,
     /// Settings are written over whatever is there.
     SettingsWrittenBlindly,
-    /// The lease is taken at the start, and not kept.
-    LeaseOnlyAtStart,
+    /// A member ends when the store does not answer.
+    EndsWithoutStore,
     /// A server waits for pieces that nobody has.
     WaitsForPieces,
-    /// A job is offered once.
+    /// A job is offered once, whatever becomes of the queue.
     OffersOnce,
+}
+
+impl Mutant {
+    const ALL: [Self; 17] = [
+        Self::SlotsAfterAnOutage,
+        Self::SilenceIsNotSent,
+        Self::TwoControllersAtOnce,
+        Self::SigningForAnybody,
+        Self::SigningBeforeDurable,
+        Self::SigningAnew,
+        Self::HolderIgnored,
+        Self::EverySlot,
+        Self::AnyChallenge,
+        Self::AcknowledgedAtOnce,
+        Self::PlacedOnceTried,
+        Self::HistoryBeforePlaced,
+        Self::SettingsOnlyAtStart,
+        Self::SettingsWrittenBlindly,
+        Self::EndsWithoutStore,
+        Self::WaitsForPieces,
+        Self::OffersOnce,
+    ];
+}
+
+/// Seeds that are tried with a fault; most are found by the first few.
+const SEEDS: u64 = 200;
+
+#[test]
+fn each_fault_that_is_put_back_is_found() {
+    let mut missed = Vec::new();
+    for mutant in Mutant::ALL {
+        let found =
+            (0..SEEDS).find_map(|seed| run(seed, Some(mutant), false).wrong.map(|wrong| (seed, wrong)));
+        match found {
+            Some((seed, wrong)) => println!("{mutant:?}: seed {seed}: {wrong}"),
+            None => missed.push(mutant),
+        }
+    }
+    assert!(missed.is_empty(), "not found in {SEEDS} seeds: {missed:?}");
 }

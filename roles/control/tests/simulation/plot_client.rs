@@ -2,8 +2,8 @@
 //! and the slot's challenge alone, so a copy of it finds the same.
 
 use super::disk::{Change, Disk};
-use super::member::{AskError, Id, Input, Member, Output, ReplyTo, SolutionName, View, name_of};
 use super::keeping::CLUSTER;
+use super::member::{AskError, Id, Input, Member, Output, ReplyTo, SolutionName, View, name_of};
 use super::mutants::Mutant;
 use super::plotting::Plotting;
 use super::presence::Presence;
@@ -11,13 +11,11 @@ use bytes::Bytes;
 use consensus::solution::Solution;
 use control::holder::{self, Holder};
 use control::ids::{FarmId, InstanceId};
-use control::messages::{
-    Control, FarmHeld, RewardSigningRequest, Role, SlotInfo, SolutionAnswer, subjects,
-};
+use control::messages::{Control, FarmHeld, RewardSigningRequest, Role, SlotInfo, SolutionAnswer, subjects};
 use control::signing::{Signatory, SignatoryAction, SignatoryEvent, Stored};
 use control::slots::{Listener, ListenerAction, ListenerEvent, SlotKey};
 use control::solutions::{ANSWER_PATIENCE, Finder, FinderAction, FinderEvent, Proved, SolutionId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// How long after its beginning a slot's solution is of use.
@@ -51,6 +49,8 @@ pub struct PlotClient {
     stores: BTreeMap<Id, ([u8; 32], Stored)>,
     next_id: Id,
     mutant: Option<Mutant>,
+    /// Whom it has heard of, for a mutant.
+    controllers: BTreeSet<InstanceId>,
 }
 
 impl PlotClient {
@@ -76,6 +76,7 @@ impl PlotClient {
             stores: BTreeMap::new(),
             next_id: 0,
             mutant,
+            controllers: BTreeSet::new(),
         }
     }
 
@@ -104,7 +105,7 @@ impl PlotClient {
                     self.is_held = true;
                     self.signatory(SignatoryEvent::Serving { public_key }, now, out);
                 }
-                holder::Action::Stop(_) if self.mutant == Some(Mutant::NoHolder) => {}
+                holder::Action::Stop(_) if self.mutant == Some(Mutant::HolderIgnored) => {}
                 holder::Action::Stop(stopped) => {
                     self.is_held = false;
                     let public_key = stopped.public_key;
@@ -118,7 +119,8 @@ impl PlotClient {
 
     fn slot(&mut self, info: SlotInfo, now: Duration, out: &mut Vec<Output>) {
         self.finder(FinderEvent::Heard(info.clone()), now, out);
-        if self.mutant == Some(Mutant::OldSlots) {
+        self.controllers.insert(info.controller);
+        if self.mutant == Some(Mutant::EverySlot) {
             return self.work(&info, now + FARMING_TIMEOUT, out);
         }
         self.listener(ListenerEvent::Heard(info), now, out);
@@ -174,8 +176,16 @@ impl PlotClient {
                     self.signatory(SignatoryEvent::HandedOver { public_key, controller }, now, out);
                     let (ask, payload) = (self.id(), request.to_bytes().unwrap());
                     self.asks.insert(ask, (id, controller));
-                    let (subject, timeout) = (subjects::solution(controller), ANSWER_PATIENCE);
-                    out.push(Output::Ask { id: ask, subject, payload, timeout });
+                    let (subject, mut timeout) = (subjects::solution(controller), ANSWER_PATIENCE);
+                    if self.mutant == Some(Mutant::SilenceIsNotSent) {
+                        timeout /= 5;
+                    }
+                    out.push(Output::Ask { id: ask, subject, payload: payload.clone(), timeout });
+                    let other = self.controllers.iter().find(|other| **other != controller).copied();
+                    if let (Some(Mutant::TwoControllersAtOnce), Some(other)) = (self.mutant, other) {
+                        let (id, subject) = (self.id(), subjects::solution(other));
+                        out.push(Output::Ask { id, subject, payload, timeout });
+                    }
                 }
                 FinderAction::Ended { farm, outcome, .. } => {
                     out.push(Output::Ended { solution: farm.0, outcome });
@@ -194,6 +204,9 @@ impl PlotClient {
             },
             Err(AskError::NoResponders) => FinderEvent::NobodyThere { id },
             Err(AskError::NotConnected) => FinderEvent::HeldBack { id, reason: "no bus".to_owned() },
+            Err(AskError::Timeout) if self.mutant == Some(Mutant::SilenceIsNotSent) => {
+                FinderEvent::NobodyThere { id }
+            }
             Err(AskError::Timeout) => FinderEvent::Unanswered { id, reason: "no answer in time".to_owned() },
         };
         let is_not_taken = match &event {
@@ -210,8 +223,8 @@ impl PlotClient {
     fn signatory(&mut self, event: SignatoryEvent, now: Duration, out: &mut Vec<Output>) {
         for action in self.signatory.on(event, now) {
             match action {
-                SignatoryAction::Sign { public_key, hash, may_be_new } => {
-                    self.store(public_key, hash, may_be_new, now, out);
+                SignatoryAction::Sign { hash, may_be_new, .. } => {
+                    self.store(hash, may_be_new, out);
                 }
                 SignatoryAction::Answer { asker, answer } => {
                     let Some(to) = self.askers.remove(&asker) else { continue };
@@ -222,16 +235,10 @@ impl PlotClient {
     }
 
     /// The farm's executor: looks a hash up, or signs it and makes that durable.
-    fn store(
-        &mut self,
-        _public_key: [u8; 32],
-        hash: [u8; 32],
-        may_be_new: bool,
-        _now: Duration,
-        out: &mut Vec<Output>,
-    ) {
+    fn store(&mut self, hash: [u8; 32], may_be_new: bool, out: &mut Vec<Output>) {
         let (id, takes) = (self.id(), Duration::from_millis(2 + u64::from(hash[9]) / 4));
-        match self.signatures.get(&hash) {
+        let known = self.signatures.get(&hash).filter(|_| self.mutant != Some(Mutant::SigningAnew));
+        match known {
             Some(signature) => {
                 self.stores.insert(id, (hash, Stored::Known(*signature)));
                 out.push(Output::Work { id, takes });
@@ -239,6 +246,9 @@ impl PlotClient {
             None if may_be_new => {
                 let signature = self.sign(hash, id);
                 self.stores.insert(id, (hash, Stored::Fresh(signature)));
+                if self.mutant == Some(Mutant::SigningBeforeDurable) {
+                    return out.push(Output::Work { id, takes });
+                }
                 out.push(Output::Write { id, takes, change: Change::Signature { hash, signature } });
             }
             None => {
@@ -289,6 +299,10 @@ impl PlotClient {
             if let Ok(request) = RewardSigningRequest::from_bytes(payload) {
                 let asker = self.id();
                 self.askers.insert(asker, to);
+                if self.mutant == Some(Mutant::SigningForAnybody) {
+                    let RewardSigningRequest { public_key, controller, .. } = request;
+                    self.signatory(SignatoryEvent::HandedOver { public_key, controller }, now, out);
+                }
                 self.signatory(SignatoryEvent::Asked { request, asker }, now, out);
             }
         } else if let Ok(held) = FarmHeld::from_bytes(payload) {
@@ -312,6 +326,9 @@ impl Member for PlotClient {
             }
             Input::Answer { id, result } => self.answered(id, result, now, out),
             Input::Done { id } => self.done(id, now, out),
+            Input::KvWritten { result: Err(_), .. } if self.mutant == Some(Mutant::EndsWithoutStore) => {
+                out.push(Output::Exit("the store does not answer".to_owned()));
+            }
             Input::Tick => {
                 self.listener(ListenerEvent::Tick, now, out);
                 self.finder(FinderEvent::Tick, now, out);

@@ -131,12 +131,14 @@ impl PlotServer {
                     self.discard(id, out);
                 }
                 Action::Tell(phase) => self.tell(id, phase, out),
-                Action::KeepJob => out.extend(
-                    delivery.map(|(sequence, delivery)| Output::Progress { sequence, delivery }),
-                ),
+                Action::KeepJob => {
+                    out.extend(delivery.map(|(sequence, delivery)| Output::Progress { sequence, delivery }))
+                }
                 Action::AckJob => out.extend(delivery.map(|(sequence, _)| Output::Ack { sequence })),
-                Action::GiveJobBack => out.extend(delivery.map(|(sequence, delivery)| {
-                    Output::Nak { sequence, delivery, delay: Duration::ZERO }
+                Action::GiveJobBack => out.extend(delivery.map(|(sequence, delivery)| Output::Nak {
+                    sequence,
+                    delivery,
+                    delay: Duration::ZERO,
                 })),
                 Action::Discard => self.discard(id, out),
             }
@@ -172,7 +174,9 @@ impl PlotServer {
 
     /// A step of a maker has ended: pieces have come, or do not, or the sector is made.
     fn worked(&mut self, work: Id, is_good: bool, now: Duration, out: &mut Vec<Output>) {
-        let Some((&id, _)) = self.sectors.iter().find(|(_, sector)| sector.making == Some(work)) else { return };
+        let Some((&id, _)) = self.sectors.iter().find(|(_, sector)| sector.making == Some(work)) else {
+            return;
+        };
         let (next, takes) = (self.id(), Duration::from_millis(500 + u64::from(id.sector_index) * 300));
         let sector = self.sectors.get_mut(&id).expect("found above");
         if !is_good {

@@ -96,7 +96,8 @@ impl Presence {
             let payload = Heartbeat { role, id }.to_bytes().unwrap();
             out.push(Output::Publish { subject: subjects::heartbeat(role, id), payload });
             self.round += 1;
-            let share = u32::from(blake3::hash(&[&id.0[..], &self.round.to_le_bytes()].concat()).as_bytes()[0]);
+            let share =
+                u32::from(blake3::hash(&[&id.0[..], &self.round.to_le_bytes()].concat()).as_bytes()[0]);
             self.beat_at = now + self.liveness.interval * (800 + share * 400 / 255) / 1000;
         }
         if now >= self.write_at {

@@ -33,13 +33,23 @@ impl World {
     fn unplaced(&mut self) -> Option<String> {
         let segments = self.nodes.iter().map(|node| node.segments).max().unwrap_or_default();
         let first = (0..segments).find(|segment| !self.is_placed(*segment)).unwrap_or(segments);
-        if let Some(held) = (first..segments).find(|segment| self.is_held(*segment) && !self.is_placed(*segment)) {
+        if let Some(held) =
+            (first..segments).find(|segment| self.is_held(*segment) && !self.is_placed(*segment))
+        {
             return Some(format!("segment {held} is held and not placed"));
+        }
+        if let Some(last) = segments.checked_sub(1).filter(|last| !self.is_placed(*last)) {
+            return Some(format!("segment {last}, archived when all was well, is not placed"));
         }
         let known = self.jetstream.bucket(CLUSTER).get(INFO, false);
         let info = known.and_then(|(value, _)| ClusterInfo::from_bytes(&value).ok());
         let known = info.map_or(0, |info| info.protocol_info.history_size);
         let due = first.max(self.ledger.born_at);
+        let mut views =
+            self.processes.iter().filter_map(|process| process.member.as_ref().map(|it| it.view()));
+        if let Some(agreed) = views.find_map(|view| view.agreed.filter(|agreed| *agreed != known)) {
+            return Some(format!("history has {known} segments, and a controller believes in {agreed}"));
+        }
         (known < due).then(|| format!("history has {known} segments, and {due} are placed"))
     }
 }

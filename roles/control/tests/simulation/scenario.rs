@@ -32,7 +32,6 @@ const AT_REST_AFTER: Duration = Duration::from_secs(1800);
 /// A run, before it begins.
 pub struct Scenario {
     pub world: World,
-    pub seed: u64,
     has_stranger: bool,
     quiet_from: Duration,
 }
@@ -40,6 +39,11 @@ pub struct Scenario {
 /// What a run comes to.
 pub struct Report {
     pub wrong: Option<String>,
+    /// When nothing was left to be done, after the last fault.
+    pub rested_after: Duration,
+    /// Segments archived, and those of them that nobody could fetch while a node had them.
+    pub segments: (u64, u64),
+    pub sectors: usize,
     pub found: usize,
     pub queued: usize,
     pub messages: u64,
@@ -50,8 +54,15 @@ pub struct Report {
 pub fn run(seed: u64, mutant: Option<Mutant>, is_traced: bool) -> Report {
     let mut scenario = Scenario::new(seed, mutant, is_traced);
     scenario.play();
+    let rested_after = scenario.world.now.saturating_sub(scenario.quiet_from);
     let world = scenario.world;
+    let segments = world.nodes.iter().map(|node| node.segments).max().unwrap_or_default();
+    let lost = (0..segments).filter(|segment| !world.is_placed(*segment)).count() as u64;
+    let views = world.processes.iter().filter_map(|process| process.member.as_ref().map(|it| it.view()));
     Report {
+        rested_after,
+        segments: (segments, lost),
+        sectors: views.filter_map(|view| view.plotted).map(|(plotted, _)| plotted).sum(),
         wrong: world.ledger.wrong.first().cloned(),
         found: world.ledger.found.len(),
         queued: world.ledger.queued_total(),
@@ -76,12 +87,17 @@ impl Scenario {
             world.keys.push(public_key);
             let solutions = 5 + world.random.below(40);
             let sectors = 1 + world.random.below(3) as u16;
-            add_client(&mut world, Farm { public_key, host: format!("host-{nth}"), solutions, sectors }, mutant);
+            add_client(
+                &mut world,
+                Farm { public_key, host: format!("host-{nth}"), solutions, sectors },
+                mutant,
+            );
         }
         let has_copy = world.random.chance(0.25);
         if has_copy {
             let (public_key, host) = (world.keys[0], "host-copy".to_owned());
-            add_client(&mut world, Farm { public_key, host, solutions: 40, sectors: 1 }, mutant);
+            let copy = add_client(&mut world, Farm { public_key, host, solutions: 40, sectors: 1 }, mutant);
+            world.copied = vec![controllers, copy];
         }
         for nth in 0..1 + world.random.below(2) {
             let make = Box::new(move |disk: &_, id| Box::new(PlotServer::new(id, disk, mutant)) as _);
@@ -99,7 +115,7 @@ impl Scenario {
             let make = move |_: &_, _| Box::new(Outsider::new(random.clone(), keys.clone(), until)) as _;
             world.add("outsider", None, Box::new(make));
         }
-        Self { world, seed, has_stranger: has_copy || has_outsider, quiet_from }
+        Self { world, has_stranger: has_copy || has_outsider, quiet_from }
     }
 
     /// Plans everything, and lets it happen.
@@ -117,16 +133,19 @@ impl Scenario {
         world.plan(Duration::from_secs(1), Happening::Slot(1));
         world.plan(Duration::ZERO, Happening::LookAtHolders);
         let mut archived_at = Duration::from_secs(10);
-        while archived_at < self.quiet_from + HEALED_AFTER {
-            archived_at += random.millis(15_000, 45_000);
+        while archived_at < self.quiet_from {
             world.plan(archived_at, Happening::Archive);
+            archived_at += random.millis(15_000, 45_000);
         }
+        // One more when all is well: it must come into the history.
+        world.plan(self.quiet_from + Duration::from_secs(6), Happening::Archive);
         world.slots_end = (self.quiet_from + HEALED_AFTER + WELL_FOR).as_secs();
         world.run_until(self.quiet_from + HEALED_AFTER);
         let unsigned: u64 = world.nodes.iter().map(|node| node.unsigned).sum();
         world.run_until(self.quiet_from + HEALED_AFTER + WELL_FOR + NO_SLOTS_FOR);
         let mut until = self.quiet_from + HEALED_AFTER + WELL_FOR + NO_SLOTS_FOR;
-        while !world.is_at_rest() && until < self.quiet_from + AT_REST_AFTER && world.ledger.wrong.is_empty() {
+        while !world.is_at_rest() && until < self.quiet_from + AT_REST_AFTER && world.ledger.wrong.is_empty()
+        {
             until += Duration::from_secs(10);
             world.run_until(until);
         }
@@ -172,8 +191,8 @@ impl Scenario {
     }
 }
 
-fn add_client(world: &mut World, farm: Farm, mutant: Option<Mutant>) {
+fn add_client(world: &mut World, farm: Farm, mutant: Option<Mutant>) -> usize {
     let name = format!("plot-client-{}", farm.host);
     let make = move |disk: &_, id| Box::new(PlotClient::new(id, farm.clone(), disk, mutant)) as _;
-    world.add(&name, None, Box::new(make));
+    world.add(&name, None, Box::new(make))
 }

@@ -147,6 +147,8 @@ pub struct World {
     pub arrivals: BTreeMap<(usize, usize), Duration>,
     pub trace: Option<Vec<String>>,
     pub slots_end: u64,
+    /// Processes that have the same farm.
+    pub copied: Vec<usize>,
     /// Keys of all farms.
     pub keys: Vec<[u8; 32]>,
 }
@@ -170,6 +172,7 @@ impl World {
             arrivals: BTreeMap::new(),
             trace: traced.then(Vec::new),
             slots_end: u64::MAX,
+            copied: Vec::new(),
             keys: Vec::new(),
         }
     }
@@ -395,6 +398,7 @@ impl World {
         match output {
             Output::Subscribe(filter) => self.processes[member].subscriptions.push(filter),
             Output::Publish { subject, payload } => {
+                self.note_published(member, &subject, &payload);
                 self.publish(member, &subject, &payload, None);
             }
             Output::Ask { id, subject, payload, timeout } => {
@@ -414,6 +418,8 @@ impl World {
             Output::Found { solution, slot } => self.find(member, run, solution, slot),
             Output::Ended { solution, outcome } => self.ledger.end((member, run), solution, outcome),
             Output::Exit(reason) => {
+                let (may_end, name) = (self.copied.contains(&member), &self.processes[member].name);
+                self.ledger.check(may_end, || format!("{name} ended by itself: {reason}"));
                 self.kill(member);
                 self.processes[member].exited = Some(reason);
             }
