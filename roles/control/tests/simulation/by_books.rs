@@ -139,6 +139,7 @@ impl World {
         let was_sendable = is_calm && undisturbed(run) && all_answer && found.able.iter().any(can_send);
         let found = self.ledger.found.get_mut(&(run, solution)).expect("it was there");
         found.was_sendable = was_sendable;
+        self.ledger.look_at_outcome(run, solution);
     }
 
     pub(super) fn note_settings_read(&mut self, run: Run, value: &Bytes) {
@@ -149,6 +150,7 @@ impl World {
 
     pub(super) fn note_settings_written(&mut self, run: Run, value: &Bytes) {
         let Ok(info) = ClusterInfo::from_bytes(value) else { return };
+        self.ledger.write_chain(info.genesis_hash);
         let segments = info.protocol_info.history_size;
         let placed: BTreeSet<_> = (0..segments).filter(|segment| self.is_placed(*segment)).collect();
         self.ledger.write_history(run, segments, |segment| placed.contains(&segment));

@@ -32,7 +32,11 @@ impl World {
             Output::Place { id, segment, epoch, full, sharded } => {
                 (id, self.place(segment, &epoch, &full, &sharded))
             }
-            Output::Gather { id, segments } => (id, (0..segments).all(|segment| self.can_read(segment))),
+            Output::Gather { id, sector } => {
+                let is_good = (0..sector.history_size).all(|segment| self.can_read(segment));
+                self.ledger.gather((member, run), sector, is_good, self.now);
+                (id, is_good)
+            }
             Output::Copy { id, server, sector } => {
                 let has_it = |server: usize| self.processes[server].disk.staged.contains(&sector);
                 (id, self.reachable(server).is_some_and(has_it))

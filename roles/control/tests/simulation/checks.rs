@@ -3,7 +3,7 @@
 
 use super::member::{AskKey, ReplyTo, SolutionName};
 use control::ids::InstanceId;
-use control::messages::RewardSigningRequest;
+use control::messages::{RewardSigningRequest, SectorId};
 use control::slots::SlotKey;
 use control::solutions::Outcome;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,11 @@ const WINDOW: Duration = Duration::from_millis(15_010);
 const HASHES: usize = 2;
 /// How long two may hold one farm while they can hear each other.
 pub const TWO_HOLDERS: Duration = Duration::from_secs(5);
+
+/// How long a plot-server's place may wait for pieces that nobody has: 60 s, and what a look and a try take.
+const PLACE_HELD: Duration = Duration::from_secs(80);
+/// A try so long after the one before belongs to another attempt.
+const ATTEMPT_PAUSE: Duration = Duration::from_secs(9);
 
 /// One run of a process.
 pub type Run = (usize, u64);
@@ -70,6 +75,10 @@ pub struct Ledger {
     open_for: BTreeMap<(usize, [u8; 32]), Vec<AskKey>>,
     /// Hashes that are taken to be of a solution.
     hashes_of: BTreeMap<AskKey, Vec<(usize, [u8; 32])>>,
+    /// Since when servers try in vain to get a sector's pieces, and when they did last.
+    gathers: BTreeMap<(Run, SectorId), (Duration, Duration)>,
+    /// The chain that the settings name.
+    chain: Option<[u8; 32]>,
     /// History as the settings have it; none before the first, and after the store was emptied.
     history: Option<u64>,
     /// The longest history that a run has read or written.
@@ -125,12 +134,24 @@ impl Ledger {
             return self.wrong.push(format!("a solution that nobody found ended as {outcome:?}"));
         };
         let before = found.outcome.replace(outcome.clone());
-        let is_false = found.was_sendable && matches!(outcome, Outcome::NotSent { .. } | Outcome::Expired);
-        let slot = found.slot.slot;
         self.check(before.is_none(), || format!("a solution has two outcomes, {before:?} and {outcome:?}"));
-        self.check(!is_false, || {
-            format!("a solution of slot {slot} ended as {outcome:?}, although a controller could send it")
-        });
+        self.look_at_outcome(run, solution);
+    }
+
+    /// What could be sent the whole time was queued: nothing else would be true.
+    pub fn look_at_outcome(&mut self, run: Run, solution: SolutionName) {
+        let Some(Found { slot, outcome: Some(outcome), was_sendable: true, .. }) =
+            self.found.get(&(run, solution))
+        else {
+            return;
+        };
+        if *outcome != Outcome::Queued {
+            let slot = slot.slot;
+            let wrong = format!(
+                "a solution of slot {slot} ended as {outcome:?}, although a controller could send it"
+            );
+            self.wrong.push(wrong);
+        }
     }
 
     // ── signing ──
@@ -221,15 +242,38 @@ impl Ledger {
         false
     }
 
+    // ── a server's places ──
+
+    /// A server has tried to get a sector's pieces. It must not try for ever: its place is for others as well.
+    pub fn gather(&mut self, run: Run, sector: SectorId, is_good: bool, now: Duration) {
+        let (since, last) = self.gathers.remove(&(run, sector)).unwrap_or((now, now));
+        if is_good {
+            return;
+        }
+        let since = if now > last + ATTEMPT_PAUSE { now } else { since };
+        self.gathers.insert((run, sector), (since, now));
+        let held = now - since;
+        self.check(held < PLACE_HELD, || {
+            format!("a plot-server's place waits for pieces that nobody has, since {held:?}")
+        });
+    }
+
     // ── history ──
 
     pub fn store_was_emptied(&mut self) {
-        self.history = None;
+        (self.history, self.chain) = (None, None);
     }
 
     pub fn read_history(&mut self, run: Run, segments: u64) {
         let known = self.history_of.entry(run).or_default();
         *known = segments.max(*known);
+    }
+
+    /// Settings are written: the chain never changes.
+    pub fn write_chain(&mut self, genesis: [u8; 32]) {
+        let before = self.chain.replace(genesis);
+        let is_same = before.is_none_or(|before| before == genesis);
+        self.check(is_same, || "the settings of one chain were written over those of another".to_owned());
     }
 
     /// Settings are written. Whoever finds none and has never known any begins with what its node has; else history never shrinks, and

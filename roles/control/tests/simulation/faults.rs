@@ -37,6 +37,7 @@ impl std::fmt::Debug for Weather {
 pub fn draw(
     random: &mut Random,
     members: usize,
+    groups: &[Vec<usize>],
     nodes: usize,
     from: Duration,
     until: Duration,
@@ -49,7 +50,7 @@ pub fn draw(
         }
         let end = (at + random.millis(200, 25_000)).min(until);
         let (member, node) = (random.below(members as u64) as usize, random.below(nodes as u64) as usize);
-        let pair = match random.below(11) {
+        let pair = match random.below(12) {
             0 => (Fault::Weather(storm(random)), Some(Fault::Weather(Weather::default()))),
             1 => (Fault::Leader(false), Some(Fault::Leader(true))),
             2 if random.chance(0.3) => (Fault::EmptyStore, None),
@@ -62,6 +63,16 @@ pub fn draw(
                 (Fault::Branch { node, branch: 1 + random.below(3) }, Some(Fault::Branch { node, branch: 0 }))
             }
             9 => (Fault::Again { node }, None),
+            10 => {
+                // All of one role, sometimes for long.
+                let group = random.below(groups.len() as u64) as usize;
+                let end = if random.chance(0.3) { until } else { end };
+                for &member in &groups[group] {
+                    faults.push((at, Fault::Kill(member)));
+                    faults.push((end, Fault::Start(member)));
+                }
+                continue;
+            }
             _ => {
                 // All of the bus at once, as when its only server restarts.
                 for member in 0..members {

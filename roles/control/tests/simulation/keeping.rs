@@ -47,6 +47,8 @@ pub struct Keeping {
     segments: Segments,
     lease: LeaseKeeper,
     standing: Standing,
+    /// What the node says, but for its history.
+    own: ClusterInfo,
     /// Once the node has said how long its history is.
     settings: Option<Settings>,
     epochs: epochs::Epochs,
@@ -78,6 +80,11 @@ impl Around<'_> {
 
 impl Keeping {
     pub fn new(me: InstanceId, spooled: Vec<u64>, mutant: Option<Mutant>) -> Self {
+        Self::of_chain(me, own(1), spooled, mutant)
+    }
+
+    /// One whose node has these rules.
+    pub fn of_chain(me: InstanceId, own: ClusterInfo, spooled: Vec<u64>, mutant: Option<Mutant>) -> Self {
         let mut segments = Segments::new(me, SPOOL_SEGMENTS_MAX, Duration::ZERO);
         segments.on(Event::Found(spooled), Duration::ZERO);
         Self {
@@ -85,6 +92,7 @@ impl Keeping {
             segments,
             lease: LeaseKeeper::new(me, "host".to_owned()),
             standing: Standing::Unknown,
+            own,
             settings: None,
             epochs: epochs::Epochs::new(Duration::from_secs(900)),
             epoch: None,
@@ -182,7 +190,9 @@ impl Keeping {
 
     fn history(&mut self, segments: u64, around: &mut Around) {
         if self.settings.is_none() {
-            self.settings = Some(Settings::new(own(segments), self.segments.first_unplaced()));
+            let mut own = self.own.clone();
+            own.protocol_info.history_size = segments;
+            self.settings = Some(Settings::new(own, self.segments.first_unplaced()));
         }
         self.segments(Event::History(segments), around);
     }

@@ -27,4 +27,5 @@ mod rest;
 mod scenario;
 mod seeds;
 mod trace;
+mod two_chains;
 mod world;

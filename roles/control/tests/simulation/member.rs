@@ -282,10 +282,10 @@ pub enum Output {
         full: Vec<InstanceId>,
         sharded: Vec<InstanceId>,
     },
-    /// Gathers pieces of the first `segments` segments: [`Input::Done`], or [`Input::Failed`] where nobody has some.
+    /// Gathers the pieces of a sector: [`Input::Done`], or [`Input::Failed`] where nobody has some.
     Gather {
         id: Id,
-        segments: u64,
+        sector: SectorId,
     },
     /// Fetches a staged sector from a plot-server: [`Input::Done`] or [`Input::Failed`].
     Copy {

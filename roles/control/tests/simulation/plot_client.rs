@@ -91,6 +91,10 @@ impl PlotClient {
         for filter in [subjects::SLOT.to_owned(), subjects::signature(&key), subjects::farm(&key)] {
             out.push(Output::Subscribe(filter));
         }
+        if self.mutant == Some(Mutant::HolderIgnored) {
+            self.is_held = true;
+            return self.signatory(SignatoryEvent::Serving { public_key: key }, now, out);
+        }
         self.holder(holder::Event::Opened { public_key: key, path: "/farm".to_owned() }, now, out);
     }
 
@@ -105,7 +109,6 @@ impl PlotClient {
                     self.is_held = true;
                     self.signatory(SignatoryEvent::Serving { public_key }, now, out);
                 }
-                holder::Action::Stop(_) if self.mutant == Some(Mutant::HolderIgnored) => {}
                 holder::Action::Stop(stopped) => {
                     self.is_held = false;
                     let public_key = stopped.public_key;

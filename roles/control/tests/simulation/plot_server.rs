@@ -124,7 +124,7 @@ impl PlotServer {
             match action {
                 Action::Make => {
                     sector.making = Some(work);
-                    out.push(Output::Gather { id: work, segments: id.history_size });
+                    out.push(Output::Gather { id: work, sector: id });
                 }
                 Action::StopMaking => {
                     sector.making = None;
@@ -182,7 +182,7 @@ impl PlotServer {
         if !is_good {
             sector.missing = Some("nobody has some of its pieces".to_owned());
             sector.making = Some(next);
-            out.push(Output::Gather { id: next, segments: id.history_size });
+            out.push(Output::Gather { id: next, sector: id });
         } else if sector.is_gathered {
             self.staged.insert(id);
             self.on(id, Event::Made(MADE), now, out);

@@ -34,6 +34,8 @@ pub struct Scenario {
     pub world: World,
     has_stranger: bool,
     quiet_from: Duration,
+    /// Processes of one role each.
+    groups: Vec<Vec<usize>>,
 }
 
 /// What a run comes to.
@@ -108,6 +110,10 @@ impl Scenario {
             world.add(name, None, make);
         }
         let has_outsider = world.random.chance(0.5);
+        let groups = ["controller", "plot-client", "plot-server", "cache"].map(|role| {
+            let is_its = |nth: &usize| world.processes[*nth].name.contains(role);
+            (0..world.processes.len()).filter(is_its).collect()
+        });
         let quiet_from = world.random.millis(40_000, 90_000);
         if has_outsider {
             let (random, keys) = (world.random.split(), world.keys.clone());
@@ -115,7 +121,7 @@ impl Scenario {
             let make = move |_: &_, _| Box::new(Outsider::new(random.clone(), keys.clone(), until)) as _;
             world.add("outsider", None, Box::new(make));
         }
-        Self { world, has_stranger: has_copy || has_outsider, quiet_from }
+        Self { world, has_stranger: has_copy || has_outsider, quiet_from, groups: groups.to_vec() }
     }
 
     /// Plans everything, and lets it happen.
@@ -127,7 +133,9 @@ impl Scenario {
             world.plan(after, Happening::Fault(faults::Fault::Start(member)));
         }
         let mut random: Random = world.random.split();
-        for (at, fault) in faults::draw(&mut random, members, nodes, FAULTS_FROM, self.quiet_from) {
+        for (at, fault) in
+            faults::draw(&mut random, members, &self.groups, nodes, FAULTS_FROM, self.quiet_from)
+        {
             world.plan(at, Happening::Fault(fault));
         }
         world.plan(Duration::from_secs(1), Happening::Slot(1));
