@@ -133,7 +133,8 @@ impl World {
         };
         let answers = |member: usize| {
             let process = &self.processes[member];
-            process.member.is_none() || undisturbed((member, process.run))
+            let is_gone = process.member.is_none() && process.disturbed_at < found.at;
+            is_gone || undisturbed((member, process.run))
         };
         let all_answer = (0..self.processes.len()).filter(announced).all(answers);
         let was_sendable = is_calm && undisturbed(run) && all_answer && found.able.iter().any(can_send);

@@ -13,6 +13,7 @@ const WRITE_LIMIT: Duration = Duration::from_secs(1);
 impl World {
     pub(super) fn act_on_jetstream(&mut self, member: usize, run: u64, output: Output) {
         let is_served = self.has_leader && self.processes[member].connected;
+        self.jetstream.asked += 1;
         match output {
             Output::KvWatch { bucket } => {
                 let life = self.jetstream.bucket(bucket).life;
@@ -97,6 +98,7 @@ impl World {
             if !self.processes[member].connected {
                 continue;
             }
+            self.jetstream.told += 1;
             // In the order of the revisions, since all take the same time.
             let input = Input::Kv { bucket, key: key.to_owned(), value: value.clone(), revision };
             self.plan(Duration::from_millis(3), Happening::Hear { member, run, input });

@@ -145,6 +145,10 @@ impl Queue {
 pub struct JetStream {
     pub buckets: BTreeMap<&'static str, Bucket>,
     pub queue: Queue,
+    /// Questions and words to it so far.
+    pub asked: u64,
+    /// Words to those who watch, so far.
+    pub told: u64,
     /// How often it was emptied.
     pub life: u64,
 }

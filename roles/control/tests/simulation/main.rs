@@ -1,5 +1,15 @@
 //! Controllers, plot-clients, plot-servers and caches as their machines, in a world of simulated bus, nodes, disks and clocks:
 //! one thread, one seed a run.
+//!
+//! ```text
+//!   scenario ─ who is there, when what goes wrong (faults), what must be in the end (rest)
+//!      └─ world ─ one queue of what happens next, and the clock
+//!           ├─ by_core, by_jetstream (jetstream), by_node (nodes), by_others: what crosses the bus, reaches nodes, disks, other members
+//!           ├─ by_books (checks): what must never happen, from what is seen there and not from what a machine says of itself
+//!           └─ member ─ controller (keeping), plot_client (plotting), plot_server, cache, each with presence; outsider
+//! ```
+//! `seeds` runs a thousand seeds; one that fails prints the line that shows it. `mutants` puts faults back that an earlier release had:
+//! each must be found. `two_chains` and `rates` are small worlds of their own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod by_books;
@@ -23,6 +33,7 @@ mod plot_server;
 mod plotting;
 mod presence;
 mod random;
+mod rates;
 mod rest;
 mod scenario;
 mod seeds;

@@ -11,7 +11,10 @@ impl World {
 
     /// What is not as it must be in the end.
     pub fn restless(&mut self) -> Vec<String> {
-        let mut wrong = Vec::new();
+        let mut wrong = Vec::from_iter(self.unplaced());
+        if self.names_lost() {
+            return wrong;
+        }
         for process in &self.processes {
             let Some(view) = process.member.as_ref().map(|member| member.view()) else { continue };
             if let Some((plotted, all)) = view.plotted
@@ -25,8 +28,21 @@ impl World {
         if jobs > 0 {
             wrong.push(format!("{jobs} jobs are in the queue"));
         }
-        wrong.extend(self.unplaced());
         wrong
+    }
+
+    /// Whether the history names a segment that nobody has. It may where the store was emptied while all controllers were away: the next
+    /// one cannot tell that from a new cluster, whose older segments come by other ways. Nothing can be plotted until they do.
+    pub fn names_lost(&mut self) -> bool {
+        let known = self.history().min(self.ledger.born_at);
+        (0..known).any(|segment| !self.is_held(segment))
+    }
+
+    /// History as the settings have it.
+    fn history(&mut self) -> u64 {
+        let known = self.jetstream.bucket(CLUSTER).get(INFO, false);
+        let info = known.and_then(|(value, _)| ClusterInfo::from_bytes(&value).ok());
+        info.map_or(0, |info| info.protocol_info.history_size)
     }
 
     /// Segments that are held and not placed, and a history that does not tell of what is placed.
@@ -41,9 +57,7 @@ impl World {
         if let Some(last) = segments.checked_sub(1).filter(|last| !self.is_placed(*last)) {
             return Some(format!("segment {last}, archived when all was well, is not placed"));
         }
-        let known = self.jetstream.bucket(CLUSTER).get(INFO, false);
-        let info = known.and_then(|(value, _)| ClusterInfo::from_bytes(&value).ok());
-        let known = info.map_or(0, |info| info.protocol_info.history_size);
+        let known = self.history();
         let due = first.max(self.ledger.born_at);
         let mut views =
             self.processes.iter().filter_map(|process| process.member.as_ref().map(|it| it.view()));

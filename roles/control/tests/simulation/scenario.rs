@@ -43,6 +43,8 @@ pub struct Report {
     pub wrong: Option<String>,
     /// When nothing was left to be done, after the last fault.
     pub rested_after: Duration,
+    /// Whether the store was emptied while all controllers were away, and with it the knowledge of what is placed.
+    pub names_lost: bool,
     /// Segments archived, and those of them that nobody could fetch while a node had them.
     pub segments: (u64, u64),
     pub sectors: usize,
@@ -57,12 +59,14 @@ pub fn run(seed: u64, mutant: Option<Mutant>, is_traced: bool) -> Report {
     let mut scenario = Scenario::new(seed, mutant, is_traced);
     scenario.play();
     let rested_after = scenario.world.now.saturating_sub(scenario.quiet_from);
-    let world = scenario.world;
+    let mut world = scenario.world;
+    let names_lost = world.names_lost();
     let segments = world.nodes.iter().map(|node| node.segments).max().unwrap_or_default();
     let lost = (0..segments).filter(|segment| !world.is_placed(*segment)).count() as u64;
     let views = world.processes.iter().filter_map(|process| process.member.as_ref().map(|it| it.view()));
     Report {
         rested_after,
+        names_lost,
         segments: (segments, lost),
         sectors: views.filter_map(|view| view.plotted).map(|(plotted, _)| plotted).sum(),
         wrong: world.ledger.wrong.first().cloned(),
