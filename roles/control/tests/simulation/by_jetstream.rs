@@ -84,7 +84,7 @@ impl World {
             if let (CLUSTER, INFO, Some(value)) = (bucket, key.as_str(), &value) {
                 self.note_settings_written((member, run), value);
             }
-            self.tell_watchers(bucket, &key, value, revision);
+            self.tell_watchers(bucket, &key, value.as_ref(), revision);
             if self.random.chance(self.weather.lost_answers) {
                 result = Err(WriteError::Unknown);
             }
@@ -93,14 +93,20 @@ impl World {
         self.answer(member, run, is_prompt, Input::KvWritten { id, result });
     }
 
-    fn tell_watchers(&mut self, bucket: &'static str, key: &str, value: Option<bytes::Bytes>, revision: u64) {
+    fn tell_watchers(
+        &mut self,
+        bucket: &'static str,
+        key: &str,
+        value: Option<&bytes::Bytes>,
+        revision: u64,
+    ) {
         for Watcher { member, run, .. } in self.jetstream.bucket(bucket).watchers.clone() {
             if !self.processes[member].connected {
                 continue;
             }
             self.jetstream.told += 1;
             // In the order of the revisions, since all take the same time.
-            let input = Input::Kv { bucket, key: key.to_owned(), value: value.clone(), revision };
+            let input = Input::Kv { bucket, key: key.to_owned(), value: value.cloned(), revision };
             self.plan(Duration::from_millis(3), Happening::Hear { member, run, input });
         }
     }

@@ -21,6 +21,9 @@ const PLACE_HELD: Duration = Duration::from_secs(80);
 /// A try so long after the one before belongs to another attempt.
 const ATTEMPT_PAUSE: Duration = Duration::from_secs(9);
 
+/// A hash, or a public key.
+type Hash = [u8; 32];
+
 /// One run of a process.
 pub type Run = (usize, u64);
 
@@ -67,7 +70,7 @@ pub struct Ledger {
     /// Questions for a signature that have come to somebody.
     asked_to_sign: BTreeMap<AskKey, RewardSigningRequest>,
     /// Who asked a member for a key's signature of a hash, and when.
-    asked_for: BTreeMap<(usize, [u8; 32], [u8; 32]), Vec<(InstanceId, Duration)>>,
+    asked_for: BTreeMap<(usize, Hash, Hash), Vec<(InstanceId, Duration)>>,
     /// Signatures by whose disk and key they are, and hash.
     signed: BTreeMap<(usize, [u8; 32], [u8; 32]), [u8; 64]>,
     given: BTreeSet<([u8; 32], [u8; 64])>,
@@ -118,12 +121,12 @@ impl Ledger {
         self.check(is_new, || "one run found one solution twice".to_owned());
     }
 
-    pub fn end(&mut self, run: Run, solution: SolutionName, outcome: Outcome) {
+    pub fn end(&mut self, run: Run, solution: SolutionName, outcome: &Outcome) {
         let is_queued = self.queued.contains_key(&solution);
         // A copy of the farm may have sent it, or an earlier run of this plot-client.
         let has_copy =
             self.senders.get(&solution).is_some_and(|senders| senders.iter().any(|sender| *sender != run));
-        let is_true = match &outcome {
+        let is_true = match outcome {
             Outcome::Queued => is_queued,
             Outcome::Refused { .. } | Outcome::NotSent { .. } | Outcome::Expired => !is_queued || has_copy,
             Outcome::Unknown { .. } => true,

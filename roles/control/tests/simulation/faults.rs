@@ -85,7 +85,12 @@ pub fn draw(
         faults.push((at, pair.0));
         faults.extend(pair.1.map(|mended| (end, mended)));
     }
-    // Whatever overlapped and mended another too early or too late is well again in the end.
+    mend_all(&mut faults, members, nodes, until);
+    faults
+}
+
+/// Whatever overlapped and mended another too early or too late is well again in the end.
+fn mend_all(faults: &mut Vec<(Duration, Fault)>, members: usize, nodes: usize, until: Duration) {
     faults.push((until, Fault::Weather(Weather::default())));
     faults.push((until, Fault::Leader(true)));
     for node in 0..nodes {
@@ -104,7 +109,6 @@ pub fn draw(
                 .map(|fault| (until, fault)),
         );
     }
-    faults
 }
 
 fn storm(random: &mut Random) -> Weather {
@@ -113,9 +117,9 @@ fn storm(random: &mut Random) -> Weather {
 }
 
 /// Does it to the world.
-pub fn apply(world: &mut World, fault: Fault) {
+pub fn apply(world: &mut World, fault: &Fault) {
     world.say(|| format!("FAULT {fault:?}"));
-    match fault {
+    match *fault {
         Fault::Weather(weather) => (world.weather, world.weather_at) = (weather, world.now),
         Fault::Leader(has_leader) => world.lead(has_leader),
         Fault::EmptyStore => world.empty_store(),

@@ -132,7 +132,7 @@ impl PlotServer {
                 }
                 Action::Tell(phase) => self.tell(id, phase, out),
                 Action::KeepJob => {
-                    out.extend(delivery.map(|(sequence, delivery)| Output::Progress { sequence, delivery }))
+                    out.extend(delivery.map(|(sequence, delivery)| Output::Progress { sequence, delivery }));
                 }
                 Action::AckJob => out.extend(delivery.map(|(sequence, _)| Output::Ack { sequence })),
                 Action::GiveJobBack => out.extend(delivery.map(|(sequence, delivery)| Output::Nak {

@@ -14,6 +14,14 @@ pub fn short(bytes: &[u8]) -> String {
     })
 }
 
+/// A subject, without most of a key.
+fn on(subject: &str) -> &str {
+    match subject.split_once('.') {
+        Some(("signature" | "farm", key)) if key.len() == 64 => &subject[..subject.len() - 58],
+        _ => subject,
+    }
+}
+
 /// A message in a few words.
 fn words(payload: &[u8]) -> String {
     let told = |text: Result<String, MessageError>| text.unwrap_or_else(|_| "garbage".to_owned());
@@ -45,9 +53,28 @@ fn words(payload: &[u8]) -> String {
     }
 }
 
+/// Whether it comes all the time and says nothing.
+pub fn is_noise_in(input: &Input) -> bool {
+    match input {
+        Input::Tick | Input::KvReady { .. } => true,
+        Input::Message { subject, .. } => subject.starts_with("heartbeat."),
+        Input::Kv { bucket, .. } => *bucket == super::presence::BUCKET,
+        _ => false,
+    }
+}
+
+/// The same of what is done.
+pub fn is_noise_out(output: &Output) -> bool {
+    match output {
+        Output::Publish { subject, .. } => subject.starts_with("heartbeat."),
+        Output::KvWatch { .. } | Output::Subscribe(_) => true,
+        _ => false,
+    }
+}
+
 pub fn input(input: &Input) -> String {
     match input {
-        Input::Message { subject, payload, .. } => format!("{subject}: {}", words(payload)),
+        Input::Message { subject, payload, .. } => format!("{}: {}", on(subject), words(payload)),
         Input::Answer { id, result } => format!(
             "answer {id}: {}",
             result.as_ref().map_or_else(|e| format!("{e:?}"), |payload| words(payload))
@@ -57,6 +84,10 @@ pub fn input(input: &Input) -> String {
                 "{bucket}/{key} = {} at {revision}",
                 value.as_ref().map_or("deleted".to_owned(), |value| format!("{} bytes", value.len()))
             )
+        }
+        Input::KvGot { id, result: Ok(found) } => {
+            let revision = found.as_ref().map(|(_, revision)| revision);
+            format!("read {id}: {}", revision.map_or("nothing".to_owned(), |at| format!("revision {at}")))
         }
         Input::Node(NodeInput::Slot { slot, challenge }) => {
             format!("slot {slot}, challenge {}", short(challenge))
@@ -73,12 +104,24 @@ pub fn input(input: &Input) -> String {
 
 pub fn output(output: &Output) -> String {
     match output {
-        Output::Publish { subject, payload } => format!("{subject}: {}", words(payload)),
-        Output::Ask { id, subject, payload, .. } => format!("ask {id}: {subject}: {}", words(payload)),
+        Output::Publish { subject, payload } => format!("{}: {}", on(subject), words(payload)),
+        Output::Ask { id, subject, payload, .. } => format!("ask {id}: {}: {}", on(subject), words(payload)),
         Output::Reply { to, payload } => {
             format!("reply to {}.{}: {}", to.member, to.id, words(payload))
         }
         Output::KvWrite { id, bucket, key, expect, .. } => format!("write {id}: {bucket}/{key}, {expect:?}"),
+        Output::KvGet { id, bucket, key } => format!("read {id}: {bucket}/{key}"),
+        Output::Place { id, segment, epoch, .. } => {
+            format!("place {id}: segment {segment} by epoch {}", epoch.number)
+        }
+        Output::Gather { id, sector } => format!("gather {id}: pieces of {sector}"),
+        Output::Copy { id, server, sector } => format!("copy {id}: {sector} from {server}"),
+        Output::Write { id, change, .. } => match change {
+            super::disk::Change::Signature { hash, .. } => {
+                format!("write {id}: signature of {}", short(hash))
+            }
+            change => format!("write {id}: {change:?}"),
+        },
         Output::Push { id, subject, .. } => format!("push {id}: {subject}"),
         Output::Submit { id, slot, solution, .. } => {
             format!("submit {id}: slot {slot}, challenge {}", short(&solution.reward_address))

@@ -269,7 +269,7 @@ impl World {
             Happening::StoreAnew => self.rewatch_all(),
             Happening::Reconnect { member, run } => self.reconnect(member, run),
             Happening::QueueLook => self.look_at_queue(),
-            Happening::Fault(fault) => super::faults::apply(self, fault),
+            Happening::Fault(fault) => super::faults::apply(self, &fault),
         }
     }
 
@@ -363,7 +363,7 @@ impl World {
             process.waiting.push(input);
             return;
         }
-        if self.trace.is_some() && !matches!(input, Input::Tick) {
+        if self.trace.is_some() && !super::trace::is_noise_in(&input) {
             let text = super::trace::input(&input);
             self.say_of(member, &format!("<- {text}"));
         }
@@ -391,7 +391,7 @@ impl World {
     }
 
     fn act(&mut self, member: usize, run: u64, output: Output) {
-        if self.trace.is_some() {
+        if self.trace.is_some() && !super::trace::is_noise_out(&output) {
             let text = super::trace::output(&output);
             self.say_of(member, &format!("-> {text}"));
         }
@@ -416,7 +416,7 @@ impl World {
             Output::Work { id, takes } => self.plan(takes, Happening::Synced { member, run, id }),
             Output::Say(_) => {}
             Output::Found { solution, slot } => self.find(member, run, solution, slot),
-            Output::Ended { solution, outcome } => self.ledger.end((member, run), solution, outcome),
+            Output::Ended { solution, outcome } => self.ledger.end((member, run), solution, &outcome),
             Output::Exit(reason) => {
                 let (may_end, name) = (self.copied.contains(&member), &self.processes[member].name);
                 self.ledger.check(may_end, || format!("{name} ended by itself: {reason}"));
