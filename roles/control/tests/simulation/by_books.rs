@@ -108,7 +108,11 @@ impl World {
                 newest.push(*known);
             }
         }
-        let is_well = process.member.is_some() && !process.paused && process.connected && !node.silent;
+        let is_well = process.member.is_some()
+            && !process.is_ending
+            && !process.paused
+            && process.connected
+            && !node.silent;
         is_well && node.up && newest.contains(&wanted)
     }
 

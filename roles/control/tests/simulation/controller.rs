@@ -218,6 +218,10 @@ impl Controller {
             }
             Input::Answer { id, result } => self.answered(id, result, now, out),
             Input::Node(input) => self.node(input, now, out),
+            Input::End => {
+                self.announcer.on(AnnouncerEvent::Shutdown, now);
+                self.desk(DeskEvent::Shutdown, now, out);
+            }
             Input::Tick => {
                 self.desk(DeskEvent::Tick, now, out);
                 self.asking(AskingEvent::Tick, now, out);

@@ -13,14 +13,27 @@ pub enum Fault {
     EmptyStore,
     Kill(usize),
     Start(usize),
+    /// Told to end, as by an operator who starts it anew.
+    End(usize),
     Pause(usize),
     Resume(usize),
-    Bus { member: usize, connected: bool },
+    Bus {
+        member: usize,
+        connected: bool,
+    },
     StopNode(usize),
     StartNode(usize),
-    Silence { node: usize, silent: bool },
-    Branch { node: usize, branch: u64 },
-    Again { node: usize },
+    Silence {
+        node: usize,
+        silent: bool,
+    },
+    Branch {
+        node: usize,
+        branch: u64,
+    },
+    Again {
+        node: usize,
+    },
 }
 
 impl std::fmt::Debug for Weather {
@@ -50,7 +63,7 @@ pub fn draw(
         }
         let end = (at + random.millis(200, 25_000)).min(until);
         let (member, node) = (random.below(members as u64) as usize, random.below(nodes as u64) as usize);
-        let pair = match random.below(12) {
+        let pair = match random.below(13) {
             0 => (Fault::Weather(storm(random)), Some(Fault::Weather(Weather::default()))),
             1 => (Fault::Leader(false), Some(Fault::Leader(true))),
             2 if random.chance(0.3) => (Fault::EmptyStore, None),
@@ -63,6 +76,10 @@ pub fn draw(
                 (Fault::Branch { node, branch: 1 + random.below(3) }, Some(Fault::Branch { node, branch: 0 }))
             }
             9 => (Fault::Again { node }, None),
+            11 => {
+                let controller = groups[0][random.below(groups[0].len() as u64) as usize];
+                (Fault::End(controller), None)
+            }
             10 => {
                 // All of one role, sometimes for long.
                 let group = random.below(groups.len() as u64) as usize;
@@ -125,6 +142,7 @@ pub fn apply(world: &mut World, fault: &Fault) {
         Fault::EmptyStore => world.empty_store(),
         Fault::Kill(member) => world.kill(member),
         Fault::Start(member) => world.start(member),
+        Fault::End(member) => world.end(member),
         Fault::Pause(member) => world.pause(member),
         Fault::Resume(member) => world.resume(member),
         Fault::Bus { member, connected } => world.set_connected(member, connected),

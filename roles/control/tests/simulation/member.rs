@@ -122,6 +122,8 @@ pub enum Input {
     Done { id: Id },
     /// It has not.
     Failed { id: Id },
+    /// It is told to end, when it has seen to all it must.
+    End,
     /// The work queue was made anew and is empty.
     QueueAnew,
     /// Time has come.

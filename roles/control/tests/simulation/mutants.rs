@@ -66,7 +66,7 @@ impl Mutant {
 }
 
 /// Seeds that are tried with a fault; most are found by the first few.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 1000;
 
 /// What a run with a fault comes to.
 fn wrong(seed: u64, mutant: Mutant) -> Option<String> {

@@ -11,6 +11,9 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::time::Duration;
 
+/// A supervisor starts a process that was told to end so long after it has.
+const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(500);
+
 /// What goes wrong on the way now.
 #[derive(Clone, Copy, Default)]
 pub struct Weather {
@@ -53,6 +56,8 @@ pub struct Process {
     unsynced: BTreeMap<Id, Change>,
     pub subscriptions: Vec<String>,
     pub exited: Option<String>,
+    /// It was told to end.
+    pub is_ending: bool,
     /// The life of the work queue that it knows.
     pub queue_life: u64,
 }
@@ -197,6 +202,7 @@ impl World {
             unsynced: BTreeMap::new(),
             subscriptions: Vec::new(),
             exited: None,
+            is_ending: false,
             queue_life: 0,
         });
         self.processes.len() - 1
@@ -286,7 +292,7 @@ impl World {
         process.member = Some((process.make)(&process.disk, process.id));
         (process.started_at, process.paused, process.wake_at, process.connected) = (now, false, None, true);
         (process.waiting, process.exited) = (Vec::new(), None);
-        process.queue_life = self.jetstream.life;
+        (process.queue_life, process.is_ending) = (self.jetstream.life, false);
         let (run, node) = (process.run, process.node);
         self.say_of(member, "starts");
         self.hear(member, run, Input::Start);
@@ -314,6 +320,14 @@ impl World {
             self.nodes[node].disconnect(member);
         }
         self.say_of(member, "is killed");
+    }
+
+    /// Tells a process to end. It is given the time it wants.
+    pub fn end(&mut self, member: usize) {
+        let process = &mut self.processes[member];
+        (process.is_ending, process.disturbed_at) = (true, self.now);
+        let run = process.run;
+        self.hear(member, run, Input::End);
     }
 
     pub fn pause(&mut self, member: usize) {
@@ -418,10 +432,16 @@ impl World {
             Output::Found { solution, slot } => self.find(member, run, solution, slot),
             Output::Ended { solution, outcome } => self.ledger.end((member, run), solution, &outcome),
             Output::Exit(reason) => {
-                let (may_end, name) = (self.copied.contains(&member), &self.processes[member].name);
+                let process = &self.processes[member];
+                let may_end = process.is_ending || self.copied.contains(&member);
+                let name = &process.name;
                 self.ledger.check(may_end, || format!("{name} ended by itself: {reason}"));
                 self.kill(member);
-                self.processes[member].exited = Some(reason);
+                let process = &mut self.processes[member];
+                process.exited = Some(reason);
+                if std::mem::take(&mut process.is_ending) {
+                    self.plan(STARTED_AGAIN_AFTER, Happening::Fault(super::faults::Fault::Start(member)));
+                }
             }
             Output::KvWatch { .. }
             | Output::KvGet { .. }
