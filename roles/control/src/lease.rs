@@ -85,8 +85,9 @@ pub struct LeaseKeeper {
     me: InstanceId,
     host: String,
     seen: Option<Seen>,
-    /// Highest seen.
+    /// Highest seen, and the one being written.
     term: u64,
+    term_asked: u64,
     asked: Asked,
     look_at: Duration,
     /// Until when nobody else may have taken it, counted from when the last write that succeeded was begun.
@@ -100,8 +101,8 @@ impl LeaseKeeper {
     /// A member that knows nothing of the lease yet.
     pub fn new(me: InstanceId, host: String) -> Self {
         let (look_at, mine_until, now) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        let (seen, term, asked, read_at) = (None, 0, Asked::Nothing, None);
-        Self { me, host, seen, term, asked, look_at, mine_until, read_at, now }
+        let (seen, term, term_asked, asked, read_at) = (None, 0, 0, Asked::Nothing, None);
+        Self { me, host, seen, term, term_asked, asked, look_at, mine_until, read_at, now }
     }
 
     /// Whose it is now.
@@ -183,7 +184,7 @@ impl LeaseKeeper {
     }
 
     fn write(&mut self, expect: Expect, term: u64) -> Vec<Action> {
-        self.asked = Asked::Write(self.now);
+        (self.asked, self.term_asked) = (Asked::Write(self.now), term);
         vec![Action::Write { lease: Lease { holder: self.me, host: self.host.clone(), term }, expect }]
     }
 
@@ -192,6 +193,7 @@ impl LeaseKeeper {
         match wrote {
             Wrote::Done(revision) => {
                 self.mine_until = since + LAPSES_AFTER;
+                self.term = self.term.max(self.term_asked);
                 self.seen = Some(Seen { revision, is_mine: true, changed_at: self.now });
             }
             Wrote::Conflict => self.mine_until = Duration::ZERO,

@@ -17,6 +17,7 @@
 //! [`Event::StoreOpened`] it is compared with what this controller knows, and told again.
 
 mod backlog;
+mod live;
 mod ranges;
 mod retry;
 mod words;
@@ -27,8 +28,8 @@ use std::time::Duration;
 use crate::ids::InstanceId;
 use crate::lease::Standing;
 use backlog::Backlog;
+use live::{Live, Owed, Stage};
 use ranges::Ranges;
-use retry::Retry;
 
 pub use words::{Action, Event, Note, Tell, Word};
 
@@ -44,12 +45,6 @@ pub const PLACE_PATIENCE: Duration = Duration::from_secs(60);
 /// After this a node has its newest segment no longer (its 120 s, and some).
 pub const NODE_HOLDS_FOR: Duration = Duration::from_secs(150);
 
-/// Pauses between tries to fetch what the node has only now.
-const FETCH_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
-/// Pauses between tries to write to a disk that refused.
-const SPOOL_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
-/// Pauses between tries to place; short again when a cache comes.
-const PLACE_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 /// Pause after the store or the node did not take a word.
 const TELL_PAUSE: Duration = Duration::from_secs(2);
 /// Words on their way to the store at once.
@@ -60,49 +55,6 @@ const LIVE_MAX: usize = 256;
 const HELD_MAX: usize = 4096;
 /// Segments for which acknowledgements are owed; a node waits for its newest alone.
 const OWED_MAX: usize = 64;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Wanted,
-    Fetching,
-    Writing,
-    InMemory,
-    Spooled,
-}
-
-/// A segment under way.
-#[derive(Debug)]
-struct Live {
-    stage: Stage,
-    /// Whether it is of the backlog: nobody waits for it.
-    is_old: bool,
-    /// Whether it is fetched although others say that they hold it.
-    is_distrustful: bool,
-    since: Duration,
-    /// When to fetch, or to write.
-    retry: Retry,
-    place: Retry,
-}
-
-impl Live {
-    fn new(stage: Stage, is_old: bool, now: Duration) -> Self {
-        let retry = Retry::new(FETCH_PAUSE.0, FETCH_PAUSE.1, now);
-        let place = Retry::new(PLACE_PAUSE.0, PLACE_PAUSE.1, now);
-        Self { stage, is_old, is_distrustful: false, since: now, retry, place }
-    }
-
-    fn is_in_memory(&self) -> bool {
-        matches!(self.stage, Stage::Fetching | Stage::Writing | Stage::InMemory)
-    }
-}
-
-/// Acknowledgements that the node waits for.
-#[derive(Debug, Clone, Copy)]
-struct Owed {
-    count: u32,
-    underway: u32,
-    due: Duration,
-}
 
 /// One controller's part in all segments. Times are since its start.
 #[derive(Debug)]
@@ -283,8 +235,7 @@ impl Segments {
         };
         if matches!(event, Event::Fetched(_)) {
             // Where it is placed meanwhile it is let go at once.
-            live.stage = Stage::InMemory;
-            live.retry = Retry::new(SPOOL_PAUSE.0, SPOOL_PAUSE.1, self.now);
+            live.fetched(self.now);
             return;
         }
         live.stage = Stage::Wanted;
