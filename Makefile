@@ -5,6 +5,8 @@ CARGO ?= cargo
 SHARED ?= ../shared
 FARMER = target/debug/autonomys-farmer
 CONFORMANCE = $(FARMER) util conformance "$(SHARED)/vectors" --kzg-parameters "$(SHARED)/kzg/eth-public-parameters.bin"
+# All tests are built once, with the kernels on the CPU: what is built by other words than these is built again.
+SHIM = --features farmer/kernel-shim
 SUITES_OF_LEVELS = pos,erasure,kzg,sector
 SUITES_OF_KERNELS = pos,erasure,sector
 # Modules of consensus with unsafe code, and those that stand on it.
@@ -26,10 +28,10 @@ test: setup lint unit loom kernels-check kernels-test kernels-races conformance
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --locked -p gpu -p cluster -p farmer --features farmer/kernel-shim --all-targets -- -D warnings
+	$(CARGO) clippy --locked --workspace $(SHIM) --all-targets -- -D warnings
 
 unit:
-	NATS_SERVER=$$(scripts/nats-server.sh) $(CARGO) test --locked --workspace
+	NATS_SERVER=$$(scripts/nats-server.sh) $(CARGO) test --locked --workspace $(SHIM)
 
 ## The lock-free parts under every interleaving that loom finds.
 loom:
@@ -45,7 +47,7 @@ asan:
 ## instructions decide at each of the others, and those that kernels decide by the kernels.
 conformance:
 	@if [ -d "$(SHARED)/vectors" ]; then \
-		$(CARGO) build --locked -p farmer --features kernel-shim && \
+		$(CARGO) test --locked --workspace $(SHIM) --no-run && \
 		$(CONFORMANCE) && \
 		for level in $$($(FARMER) util cpu-levels | head -n -1); do \
 			$(CONFORMANCE) --cpu-level $$level --only $(SUITES_OF_LEVELS) || exit 1; \
@@ -65,14 +67,11 @@ kernels-check:
 	cd scripts && python3 -B -X warn_default_encoding -W error::EncodingWarning -m unittest --buffer kernel_checks.test_checks
 	python3 -X warn_default_encoding -W error::EncodingWarning scripts/kernels.py check
 
-## The kernels and all that drives them, on the CPU; then what drives a CUDA driver, with a libcuda that stands for one.
+## What drives a CUDA driver, with a libcuda that stands for one. The kernels and all else that drives them are among the unit tests.
 STAND_IN = $(CURDIR)/target/stand_in
 kernels-test: $(STAND_IN)/libcuda.so.1
-	$(CARGO) test --locked -p gpu --features kernel-shim
-	$(CARGO) test --locked -p farmer --features kernel-shim --test benchmark_gpu
-	$(CARGO) test --locked -p cluster --features kernel-shim --lib --test plot_server --test host -- encoding:: gpus
 	rm -f $(STAND_IN)/log
-	LD_LIBRARY_PATH=$(STAND_IN) STAND_IN_LOG=$(STAND_IN)/log $(CARGO) test --locked -p gpu --features kernel-shim --test cuda
+	LD_LIBRARY_PATH=$(STAND_IN) STAND_IN_LOG=$(STAND_IN)/log $(CARGO) test --locked --workspace $(SHIM) --test cuda
 	grep ', 0 objects left' $(STAND_IN)/log
 
 $(STAND_IN)/libcuda.so.1: $(wildcard gpu/kernels/*.h gpu/kernels/*.cuh gpu/kernels/shim/* gpu/kernels/stand_in/*)
@@ -90,7 +89,7 @@ kernels-races:
 
 ## 200 records at K = 17 and 10 at K = 20, each in an order of threads drawn from a seed: some four minutes on two cores.
 kernels-long:
-	KERNEL_TEST_RECORDS=200 $(CARGO) test --locked -p gpu --features kernel-shim --test kernels -- --nocapture any_order
+	KERNEL_TEST_RECORDS=200 $(CARGO) test --locked --workspace $(SHIM) --test kernels -- --nocapture any_order
 
 ## A folder that checks and measures this build on a GPU host without Rust and network: copy .gpu there, run .gpu/check.
 gpu-bundle: setup

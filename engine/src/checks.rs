@@ -1,17 +1,14 @@
 //! What must hold before any executor starts: io_uring allowed, memory lockable. Says what to change, never changes more
 //! than this process's own limit.
 
-use crate::ring::RingError;
+use crate::ring::{RING_BYTES, RingError};
 use io_uring::{IoUring, Probe, opcode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use std::io;
 
 /// Memory each executor of glommio locks: three rings register its smallest buffer of 64 KiB.
 const GLOMMIO_LOCKED_BYTES: u64 = 3 * 64 * 1024;
 /// glommio starts under no smaller limit, whoever runs it.
 const GLOMMIO_LEAST_LIMIT_BYTES: u64 = 512 * 1024;
-/// What the queues of one ring lock on kernels before 5.12.
-pub(crate) const RING_BYTES: u64 = 512 * 1024;
 /// Bit of CAP_IPC_LOCK in a capability set.
 const CAP_IPC_LOCK: u32 = 14;
 
@@ -74,26 +71,6 @@ fn has_cap_ipc_lock() -> bool {
     bits.is_some_and(|bits| bits >> CAP_IPC_LOCK & 1 == 1)
 }
 
-/// Who refuses io_uring, as far as one can see from here, and what to do about it.
-pub(crate) fn why_forbidden(error: &io::Error) -> String {
-    let switch = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").unwrap_or_default();
-    explain(error, switch.trim())
-}
-
-fn explain(error: &io::Error, switch: &str) -> String {
-    match switch {
-        "1" => "kernel.io_uring_disabled is 1: set it to 0 (sysctl -w kernel.io_uring_disabled=0), or put the user into the \
-                group of kernel.io_uring_group"
-            .into(),
-        "2" => "kernel.io_uring_disabled is 2: set it to 0 (sysctl -w kernel.io_uring_disabled=0)".into(),
-        _ => format!(
-            "{error}; a seccomp filter denies io_uring_setup (Docker's and Podman's default profiles do: run with \
-             --security-opt seccomp=unconfined or a profile that allows io_uring_setup, io_uring_enter and \
-             io_uring_register), or the kernel is older than 5.8"
-        ),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,14 +78,6 @@ mod tests {
     #[test]
     fn this_host_allows_io_uring() {
         check_io_uring().unwrap();
-    }
-
-    #[test]
-    fn the_switch_of_the_kernel_is_named() {
-        let refused = io::Error::from_raw_os_error(libc::EPERM);
-        assert!(explain(&refused, "2").contains("kernel.io_uring_disabled=0"));
-        assert!(explain(&refused, "1").contains("kernel.io_uring_group"));
-        assert!(explain(&refused, "0").contains("seccomp"));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //!
 //! Owns: which threads stand on which set. Never: which CPUs those are; the caller's placement says that.
 
-use crate::threads::{CoresError, cpu_set};
 use rustix::io::Errno;
 use rustix::thread::{CpuSet, Pid, gettid, sched_setaffinity};
 use std::cell::RefCell;
@@ -28,6 +27,30 @@ struct Standing {
 
 thread_local! {
     static STANDING: RefCell<Option<Standing>> = const { RefCell::new(None) };
+}
+
+/// Why a set of cores cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CoresError {
+    /// There is no core to run on.
+    #[error("the set of cores is empty")]
+    Empty,
+    /// A number above what the system call takes.
+    #[error("core {core} is above {max}, the highest that can be named", max = CpuSet::MAX_CPU - 1)]
+    TooHigh {
+        /// The core.
+        core: usize,
+    },
+    /// The system refused, mostly since the cores are outside of the cgroup's cpuset.
+    #[error(
+        "cannot run on cores {cores:?}: {source}; this process may be confined to others (cpuset, taskset)"
+    )]
+    Refused {
+        /// The cores asked for.
+        cores: Vec<usize>,
+        /// The system's answer.
+        source: std::io::Error,
+    },
 }
 
 impl CoreSet {
@@ -88,6 +111,18 @@ impl fmt::Debug for CoreSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CoreSet({:?})", self.cores())
     }
+}
+
+/// The cores as the system call takes them.
+fn cpu_set(cores: &[usize]) -> Result<CpuSet, CoresError> {
+    let mut set = CpuSet::new();
+    for &core in cores {
+        if core >= CpuSet::MAX_CPU {
+            return Err(CoresError::TooHigh { core });
+        }
+        set.set(core);
+    }
+    if cores.is_empty() { Err(CoresError::Empty) } else { Ok(set) }
 }
 
 /// The CPUs as the system takes them, and takes them now.

@@ -12,7 +12,7 @@ use crate::task::{self, LocalTask};
 use crate::threads::CoreSet;
 use futures::channel::oneshot;
 use futures::future::{AbortHandle, Either, FutureExt, Shared, abortable, select};
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, TaskQueueHandle};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, TaskQueueHandle};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -378,18 +378,5 @@ struct Running(Local, u64);
 impl Drop for Running {
     fn drop(&mut self) {
         self.0.0.running.borrow_mut().remove(&self.1);
-    }
-}
-
-/// Share of the CPU and wish for latency of each class's queue.
-pub(crate) fn queue_weight(class: Class) -> (usize, Latency) {
-    let within = |millis| Latency::Matters(Duration::from_millis(millis));
-    match class {
-        Class::RewardSignature => (1000, within(1)),
-        Class::AuditRead => (800, within(5)),
-        Class::ProofRead => (600, within(10)),
-        Class::Serving => (400, within(50)),
-        Class::SectorWrite => (300, Latency::NotImportant),
-        Class::Scrub => (50, Latency::NotImportant),
     }
 }

@@ -40,6 +40,8 @@ mod on_disk;
 #[cfg(not(loom))]
 mod parts;
 #[cfg(not(loom))]
+pub mod piece_layout;
+#[cfg(not(loom))]
 pub mod piece_store;
 pub mod pool;
 #[cfg(not(loom))]

@@ -4,10 +4,9 @@
 //! `FuturesUnordered` and `join_all` of many futures use wakers of their own and are safe.
 
 use crate::disk::Class;
-use crate::executor::queue_weight;
 use futures::FutureExt;
 use futures::channel::oneshot;
-use glommio::{Shares, TaskQueueHandle};
+use glommio::{Latency, Shares, TaskQueueHandle};
 use std::any::Any;
 use std::cell::Cell;
 use std::future::Future;
@@ -80,6 +79,19 @@ impl<T> Future for LocalTask<T> {
 #[must_use = "a task that is dropped ends; detach it to let it run"]
 pub fn spawn_local<T: 'static>(future: impl Future<Output = T> + 'static) -> LocalTask<T> {
     LocalTask(glommio::spawn_local(caught(future)))
+}
+
+/// Share of the CPU and wish for latency of each class's queue.
+fn queue_weight(class: Class) -> (usize, Latency) {
+    let within = |millis| Latency::Matters(Duration::from_millis(millis));
+    match class {
+        Class::RewardSignature => (1000, within(1)),
+        Class::AuditRead => (800, within(5)),
+        Class::ProofRead => (600, within(10)),
+        Class::Serving => (400, within(50)),
+        Class::SectorWrite => (300, Latency::NotImportant),
+        Class::Scrub => (50, Latency::NotImportant),
+    }
 }
 
 /// A new queue for tasks of a class.

@@ -1,9 +1,8 @@
 //! Threads for consensus work: a pool given sets of cores, not one core each.
 
-pub use crate::core_set::CoreSet;
+pub use crate::core_set::{CoreSet, CoresError};
 use consensus::Workers;
 use rustix::process::{getpriority_process, setpriority_process};
-use rustix::thread::CpuSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Jobs a thread takes at a time, as a part of its fair share: small enough that all end together.
@@ -23,30 +22,6 @@ pub struct ThreadWorkers {
     /// None: wherever the system puts them.
     sets: Vec<CoreSet>,
     in_background: bool,
-}
-
-/// Why a set of cores cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum CoresError {
-    /// There is no core to run on.
-    #[error("the set of cores is empty")]
-    Empty,
-    /// A number above what the system call takes.
-    #[error("core {core} is above {max}, the highest that can be named", max = CpuSet::MAX_CPU - 1)]
-    TooHigh {
-        /// The core.
-        core: usize,
-    },
-    /// The system refused, mostly since the cores are outside of the cgroup's cpuset.
-    #[error(
-        "cannot run on cores {cores:?}: {source}; this process may be confined to others (cpuset, taskset)"
-    )]
-    Refused {
-        /// The cores asked for.
-        cores: Vec<usize>,
-        /// The system's answer.
-        source: std::io::Error,
-    },
 }
 
 impl ThreadWorkers {
@@ -108,18 +83,6 @@ impl ThreadWorkers {
     }
 }
 
-/// The cores as the system call takes them.
-pub(crate) fn cpu_set(cores: &[usize]) -> Result<CpuSet, CoresError> {
-    let mut set = CpuSet::new();
-    for &core in cores {
-        if core >= CpuSet::MAX_CPU {
-            return Err(CoresError::TooHigh { core });
-        }
-        set.set(core);
-    }
-    if cores.is_empty() { Err(CoresError::Empty) } else { Ok(set) }
-}
-
 impl Workers for ThreadWorkers {
     fn count(&self) -> usize {
         self.threads
@@ -156,7 +119,7 @@ impl Workers for ThreadWorkers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rustix::thread::sched_getaffinity;
+    use rustix::thread::{CpuSet, sched_getaffinity};
     use std::collections::HashSet;
     use std::sync::Mutex;
 

@@ -1,12 +1,12 @@
 //! Control messages from any bytes, as every type: what is accepted becomes the same bytes again.
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use control::messages::{
-    Claim, ClusterInfo, Control, Epoch, Heartbeat, Invalidation, MemberEntry, PlotJob, PlotProgress,
-    ReinitializeCaches, RewardSignature, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SlotInfo,
-    SolutionFound, VERSION,
+    Claim, ClusterInfo, Control, Epoch, FarmHeld, Heartbeat, Invalidation, MemberEntry, PlotJob,
+    PlotProgress, ReinitializeCaches, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SigningAnswer,
+    SlotInfo, SolutionFound, VERSION,
 };
+use libfuzzer_sys::fuzz_target;
 
 fn read<M: Control>(bytes: &mut [u8]) {
     // The first two bytes are version and kind; these let the rest be reached.
@@ -24,7 +24,8 @@ fuzz_target!(|bytes: &[u8]| {
     read::<SlotInfo>(&mut bytes);
     read::<SolutionFound>(&mut bytes);
     read::<RewardSigningRequest>(&mut bytes);
-    read::<RewardSignature>(&mut bytes);
+    read::<SigningAnswer>(&mut bytes);
+    read::<FarmHeld>(&mut bytes);
     read::<PlotJob>(&mut bytes);
     read::<PlotProgress>(&mut bytes);
     read::<ClusterInfo>(&mut bytes);

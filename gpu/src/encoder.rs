@@ -1,6 +1,6 @@
 //! Encoding sectors: what roles ask for and every backend gives.
 
-use crate::{EncoderStats, FinishedSector};
+use crate::{EncoderStats, FinishError, FinishedSector};
 use async_trait::async_trait;
 use consensus::constants::{MAX_PIECES_IN_SECTOR, RECORD_CHUNKS, RECORD_SIZE};
 use consensus::kzg::PointBytes;
@@ -183,23 +183,4 @@ pub enum PieceError {
         /// Place of the piece.
         piece_offset: u16,
     },
-}
-
-/// Why a sector cannot be finished.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FinishError {
-    /// Pieces were not submitted, or refused.
-    #[error("{missing} pieces of the sector are missing, the first of them piece {first}")]
-    Missing {
-        /// How many.
-        missing: usize,
-        /// The first.
-        first: u16,
-    },
-    /// No thread could be started.
-    #[error("cannot start a thread to put the sector together: {0}; raise the limit of threads (ulimit -u)")]
-    Thread(String),
-    /// The encoder stopped meanwhile.
-    #[error("the sector was dropped by the encoder")]
-    Dropped,
 }

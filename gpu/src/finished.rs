@@ -1,6 +1,5 @@
 //! A sector on its way out.
 
-use crate::FinishError;
 use consensus::Workers;
 use consensus::constants::{HASH_SIZE, sector_size};
 use consensus::sector::SectorMetadata;
@@ -30,6 +29,25 @@ pub struct FinishedSector {
     tail: [u8; HASH_SIZE],
     slabs: mpsc::Receiver<Result<Slab, SectorError>>,
     maker: Option<JoinHandle<()>>,
+}
+
+/// Why a sector cannot be finished.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FinishError {
+    /// Pieces were not submitted, or refused.
+    #[error("{missing} pieces of the sector are missing, the first of them piece {first}")]
+    Missing {
+        /// How many.
+        missing: usize,
+        /// The first.
+        first: u16,
+    },
+    /// No thread could be started.
+    #[error("cannot start a thread to put the sector together: {0}; raise the limit of threads (ulimit -u)")]
+    Thread(String),
+    /// The encoder stopped meanwhile.
+    #[error("the sector was dropped by the encoder")]
+    Dropped,
 }
 
 /// Why the bytes of a sector ended early.

@@ -33,8 +33,8 @@ pub mod workbench;
 mod workers;
 
 pub use encoder::{
-    BeginError, Credit, EncodingSession, FinishError, PieceError, PieceToEncode, SectorEncoder, SectorPlan,
+    BeginError, Credit, EncodingSession, PieceError, PieceToEncode, SectorEncoder, SectorPlan,
 };
-pub use finished::{FinishedSector, SectorError};
+pub use finished::{FinishError, FinishedSector, SectorError};
 pub use prover::{ProofRequest, ProveError, Prover};
 pub use stats::{CardStats, EncoderStats, ProverStats, WorkerStats};

@@ -3,83 +3,19 @@
 //! The n source values are those of a polynomial of degree below n at the even powers of omega_2n, the parity values
 //! those at the odd powers. "Extended order" is the order of the powers: source 0, parity 0, source 1, parity 1, ...
 
+mod error;
 mod recovery;
 #[cfg(test)]
 mod tests;
 
+pub use error::ErasureError;
 pub use recovery::{Recovery, recover, recover_polynomial};
 
-use crate::bls::{G1, InvalidScalarAt, PointBytes, Scalar, scalars_from_bytes, scalars_to_bytes};
+use crate::bls::{G1, PointBytes, Scalar, scalars_from_bytes, scalars_to_bytes};
 use crate::cpu::CpuLevel;
-use crate::fft::{InvalidWidth, Kind, LOG2_WIDTH_MAX, to_odd_points, transform_at};
+use crate::fft::{Kind, to_odd_points, transform_at};
 use crate::field::{Ifma, RowExtender};
-use thiserror::Error;
-
-/// The most source values: the chunks of a record.
-const SOURCE_LENGTH_MAX: usize = 1 << (LOG2_WIDTH_MAX - 1);
-
-/// Why values could not be extended or recovered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum ErasureError {
-    /// No values given.
-    #[error("there are no values to extend or recover")]
-    Empty,
-    /// The number of values is not a power of two.
-    #[error("{length} values: their number must be a power of two")]
-    NotPowerOfTwo {
-        /// Number of values given.
-        length: usize,
-    },
-    /// More values than a record has chunks.
-    #[error("{length} source values: at most 32768 are possible")]
-    TooLong {
-        /// Number of source values given.
-        length: usize,
-    },
-    /// Two lists that belong together differ in length.
-    #[error("{found} values where {expected} are needed")]
-    LengthMismatch {
-        /// Length needed.
-        expected: usize,
-        /// Length given.
-        found: usize,
-    },
-    /// Fewer than half of the values are there.
-    #[error(
-        "impossible to recover, too many shards are missing: {present} of the {needed} needed are present"
-    )]
-    TooManyMissing {
-        /// Values present.
-        present: usize,
-        /// Values needed.
-        needed: usize,
-    },
-    /// More than half of the values are there, but they are not of one polynomial.
-    #[error("shards contradict each other at place {index} of the extended order; some of them are corrupt")]
-    Inconsistent {
-        /// A place whose value differs from what the others say. It need not be the corrupt one.
-        index: usize,
-    },
-    /// A chunk is not a scalar.
-    #[error(transparent)]
-    InvalidScalar(#[from] InvalidScalarAt),
-    /// A commitment is not a curve point.
-    #[error("commitment {index} is not a point of the curve")]
-    InvalidCommitment {
-        /// Position in the list given.
-        index: usize,
-    },
-}
-
-impl From<InvalidWidth> for ErasureError {
-    fn from(InvalidWidth { width }: InvalidWidth) -> Self {
-        match width {
-            0 => Self::Empty,
-            length if !length.is_power_of_two() => Self::NotPowerOfTwo { length },
-            length => Self::TooLong { length },
-        }
-    }
-}
+use error::check_length;
 
 /// Writes the parity values of `source`. Both slices have the same length: a power of two, 32 768 at most.
 pub fn extend(source: &[Scalar], parity: &mut [Scalar]) -> Result<(), ErasureError> {
@@ -150,18 +86,4 @@ pub fn extend_commitments(source: &[PointBytes]) -> Result<Vec<PointBytes>, Eras
     let mut points = source.iter().enumerate().map(decode).collect::<Result<Vec<_>, _>>()?;
     to_odd_points(&mut points)?;
     Ok(source.iter().zip(points).flat_map(|(source, parity)| [*source, parity.to_bytes()]).collect())
-}
-
-fn check_length(source: usize, parity: usize) -> Result<(), ErasureError> {
-    if source == 0 {
-        Err(ErasureError::Empty)
-    } else if !source.is_power_of_two() {
-        Err(ErasureError::NotPowerOfTwo { length: source })
-    } else if source > SOURCE_LENGTH_MAX {
-        Err(ErasureError::TooLong { length: source })
-    } else if source != parity {
-        Err(ErasureError::LengthMismatch { expected: source, found: parity })
-    } else {
-        Ok(())
-    }
 }

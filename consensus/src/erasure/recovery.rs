@@ -4,7 +4,7 @@
 //! sought. D = P Z has degree below 2n, and its values are known at all 2n places: P(x) Z(x) where P is known, zero on M.
 //! With the operator (theta F)(X) = X F'(X), theta D = Z theta P + P theta Z, and so P = theta D / theta Z on M.
 
-use super::{ErasureError, check_length};
+use super::error::{ErasureError, check_length};
 use crate::bls::{Scalar, batch_invert};
 use crate::cpu::CpuLevel;
 use crate::fft::{InvalidWidth, Kind, derive_times_x, power_of_omega, transform_at};

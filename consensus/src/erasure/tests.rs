@@ -1,6 +1,7 @@
 //! Extending and recovering, at every level.
 
 use super::*;
+use crate::bls::InvalidScalarAt;
 use crate::kzg::Polynomial;
 use proptest::prelude::*;
 

@@ -96,6 +96,21 @@ impl Disk {
         self.0.ring.write(file, offset, Source::Shared(data.clone()), guard).await.1
     }
 
+    /// Like [`Disk::write`], from memory that its owner goes on using: `buf` comes back whatever happens.
+    pub async fn write_own(
+        &self,
+        class: Class,
+        file: &Arc<DirectFile>,
+        offset: u64,
+        buf: SlabMut,
+    ) -> (SlabMut, Result<(), IoError>) {
+        let guard = self.admit(class, buf.len() as u64).await;
+        match self.0.ring.write(file, offset, Source::Own(buf), guard).await {
+            (Source::Own(buf), written) => (buf, written),
+            (Source::Shared(_), _) => unreachable!("an operation gives back what it was given"),
+        }
+    }
+
     /// Makes what was written to the file durable (fdatasync).
     pub async fn sync(&self, class: Class, file: &Arc<DirectFile>) -> Result<(), IoError> {
         let guard = self.admit(class, 0).await;

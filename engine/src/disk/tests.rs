@@ -43,6 +43,32 @@ fn data(disk: &Disk, offset: usize, bytes: usize, byte: u8) -> Slab {
 }
 
 #[test]
+fn memory_that_is_written_from_comes_back_also_when_it_fails() {
+    on_disk(|disk| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let file = new_file(&dir, 4);
+        // Its slab has another handle meanwhile.
+        let mut rest = slab(&disk);
+        let mut buf = rest.split_off(2 * BLOCK_BYTES).narrow(..BLOCK_BYTES);
+        for (block, byte) in [(1, 1), (2, 2)] {
+            buf.fill(byte);
+            let (back, written) = disk.write_own(Class::RewardSignature, &file, block * 4096, buf).await;
+            written.unwrap();
+            buf = back;
+        }
+        disk.sync(Class::RewardSignature, &file).await.unwrap();
+        let content = fs::read(file.path()).unwrap();
+        let firsts: Vec<_> = content.chunks(BLOCK_BYTES).map(|block| block[0]).collect();
+        assert_eq!(firsts, [0xEE, 1, 2, 0xEE]);
+        let read_only = DirectFile::open(file.path(), crate::Access::Read).unwrap();
+        let (buf, written) = disk.write_own(Class::RewardSignature, &read_only, 0, buf).await;
+        assert!(written.is_err());
+        assert_eq!((buf.len(), buf[0]), (BLOCK_BYTES, 2));
+        assert_eq!(disk.load(Class::RewardSignature), (0, 0));
+    });
+}
+
+#[test]
 fn unaligned_neighbours_written_at_once_keep_their_bytes() {
     on_disk(|disk| async move {
         let dir = tempfile::tempdir().unwrap();

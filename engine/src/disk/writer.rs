@@ -8,7 +8,6 @@ use crate::BLOCK_BYTES;
 use crate::error::{Action, IoError};
 use crate::file::DirectFile;
 use crate::pool::{Slab, SlabMut};
-use crate::ring::Source;
 use crate::task;
 use futures::lock::Mutex;
 use std::rc::Rc;
@@ -112,10 +111,6 @@ impl Inner {
             return (buf, Err(error));
         }
         buf[within..within + bytes.len()].copy_from_slice(bytes);
-        let guard = disk.admit(class, BLOCK_BYTES as u64).await;
-        match disk.0.ring.write(file, start, Source::Own(buf), guard).await {
-            (Source::Own(buf), written) => (buf, written),
-            (Source::Shared(_), _) => unreachable!("an operation gives back what it was given"),
-        }
+        disk.write_own(class, file, start, buf).await
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong with a farm, said so that the operator knows what to do.
 
-use super::layout::MAX_SECTORS;
+use super::format::MAX_SECTORS;
 use crate::error::IoError;
 use crate::pool::AcquireError;
 use consensus::constants::MAX_PIECES_IN_SECTOR;

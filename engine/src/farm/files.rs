@@ -1,7 +1,8 @@
 //! The two large files of a farm, and the formats of header and records in `metadata.bin`.
 
 use super::blocks::Source;
-use super::{Layout, METADATA_FILE, PLOT_FILE, RecordFault, SectorError, State};
+use super::state::State;
+use super::{Layout, METADATA_FILE, PLOT_FILE, RecordFault, SectorError};
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk, FileWriter, SCRATCH_BYTES};
 use crate::error::IoError;

@@ -3,7 +3,7 @@
 //! Both are small and written once, whole: into a file beside, synced, then renamed. An identity is never overwritten: the
 //! farm's sectors are bound to it.
 
-use super::{FarmConfig, FarmError, IDENTITY_FILE, INFO_FILE, Layout};
+use super::{FarmError, FarmSize, IDENTITY_FILE, INFO_FILE, Layout};
 use crate::error::{Action, IoError};
 use crate::file::{Access, DirectFile, sync_directory};
 use consensus::identity::{IDENTITY_FILE_SIZE, Identity};
@@ -23,6 +23,19 @@ const MAX_INFO_BYTES: u64 = 64 * 1024;
 const LOCK_TRIES: usize = 5;
 /// Pause between tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
+
+/// What a farm is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FarmConfig {
+    /// Of the chain.
+    pub genesis_hash: [u8; 32],
+    /// The chain's maximum: an existing farm may have fewer, not more.
+    pub max_pieces_in_sector: u16,
+    /// Pieces in a sector, should the farm be made now.
+    pub pieces_in_sector: u16,
+    /// Space; may differ from what the farm had. A farm made smaller loses the sectors that do not fit any more.
+    pub size: FarmSize,
+}
 
 /// What `single_disk_farm.json` says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
 //! Finding out, without changing anything, what the files of a farm hold.
 
 use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES, state_of};
-use super::{FarmError, RecordFault, Sector, SectorFault, State};
+use super::state::{Sector, State};
+use super::{FarmError, RecordFault, SectorFault};
 use crate::disk::{Class, touched_blocks};
 use crate::parts::Parts;
 use consensus::sector::SectorMetadata;

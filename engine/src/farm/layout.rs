@@ -1,6 +1,7 @@
 //! Where everything lies in a farm directory, and how many sectors fit into the space given to it (PROTOCOL 7).
 
 use super::FarmError;
+use super::format::MAX_SECTORS;
 use crate::BLOCK_BYTES;
 use consensus::constants::{MAX_PIECES_IN_SECTOR, SECTOR_METADATA_SIZE, sector_size};
 
@@ -15,9 +16,6 @@ pub const FIXED_BYTES: u64 = METADATA_RESERVED_BYTES
     + INFO_RESERVED_BYTES
     + consensus::identity::IDENTITY_FILE_SIZE as u64
     + KNOWN_PEERS_BYTES;
-/// Most sectors of a farm.
-pub const MAX_SECTORS: u16 = 65_534;
-
 const _: () = assert!(FIXED_BYTES == 3_058_469);
 
 /// How much space a farm gets: `size=` or `sectors=` of the command line.

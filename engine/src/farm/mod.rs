@@ -20,6 +20,7 @@
 mod blocks;
 mod error;
 mod files;
+mod format;
 mod info;
 mod inspect;
 mod layout;
@@ -27,6 +28,7 @@ mod open;
 mod read;
 mod scrub;
 mod sizes;
+mod state;
 mod write;
 
 #[cfg(test)]
@@ -34,42 +36,22 @@ mod tests;
 
 pub use self::error::{FarmError, RecordFault, SectorError, SectorFault};
 pub use self::files::FARM_SCRATCH_BYTES;
-pub use self::info::FarmInfo;
-pub use self::layout::{FIXED_BYTES, FarmSize, Layout, MAX_SECTORS, METADATA_RESERVED_BYTES};
+pub use self::format::{IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PLOT_FILE};
+pub use self::info::{FarmConfig, FarmInfo};
+pub use self::layout::{FIXED_BYTES, FarmSize, Layout, METADATA_RESERVED_BYTES};
 pub use self::open::OpenReport;
 pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
 pub use self::scrub::{ScrubProgress, ScrubReport, scrub};
 pub use self::sizes::SBucketSizes;
 pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
 
+use self::state::{Sector, State};
 use consensus::identity::Identity;
 use consensus::sector::SectorId;
 use futures::lock::Mutex;
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-
-/// Who the farm is.
-pub const INFO_FILE: &str = "single_disk_farm.json";
-/// Its key.
-pub const IDENTITY_FILE: &str = "identity.bin";
-/// What is known of each sector.
-pub const METADATA_FILE: &str = "metadata.bin";
-/// The sectors.
-pub const PLOT_FILE: &str = "plot.bin";
-
-/// What a farm is to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FarmConfig {
-    /// Of the chain.
-    pub genesis_hash: [u8; 32],
-    /// The chain's maximum: an existing farm may have fewer, not more.
-    pub max_pieces_in_sector: u16,
-    /// Pieces in a sector, should the farm be made now.
-    pub pieces_in_sector: u16,
-    /// Space; may differ from what the farm had. A farm made smaller loses the sectors that do not fit any more.
-    pub size: FarmSize,
-}
 
 /// What a farm has at a place for a sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,28 +85,6 @@ struct Inner {
     /// Held while records and header change.
     commit: Mutex<()>,
     lock: info::Lock,
-}
-
-/// What is in memory of a sector.
-#[derive(Clone, Default)]
-struct Sector {
-    state: State,
-    being_written: bool,
-    /// The record on disk is surely a mark, so that the bytes may change.
-    is_marked: bool,
-    /// Grows whenever the bytes on disk may change, so that a read notices.
-    generation: u32,
-}
-
-#[derive(Clone, Default)]
-enum State {
-    #[default]
-    NotPlotted,
-    Expired,
-    Plotted {
-        history_size: u64,
-        sizes: Rc<SBucketSizes>,
-    },
 }
 
 impl Farm {

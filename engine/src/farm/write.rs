@@ -1,7 +1,8 @@
 //! Replacing a sector: bytes by ranges, in any order, then the check of the whole, then its record (PROTOCOL 7's order).
 
 use super::files::{check_record, state_of};
-use super::{Farm, Sector, SectorError, State};
+use super::state::{Sector, State};
+use super::{Farm, SectorError};
 use crate::disk::Class;
 use crate::error::{Action, IoError};
 use crate::parts::Parts;

@@ -27,6 +27,7 @@ mod tests;
 
 pub use self::header::{ItemId, ItemKind};
 pub use self::open::StoreReport;
+pub use crate::piece_layout::{POINTS_AT, RECORD_AT, SLOT_BYTES};
 
 use self::header::Header;
 use self::slots::Slots;
@@ -36,7 +37,6 @@ use crate::error::IoError;
 use crate::file::DirectFile;
 use crate::pool::{AcquireError, Pool, Slab, SlabMut};
 use crate::task;
-use consensus::constants::{POINT_SIZE, RECORD_SIZE};
 use futures::channel::oneshot;
 use std::cell::RefCell;
 use std::future::Future;
@@ -44,12 +44,6 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Bytes of a slot, on disk and in memory.
-pub const SLOT_BYTES: usize = BLOCK_BYTES + RECORD_SIZE;
-/// Where the record begins in a slot.
-pub const RECORD_AT: usize = BLOCK_BYTES;
-/// Where a piece's commitment and witness begin in a slot: they end the block before the record.
-pub const POINTS_AT: usize = RECORD_AT - 2 * POINT_SIZE;
 /// Memory that an open store keeps.
 pub const STORE_SCRATCH_BYTES: usize = BLOCK_BYTES;
 /// The file.

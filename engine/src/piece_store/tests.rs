@@ -1,6 +1,7 @@
 use super::space::Space;
 use super::*;
 use crate::on_disk::on_disk;
+use consensus::constants::RECORD_SIZE;
 use proptest::prelude::*;
 use std::collections::HashMap;
 use std::fs;

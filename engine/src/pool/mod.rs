@@ -8,6 +8,8 @@
 //! Owns: the memory and the count of handles of each slab. A handle is a range of a slab; ranges of `SlabMut` overlap no
 //! other handle. Never: what lies in a slab. Slabs come back with whatever their last user left in them.
 
+#[cfg(not(loom))]
+mod acquire;
 #[cfg_attr(loom, allow(dead_code))]
 mod core;
 #[cfg(not(loom))]
@@ -18,7 +20,9 @@ mod region;
 mod slab;
 
 #[cfg(not(loom))]
-pub use self::shared::{Acquire, Pool, PoolStats, REGISTERED_BUFFER_BYTES};
+pub use self::acquire::Acquire;
+#[cfg(not(loom))]
+pub use self::shared::{Pool, PoolStats, REGISTERED_BUFFER_BYTES};
 #[cfg(not(loom))]
 pub use self::slab::{Slab, SlabMut};
 

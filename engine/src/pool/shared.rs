@@ -1,13 +1,10 @@
 //! The pool as its users see it.
 
-use super::core::{Acquired, Core, Ticket};
+use super::core::Core;
 use super::region::Region;
-use super::{AcquireError, MAX_SLABS, PoolError, SLAB_BYTES, SlabMut};
-use std::future::Future;
-use std::pin::Pin;
+use super::{MAX_SLABS, PoolError, SLAB_BYTES};
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 /// Largest piece of memory io_uring registers as one buffer.
 pub const REGISTERED_BUFFER_BYTES: usize = 1024 * 1024 * 1024;
@@ -46,17 +43,6 @@ impl Pool {
         Ok(Self(Arc::new(Shared { core, region: Region::map(slabs)?, slabs })))
     }
 
-    /// A slab if one is free.
-    pub fn try_acquire(&self) -> Option<SlabMut> {
-        let slab = self.0.core.try_acquire()?;
-        Some(SlabMut::whole(self.clone(), slab))
-    }
-
-    /// Waits for a slab, in the order of asking, on any runtime. Dropping the future gives the place up.
-    pub fn acquire(&self) -> Acquire {
-        Acquire { pool: self.clone(), ticket: None }
-    }
-
     /// Numbers for metrics and limits.
     pub fn stats(&self) -> PoolStats {
         let counts = self.0.core.counts();
@@ -91,40 +77,5 @@ impl Pool {
 impl std::fmt::Debug for Pool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.stats().fmt(f)
-    }
-}
-
-/// A task's wait for a slab.
-pub struct Acquire {
-    pool: Pool,
-    ticket: Option<Ticket>,
-}
-
-impl Future for Acquire {
-    type Output = Result<SlabMut, AcquireError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let core = &self.pool.0.core;
-        let slab = match self.ticket {
-            Some(ticket) => core.poll_ticket(ticket, context.waker()),
-            None => match core.acquire_or_wait(context.waker())? {
-                Acquired::Slab(slab) => Some(slab),
-                Acquired::Wait(ticket) => {
-                    self.ticket = Some(ticket);
-                    None
-                }
-            },
-        };
-        let Some(slab) = slab else { return Poll::Pending };
-        self.ticket = None;
-        Poll::Ready(Ok(SlabMut::whole(self.pool.clone(), slab)))
-    }
-}
-
-impl Drop for Acquire {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.pool.0.core.cancel(ticket);
-        }
     }
 }

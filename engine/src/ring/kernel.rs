@@ -1,8 +1,8 @@
 //! The io_uring itself: the only place where the kernel is given addresses.
 #![allow(unsafe_code)]
 
+use super::error::RingError;
 use super::table::{Op, Request};
-use super::{RingError, pinned_bytes};
 use crate::pool::Pool;
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::event::{EventfdFlags, eventfd};
@@ -80,6 +80,11 @@ impl Kernel {
         let id = u32::try_from(completion.user_data()).expect("user data are our own numbers");
         Some((id, completion.result()))
     }
+}
+
+/// Memory that registering a pool with one ring locks.
+fn pinned_bytes(pool: &Pool) -> u64 {
+    pool.memory().1 as u64
 }
 
 /// One thread submits; kernels before 6.0 do not know the hint.

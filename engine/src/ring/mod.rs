@@ -8,8 +8,13 @@
 //! Owns: every operation, its memory and its file until the kernel is done with them, even when the future that asked is
 //! dropped. Never: deciding who goes first; that is [`crate::Disk`], the ring's only user.
 
+mod error;
 mod kernel;
 mod table;
+
+pub(crate) use error::RING_BYTES;
+pub use error::RingError;
+pub(crate) use table::{Guard, Source};
 
 use crate::BLOCK_BYTES;
 use crate::error::{Action, IoError};
@@ -28,7 +33,6 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-pub(crate) use table::{Guard, Source};
 use table::{Op, Request, Table};
 
 /// Most operations a ring hands to the kernel at once; further ones queue in the process.
@@ -37,49 +41,6 @@ pub const MAX_DEPTH: usize = 4096;
 const MAX_RETRIES: u32 = 64;
 /// Pause after the kernel refused a submission for want of memory.
 const SUBMIT_RETRY: Duration = Duration::from_millis(1);
-
-/// Why a ring could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum RingError {
-    /// The process may not use io_uring.
-    #[error("io_uring is forbidden here: {reason}")]
-    Forbidden {
-        /// Who forbids it, and what to change.
-        reason: String,
-    },
-    /// The pool's memory could not be pinned.
-    #[error(
-        "the locked-memory limit is too small: {needed_bytes} bytes are needed; set LimitMEMLOCK=infinity in the systemd \
-         unit, or `ulimit -l unlimited` (container: --ulimit memlock=-1), or give less buffer memory"
-    )]
-    Memlock {
-        /// Bytes to be locked.
-        needed_bytes: u64,
-    },
-    /// Anything else.
-    #[error("cannot set up io_uring: {source}")]
-    Setup {
-        /// The system's answer.
-        source: io::Error,
-    },
-}
-
-impl RingError {
-    pub(crate) fn from_setup(source: io::Error) -> Self {
-        match source.raw_os_error() {
-            Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
-                Self::Forbidden { reason: crate::checks::why_forbidden(&source) }
-            }
-            Some(libc::ENOMEM) => Self::Memlock { needed_bytes: crate::checks::RING_BYTES },
-            _ => Self::Setup { source },
-        }
-    }
-}
-
-/// Memory that registering a pool with one ring locks.
-pub(crate) fn pinned_bytes(pool: &Pool) -> u64 {
-    pool.memory().1 as u64
-}
 
 /// The ring of the executor it was made in; clones are handles to the same one.
 #[derive(Clone)]

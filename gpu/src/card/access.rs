@@ -3,8 +3,8 @@
 //! Owns: a stream and a slab for it. Never: records of a batch under way.
 #![allow(unsafe_code)]
 
-use super::area::Place;
 use super::lent::Lent;
+use super::place::Place;
 use crate::device::{Device, DeviceAddress, DeviceError, Stream};
 use consensus::constants::RECORD_SIZE;
 use consensus::sector::Bitfield;

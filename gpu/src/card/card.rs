@@ -3,9 +3,9 @@
 //! Owns: whether it is in service. Never: takes it back once it is out.
 
 use super::access::Access;
-use super::area::Place;
 use super::budget::Budget;
 use super::pipeline::Module;
+use super::place::Place;
 use super::rooms::Rooms;
 use crate::CardStats;
 use crate::meter::Meter;

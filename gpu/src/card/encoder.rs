@@ -1,13 +1,14 @@
 //! Sectors made by devices.
 
 use super::access::Access;
-use super::area::{Area, Place};
+use super::area::Area;
 use super::budget::Budget;
 use super::card::Card;
 use super::feeder::{Batches, Feeder, Inspections};
 use super::finish::put_together;
 use super::inspect::Inspection;
 use super::pipeline::{LANES, Lane, Module};
+use super::place::Place;
 use super::rooms::{Lease, NoRoom, Rooms};
 use super::{Registered, StartError, check_kernels};
 use crate::device::{Device, DeviceError};

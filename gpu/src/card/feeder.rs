@@ -6,10 +6,10 @@
 //! ```
 //! Owns: which records make a batch, and the verdict on each. Never: work of the CPU that takes longer than a batch does.
 
-use super::area::Place;
 use super::card::Card;
 use super::inspect::{Inspection, keep};
 use super::pipeline::{Encoded, Encoding, Lane};
+use super::place::Place;
 use super::spans::SpanHasher;
 use crate::PieceError;
 use crate::device::DeviceError;

@@ -8,9 +8,10 @@
 //! While one window leaves, the other is filled. Owns: the sector's bytes in on-disk order (PROTOCOL 5.3). Never: blocks a feeder.
 #![allow(unsafe_code)]
 
-use super::area::{Area, Exit, Place, WINDOWS};
+use super::area::{Area, Exit, WINDOWS};
 use super::card::Card;
 use super::pipeline::launch;
+use super::place::Place;
 use super::rooms::Lease;
 use super::spans::SpanHasher;
 use super::windows::{Gather, Part, SectorBytes, WINDOW_BYTES, WINDOW_SPANS};

@@ -2,10 +2,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::super::access::Access;
-use super::super::area::{Area, Place};
+use super::super::area::Area;
 use super::super::budget::{Budget, Wanted};
 use super::super::card::Card;
 use super::super::pipeline::Module;
+use super::super::place::Place;
 use super::super::rooms::Rooms;
 use super::*;
 use crate::FinishedSector;

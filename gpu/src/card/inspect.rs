@@ -2,8 +2,8 @@
 //!
 //! Owns: the comparison, bit for bit. Never: which records are inspected.
 
-use super::area::Place;
 use super::card::Card;
+use super::place::Place;
 use crate::device::DeviceError;
 use crate::session::{Counters, EncodeJob, EncodedRecord};
 use consensus::sector::{Bitfield, RecordEncoder, RecordMetadata};

@@ -19,6 +19,7 @@ mod finish;
 mod inspect;
 mod lent;
 mod pipeline;
+mod place;
 mod plain;
 mod prove_lane;
 mod prover;

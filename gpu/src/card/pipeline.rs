@@ -7,8 +7,8 @@
 //! Owns: lanes, their memory, and the work under way on them. Never: waits for anything but its own work; allocates after it was made.
 #![allow(unsafe_code)]
 
-use super::area::Place;
 use super::lent::Lent;
+use super::place::Place;
 use super::plain::{Plain, bytes_of, read};
 use crate::device::{Device, DeviceAddress, DeviceBuffer, DeviceError, Mark, Stream};
 use crate::interface::{

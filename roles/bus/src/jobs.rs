@@ -5,6 +5,7 @@ use super::{Bus, BusError, Delivery, Queue, QueueConfig};
 use control::messages::{Control, PlotJob, SectorId};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Name of the stream.
@@ -61,6 +62,11 @@ impl PlotJobs {
             Err(BusError::AlreadyQueued { .. }) => Ok(Offered::AlreadyThere),
             Err(error) => Err(error),
         }
+    }
+
+    /// Changes each time the queue was found to have been made anew: the jobs it held are lost, offer them again.
+    pub fn generation(&self) -> watch::Receiver<u64> {
+        self.queue.generation()
     }
 
     /// Takes a job, of the first group in `groups` (the server's own) if there is one, else of the others in turn.

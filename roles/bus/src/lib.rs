@@ -6,7 +6,8 @@
 //!   write ───▶ bucket ──▶ readers, watchers with replay members, epochs, claims, cluster settings
 //! ```
 //!
-//! Owns: the [`Bus`] trait, its two backends ([`nats`] for a cluster, [`local`] for one process) and the protocols
+//! Owns: the [`Bus`] trait, its two backends ([`nats`] for a cluster, [`local`] for one process), the envelope and the cluster's
+//! name on everything (`sealed`), and the protocols
 //! that stand on it: [`members`], [`claims`], [`cluster`], [`jobs`], [`epochs`]; their messages are `control`'s.
 //! Never: a piece or a sector (every payload is below `MAX_MESSAGE_BYTES`), or a decision taken from a key's
 //! expiry: buckets expire silently, so liveness is timed by who watches.
@@ -20,6 +21,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
 pub mod claims;
 pub mod cluster;
@@ -27,10 +29,13 @@ pub mod epochs;
 mod error;
 mod fresh;
 pub mod jobs;
+pub mod kept;
 pub mod local;
 pub mod members;
 mod names;
 pub mod nats;
+mod sealed;
+mod told;
 
 pub use error::BusError;
 pub use fresh::Fresh;
@@ -42,20 +47,25 @@ pub type SharedBus = Arc<dyn Bus>;
 /// token and a last `>` for one or more.
 #[async_trait]
 pub trait Bus: Send + Sync + 'static {
-    /// Hands `payload` to everybody subscribed now; nobody is fine. Delivery is at most once.
+    /// Hands `payload` to everybody subscribed now; nobody is fine. Delivery is at most once, and never later: without a
+    /// connection it is [`BusError::Unavailable`] at once.
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BusError>;
 
     /// Messages published from now on whose subject matches `filter`. When this returns the subscription holds. A
     /// subscriber that falls far behind loses messages (and the log says so) rather than stall the publisher.
     async fn subscribe(&self, filter: &str) -> Result<Subscription, BusError>;
 
-    /// Publishes and waits for the first answer. [`BusError::NoResponders`] at once when nobody is subscribed.
+    /// Publishes and waits for the first answer. [`BusError::NoResponders`] at once when nobody is subscribed,
+    /// [`BusError::Unavailable`] at once without a connection: then it was certainly not delivered.
     async fn request(&self, subject: &str, payload: Bytes, timeout: Duration) -> Result<Bytes, BusError>;
 
-    /// Opens a work queue, created if it is not there. [`BusError::Mismatch`] if it is there with other settings.
+    /// Opens a work queue, created if it is not there, and made anew whenever it is gone. It does not wait for a store that is
+    /// away, but says so once: pushing and pulling are [`BusError::Unavailable`] until it is back.
+    /// [`BusError::Mismatch`] if it is there with other settings.
     async fn queue(&self, config: &QueueConfig) -> Result<Arc<dyn Queue>, BusError>;
 
-    /// Opens a bucket, created if it is not there. [`BusError::Mismatch`] if it is there with other settings.
+    /// Opens a bucket, created if it is not there, and made anew whenever it is gone. While the bus cannot it waits, and says
+    /// so once. [`BusError::Mismatch`] if it is there with other settings.
     async fn bucket(&self, config: &BucketConfig) -> Result<Arc<dyn Bucket>, BusError>;
 
     /// Whether messages flow now. While false, silence of others says nothing about them.
@@ -72,9 +82,13 @@ pub trait Queue: Send + Sync + 'static {
     /// Takes the oldest message of `group`, waiting at most `max_wait` (zero: only what is there). A message taken
     /// and lost (this future dropped, process killed) comes again after the queue's ack wait.
     async fn pull(&self, group: &str, max_wait: Duration) -> Result<Option<Delivery>, BusError>;
+
+    /// Changes each time the queue was found to have been made anew: what it held is lost, offer it again.
+    fn generation(&self) -> watch::Receiver<u64>;
 }
 
-/// A bucket of keys with one current value each, every change numbered by a revision that only grows.
+/// A bucket of keys with one current value each, every change numbered by a revision that only grows, until the bucket is
+/// made anew ([`WatchEvent::Renewed`], [`Bucket::generation`]): then revisions may begin anew too.
 #[async_trait]
 pub trait Bucket: Send + Sync + 'static {
     /// The current value, if the key exists.
@@ -88,6 +102,9 @@ pub trait Bucket: Send + Sync + 'static {
     /// lost connection is bridged: what changed meanwhile is delivered afterwards, of several changes of one key
     /// at least the last. An expired key is silent.
     async fn watch(&self, filter: &str) -> Result<Watch, BusError>;
+
+    /// Changes each time the bucket was found to have been made anew: what it held is lost, its owners put it again.
+    fn generation(&self) -> watch::Receiver<u64>;
 
     /// Writes whatever was there before.
     async fn put(&self, key: &str, value: Bytes) -> Result<u64, BusError> {
@@ -120,6 +137,7 @@ pub trait Bucket: Send + Sync + 'static {
                     entries.push(entry);
                 }
                 WatchEvent::Delete { key, .. } => entries.retain(|known| known.key != key),
+                WatchEvent::Renewed => entries.clear(),
                 WatchEvent::Ready => return Ok(entries),
             }
         }
@@ -203,8 +221,11 @@ pub enum WatchEvent {
         /// The revision that deleted it.
         revision: u64,
     },
-    /// Everything that was there when the watch began has been delivered. Comes once.
+    /// Everything that was there when the watch began has been delivered. Comes once, and once more after each
+    /// [`Self::Renewed`].
     Ready,
+    /// The bucket was lost and made anew: what it held is gone, what it holds now follows.
+    Renewed,
 }
 
 /// Events of one [`Bucket::watch`]; it never ends. Dropped, the watch ends.

@@ -1,52 +1,48 @@
-//! Who is in the cluster and who is alive.
+//! Who is in the cluster and who is alive: announcing a member, and running [`control::members`] for a watcher.
 //!
 //! ```text
-//!   announce ──▶ bucket `members`, key <role>.<id>      what a member is; written anew now and then
+//!   Announced ─▶ bucket `members`, key <role>.<id>      what a member is; written anew now and then, and after a loss
 //!            └─▶ subject heartbeat.<role>.<id>          that it lives; one small message an interval
-//!   MemberWatch: both ──▶ Joined, Updated, Suspect, Gone, by its own clock
+//!   MemberWatch: entries of all, heartbeats of the roles it must hear ─▶ machine ─▶ MemberEvent
 //! ```
-//! Owns: announcing and watching. Never: a judgement from a key's expiry (expired keys are silent), from an entry
-//! that was merely still there when the watch began, or while the watcher itself is cut off from the bus.
+//! Owns: the bucket's keys, subscriptions and clock. Never: a judgement on who lives; and nothing here waits for JetStream:
+//! heartbeats go and come without it, entries follow when it is there.
 
-use super::{Bucket, BucketConfig, Bus, BusError, Message, SharedBus, Subscription, Watch, WatchEvent};
+use super::told::{Rarely, Waiting};
+use super::{Bucket, BucketConfig, BusError, Message, SharedBus, Watch, WatchEvent};
 use control::ids::InstanceId;
+use control::members::{Event, Members};
 use control::messages::{Control, Heartbeat, MemberEntry, Role, subjects};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, SelectAll, once, pending, select_all};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+pub use control::members::{Health, Liveness, MemberEvent, heartbeats_for};
+
 const BUCKET: &str = "members";
-/// Members a watcher keeps; more would be a fault, not a cluster.
-const MAX_MEMBERS: usize = 10_000;
+/// How long a start waits for the bucket: to tell settings that differ at once. After that it is waited for in the background.
+const OPEN_PATIENCE: Duration = Duration::from_secs(1);
+/// Pause before an entry that could not be written is tried again, doubled up to the refresh.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
-/// The times of liveness; the same in the whole cluster.
-#[derive(Debug, Clone, Copy)]
-pub struct Liveness {
-    /// Mean time between heartbeats; each is up to a fifth earlier or later.
-    pub interval: Duration,
-    /// Silence after which a member is suspect: ask others first.
-    pub suspect_after: Duration,
-    /// Silence after which a member is gone.
-    pub gone_after: Duration,
-    /// How often a member writes its entry anew; it expires after four of these.
-    pub refresh: Duration,
-}
+type Opening = BoxFuture<'static, Result<Arc<dyn Bucket>, BusError>>;
 
-impl Default for Liveness {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(2),
-            suspect_after: Duration::from_secs(6),
-            gone_after: Duration::from_secs(15),
-            refresh: Duration::from_secs(60),
-        }
+/// The bucket, opened within a moment, or the opening to be waited for.
+async fn open_bucket(
+    bus: SharedBus,
+    liveness: Liveness,
+) -> Result<Result<Arc<dyn Bucket>, Opening>, BusError> {
+    let config = BucketConfig { name: BUCKET.to_owned(), max_age: Some(liveness.entry_max_age()) };
+    let mut opening: Opening = Box::pin(async move { bus.bucket(&config).await });
+    match tokio::time::timeout(OPEN_PATIENCE, &mut opening).await {
+        Ok(opened) => opened.map(Ok),
+        Err(_) => Ok(Err(opening)),
     }
-}
-
-async fn open_bucket(bus: &dyn Bus, liveness: &Liveness) -> Result<Arc<dyn Bucket>, BusError> {
-    bus.bucket(&BucketConfig { name: BUCKET.to_owned(), max_age: Some(liveness.refresh * 4) }).await
 }
 
 fn key(role: Role, id: InstanceId) -> String {
@@ -55,43 +51,106 @@ fn key(role: Role, id: InstanceId) -> String {
 
 /// A member's presence. Dropped, the heartbeats stop and others notice in time; [`Self::leave`] tells them at once.
 pub struct Announced {
-    bucket: Arc<dyn Bucket>,
+    /// The bucket, once it is open.
+    bucket: Arc<Mutex<Option<Arc<dyn Bucket>>>>,
     entry: tokio::sync::watch::Sender<MemberEntry>,
-    task: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Announced {
-    /// Writes the entry and starts the heartbeats.
+    /// Starts the heartbeats, and writes the entry as soon as JetStream takes it. An error is one that no waiting mends.
     pub async fn start(bus: SharedBus, entry: MemberEntry, liveness: Liveness) -> Result<Self, BusError> {
-        let bucket = open_bucket(&*bus, &liveness).await?;
-        write_entry(&*bucket, &entry).await?;
+        let beating = tokio::spawn(beat(bus.clone(), Heartbeat { role: entry.role, id: entry.id }, liveness));
+        let bucket = Arc::new(Mutex::new(None));
         let (entry, entries) = tokio::sync::watch::channel(entry);
-        let task = tokio::spawn(keep_alive(bus, bucket.clone(), entries, liveness));
-        Ok(Self { bucket, entry, task })
+        let opened = match open_bucket(bus, liveness).await {
+            Ok(opened) => opened,
+            Err(error) => {
+                beating.abort();
+                return Err(error);
+            }
+        };
+        let written = tokio::spawn(keep_written(opened, bucket.clone(), entries, liveness));
+        Ok(Self { bucket, entry, tasks: [beating, written] })
     }
 
     /// Replaces the entry: new capacity, new addresses. Role and id stay.
-    pub async fn update(&self, change: impl FnOnce(&mut MemberEntry)) -> Result<(), BusError> {
-        let mut entry = self.entry.borrow().clone();
-        let (role, id) = (entry.role, entry.id);
-        change(&mut entry);
-        (entry.role, entry.id) = (role, id);
-        write_entry(&*self.bucket, &entry).await?;
-        self.entry.send_replace(entry);
-        Ok(())
+    pub fn update(&self, change: impl FnOnce(&mut MemberEntry)) {
+        self.entry.send_modify(|entry| {
+            let (role, id) = (entry.role, entry.id);
+            change(entry);
+            (entry.role, entry.id) = (role, id);
+        });
     }
 
     /// Leaves the cluster.
     pub async fn leave(self) -> Result<(), BusError> {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
         let (role, id) = (self.entry.borrow().role, self.entry.borrow().id);
-        self.bucket.delete(&key(role, id)).await.map(drop)
+        let bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match bucket {
+            Some(bucket) => bucket.delete(&key(role, id)).await.map(drop),
+            None => Ok(()),
+        }
     }
 }
 
 impl Drop for Announced {
     fn drop(&mut self) {
-        self.task.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Heartbeats for ever. One that cannot be sent is told with the connection it lacks.
+async fn beat(bus: SharedBus, heartbeat: Heartbeat, liveness: Liveness) {
+    let subject = subjects::heartbeat(heartbeat.role, heartbeat.id);
+    let Ok(bytes) = heartbeat.to_bytes() else { return };
+    for round in 0u64.. {
+        if let Err(error) = bus.publish(&subject, bytes.clone()).await {
+            tracing::debug!("heartbeat: {error}");
+        }
+        tokio::time::sleep(jittered(liveness.interval, heartbeat.id, round)).await;
+    }
+}
+
+/// Keeps the entry written: at first, when it changes, when it is due, and when the bucket was lost.
+async fn keep_written(
+    opened: Result<Arc<dyn Bucket>, Opening>,
+    opened_bucket: Arc<Mutex<Option<Arc<dyn Bucket>>>>,
+    mut entries: tokio::sync::watch::Receiver<MemberEntry>,
+    liveness: Liveness,
+) {
+    let bucket = match opened {
+        Ok(bucket) => bucket,
+        Err(opening) => match opening.await {
+            Ok(bucket) => bucket,
+            Err(error) => return tracing::error!("this member is not announced: {error}"),
+        },
+    };
+    *opened_bucket.lock().unwrap_or_else(PoisonError::into_inner) = Some(bucket.clone());
+    let mut generation = bucket.generation();
+    let (waiting, mut pause) =
+        (Waiting::new("the bucket of members to take this member's entry"), WRITE_PAUSE);
+    loop {
+        let entry = entries.borrow_and_update().clone();
+        generation.mark_unchanged();
+        let wait = match write_entry(&*bucket, &entry).await {
+            Ok(()) => {
+                waiting.over();
+                pause = WRITE_PAUSE;
+                liveness.refresh
+            }
+            Err(error) => {
+                waiting.failed(&error);
+                pause = (pause * 2).min(liveness.refresh);
+                pause / 2
+            }
+        };
+        tokio::select! {
+            changed = entries.changed() => if changed.is_err() { return },
+            Ok(()) = generation.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
     }
 }
 
@@ -99,32 +158,6 @@ async fn write_entry(bucket: &dyn Bucket, entry: &MemberEntry) -> Result<(), Bus
     let key = key(entry.role, entry.id);
     let bytes = entry.to_bytes().map_err(|error| BusError::unavailable(&key, &error))?;
     bucket.put(&key, bytes).await.map(drop)
-}
-
-/// Heartbeats for ever, and the entry anew when it is due. Failures are logged: the next round may do better.
-async fn keep_alive(
-    bus: SharedBus,
-    bucket: Arc<dyn Bucket>,
-    entries: tokio::sync::watch::Receiver<MemberEntry>,
-    liveness: Liveness,
-) {
-    let (role, id) = (entries.borrow().role, entries.borrow().id);
-    let subject = subjects::heartbeat(role, id);
-    let Ok(heartbeat) = (Heartbeat { role, id }).to_bytes() else { return };
-    let mut refresh_at = Instant::now() + liveness.refresh;
-    for round in 0u64.. {
-        if let Err(error) = bus.publish(&subject, heartbeat.clone()).await {
-            tracing::warn!("heartbeat: {error}");
-        }
-        if Instant::now() >= refresh_at {
-            refresh_at = Instant::now() + liveness.refresh;
-            let entry = entries.borrow().clone();
-            if let Err(error) = write_entry(&*bucket, &entry).await {
-                tracing::warn!("member entry: {error}");
-            }
-        }
-        tokio::time::sleep(jittered(liveness.interval, id, round)).await;
-    }
 }
 
 /// `interval`, up to a fifth shorter or longer, another in each round of each member.
@@ -135,66 +168,70 @@ fn jittered(interval: Duration, id: InstanceId, round: u64) -> Duration {
     interval.mul_f64(0.8 + 0.4 * share)
 }
 
-/// What a watcher learns.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MemberEvent {
-    /// Alive: for the first time, or again after being suspect or gone.
-    Joined(MemberEntry),
-    /// Alive, and its entry changed.
-    Updated(MemberEntry),
-    /// Silent for a while; it may come back.
-    Suspect(InstanceId),
-    /// Left, or silent for too long.
-    Gone(InstanceId),
-}
-
-/// How a watcher sees a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// Its entry is there, but it has given no sign of life yet.
-    Unheard,
-    /// Heard within `suspect_after`.
-    Alive,
-    /// Heard within `gone_after`.
-    Suspect,
-    /// Not heard within `gone_after`; its entry is still there.
-    Gone,
-}
-
-struct Member {
-    entry: MemberEntry,
-    health: Health,
-    heard_at: Instant,
-}
-
-/// Watches the members of one role, or of all.
+/// Watches the members.
 pub struct MemberWatch {
     bus: SharedBus,
-    liveness: Liveness,
     entries: Watch,
-    heartbeats: Subscription,
-    members: BTreeMap<InstanceId, Member>,
-    /// Whether the entries that were there at the start have all been read.
-    is_replayed: bool,
-    judge_at: Instant,
+    /// Never ends.
+    heartbeats: SelectAll<BoxStream<'static, Option<Message>>>,
+    members: Members,
+    started: Instant,
     events: VecDeque<MemberEvent>,
+    unread: Rarely,
 }
 
 impl MemberWatch {
-    /// Starts watching.
+    /// Watches the entries and heartbeats of one role, or of all.
     pub async fn start(bus: SharedBus, role: Option<Role>, liveness: Liveness) -> Result<Self, BusError> {
-        let bucket = open_bucket(&*bus, &liveness).await?;
-        let role = role.map_or("*", Role::token);
-        let heartbeats = bus.subscribe(&format!("heartbeat.{role}.*")).await?;
-        let entries = bucket.watch(&format!("{role}.*")).await?;
-        let (members, events, judge_at) = (BTreeMap::new(), VecDeque::new(), Instant::now());
-        Ok(Self { bus, liveness, entries, heartbeats, members, is_replayed: false, judge_at, events })
+        let token = role.map_or("*", Role::token);
+        Self::over(bus, token, role.map(|role| vec![role]), &[token], liveness).await
     }
 
-    /// Members that are alive or suspect, in order of their ids.
+    /// Watches the entries of all members, and the heartbeats that one of `role` must hear.
+    pub async fn start_for(bus: SharedBus, role: Role, liveness: Liveness) -> Result<Self, BusError> {
+        let heard = heartbeats_for(role);
+        let tokens: Vec<_> = heard.iter().map(|role| role.token()).collect();
+        Self::over(bus, "*", Some(heard.to_vec()), &tokens, liveness).await
+    }
+
+    /// Entries of the role `listed`, heartbeats of the roles `heard`, which are those of `tokens`.
+    async fn over(
+        bus: SharedBus,
+        listed: &str,
+        heard: Option<Vec<Role>>,
+        tokens: &[&str],
+        liveness: Liveness,
+    ) -> Result<Self, BusError> {
+        let mut heartbeats = vec![pending().boxed()];
+        for token in tokens {
+            let subscription = bus.subscribe(&format!("heartbeat.{token}.*")).await?;
+            // Its end is an event, too: the bus is closed.
+            heartbeats.push(subscription.0.map(Some).chain(once(async { None })).boxed());
+        }
+        let filter = format!("{listed}.*");
+        let entries = match open_bucket(bus.clone(), liveness).await? {
+            Ok(bucket) => bucket.watch(&filter).await?,
+            Err(opening) => later(opening, filter),
+        };
+        Ok(Self {
+            bus,
+            entries,
+            heartbeats: select_all(heartbeats),
+            members: Members::new(heard, liveness, Duration::ZERO),
+            started: Instant::now(),
+            events: VecDeque::new(),
+            unread: Rarely::default(),
+        })
+    }
+
+    /// Members that are present, in order of their ids.
     pub fn present(&self) -> impl Iterator<Item = (&MemberEntry, Health)> {
-        let is_present = |member: &&Member| matches!(member.health, Health::Alive | Health::Suspect);
-        self.members.values().filter(is_present).map(|member| (&member.entry, member.health))
+        self.members.present()
+    }
+
+    /// Members that have an entry, in order of their ids: who may connect.
+    pub fn listed(&self) -> impl Iterator<Item = &MemberEntry> {
+        self.members.listed()
     }
 
     /// The next event; `None` when the bus is closed. Can be dropped and called again without loss.
@@ -203,106 +240,71 @@ impl MemberWatch {
             if let Some(event) = self.events.pop_front() {
                 return Some(event);
             }
+            let judge_at = self.started + self.members.wake_at();
             // Judged only when everything that has come is read: a watcher that was busy must not blame others.
-            tokio::select! {
+            let event = tokio::select! {
                 biased;
-                event = self.entries.next() => self.on_entry(event),
-                message = self.heartbeats.next() => self.on_heartbeat(&message?),
-                () = tokio::time::sleep_until(self.judge_at) => {
-                    self.judge();
-                    self.judge_at = Instant::now() + self.liveness.interval / 4;
+                event = self.entries.next() => self.read_entry(event),
+                message = self.heartbeats.next() => self.read_heartbeat(&message??),
+                () = tokio::time::sleep_until(judge_at) => {
+                    Some(Event::Tick { is_connected: self.bus.is_connected() })
                 }
+            };
+            if let Some(event) = event {
+                self.events.extend(self.members.on(event, self.started.elapsed()));
             }
         }
     }
 
-    fn on_entry(&mut self, event: WatchEvent) {
+    fn read_entry(&self, event: WatchEvent) -> Option<Event> {
         match event {
-            WatchEvent::Ready => self.is_replayed = true,
+            WatchEvent::Ready => Some(Event::Replayed),
+            // Its members write themselves anew; who does not is judged like any other.
+            WatchEvent::Renewed => None,
             WatchEvent::Delete { key, .. } => {
-                let id = key.rsplit('.').next().and_then(|id| id.parse().ok());
-                let member = id.and_then(|id| self.members.remove(&id));
-                if let Some(member) =
-                    member.filter(|member| matches!(member.health, Health::Alive | Health::Suspect))
-                {
-                    self.events.push_back(MemberEvent::Gone(member.entry.id));
-                }
+                let id = key.rsplit('.').next()?.parse().ok()?;
+                Some(Event::Left(id))
             }
             WatchEvent::Put(put) => match MemberEntry::from_bytes(&put.value) {
-                Ok(entry) if put.key == key(entry.role, entry.id) => self.on_member(entry),
-                Ok(_) => tracing::warn!(key = put.key, "member entry under another's key"),
-                Err(error) => tracing::warn!(key = put.key, "member entry: {error}"),
+                Ok(entry) if is_key_of(&put.key, &entry) => Some(Event::Entry(entry)),
+                Ok(_) => self.skip(&put.key, &"member entry under another's key"),
+                Err(error) => self.skip(&put.key, &error),
             },
         }
     }
 
-    fn on_member(&mut self, entry: MemberEntry) {
-        let id = entry.id;
-        let is_room = self.members.len() < MAX_MEMBERS;
-        match self.members.get_mut(&id) {
-            Some(member) if member.entry == entry => {}
-            Some(member) => {
-                member.entry = entry.clone();
-                if member.health == Health::Alive {
-                    self.events.push_back(MemberEvent::Updated(entry));
-                }
-            }
-            None if is_room => {
-                let member = Member { entry, health: Health::Unheard, heard_at: Instant::now() };
-                self.members.insert(id, member);
-            }
-            None => tracing::error!("more than {MAX_MEMBERS} members, ignoring {id}"),
-        }
-        // An entry written while we watch is a sign of life; one that was there before is not.
-        if self.is_replayed {
-            self.heard(id);
-        }
-    }
-
-    fn on_heartbeat(&mut self, message: &Message) {
+    fn read_heartbeat(&self, message: &Message) -> Option<Event> {
         match Heartbeat::from_bytes(&message.payload) {
-            Ok(heartbeat) => self.heard(heartbeat.id),
-            Err(error) => tracing::warn!(subject = message.subject, "heartbeat: {error}"),
+            Ok(heartbeat) => Some(Event::Heartbeat(heartbeat.id)),
+            Err(error) => self.skip(&message.subject, &error),
         }
     }
 
-    fn heard(&mut self, id: InstanceId) {
-        // A heartbeat may overtake its entry; the next one will do.
-        let Some(member) = self.members.get_mut(&id) else { return };
-        member.heard_at = Instant::now();
-        if member.health != Health::Alive {
-            member.health = Health::Alive;
-            self.events.push_back(MemberEvent::Joined(member.entry.clone()));
+    fn skip(&self, what: &str, reason: &dyn std::fmt::Display) -> Option<Event> {
+        if let Some(count) = self.unread.count() {
+            tracing::warn!("skipped on `{what}`: {reason} ({count} such since the last line)");
         }
+        None
     }
+}
 
-    /// Whose time has run out.
-    fn judge(&mut self) {
-        let now = Instant::now();
-        if !self.bus.is_connected() {
-            // We are cut off, they need not be: everybody's time starts anew.
-            self.members.values_mut().for_each(|member| member.heard_at = now);
-            return;
-        }
-        for (&id, member) in &mut self.members {
-            let silence = now.duration_since(member.heard_at);
-            match member.health {
-                Health::Alive if silence >= self.liveness.suspect_after => {
-                    member.health = Health::Suspect;
-                    self.events.push_back(MemberEvent::Suspect(id));
-                }
-                Health::Suspect if silence >= self.liveness.gone_after => {
-                    member.health = Health::Gone;
-                    self.events.push_back(MemberEvent::Gone(id));
-                }
-                _ => {}
-            }
-        }
-        // Entries of the gone expire in silence; so they are forgotten here, some time after that.
-        let kept_for = self.liveness.refresh * 8;
-        self.members.retain(|_, member| {
-            let is_absent = matches!(member.health, Health::Gone | Health::Unheard);
-            !is_absent || now.duration_since(member.heard_at) < kept_for
-        });
-    }
+/// Whether `entry` may stand under `key`. What an unknown role is called there only its release knows.
+fn is_key_of(key: &str, entry: &MemberEntry) -> bool {
+    let Some((token, id)) = key.split_once('.') else { return false };
+    id == entry.id.to_string() && (token == entry.role.token() || matches!(entry.role, Role::Other(_)))
+}
+
+/// The watch of a bucket that is still being opened.
+fn later(opening: Opening, filter: String) -> Watch {
+    let opened = async move {
+        let watch = match opening.await {
+            Ok(bucket) => bucket.watch(&filter).await,
+            Err(error) => Err(error),
+        };
+        watch.unwrap_or_else(|error| {
+            tracing::error!("members are not watched: {error}");
+            Watch::new(pending())
+        })
+    };
+    Watch::new(once(opened).flat_map(|watch| watch.0))
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use consensus::kzg::Kzg;
 
@@ -10,6 +11,9 @@ use bus::cluster::Cluster;
 use bus::{Bus, BusError};
 use control::messages::ClusterInfo;
 use node::kzg_setup::{self, KzgSetupError};
+
+/// How long what the cluster agreed on may take to come, once there is any, before it is said that it is waited for.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a role ended other than by a shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -50,14 +54,14 @@ impl RoleError {
     }
 }
 
-/// What the cluster agreed on, as soon as a controller has written it.
+/// What the cluster agreed on, as soon as a controller has written it and JetStream can tell it. An error is one that no waiting
+/// mends.
 pub async fn await_cluster(bus: &dyn Bus) -> Result<ClusterInfo, BusError> {
-    let cluster = Cluster::open(bus).await?;
-    let mut infos = cluster.watch_info().await?;
-    let is_written = cluster.info().await?.is_some();
-    if !is_written {
-        tracing::info!("waiting for the first controller of this cluster");
+    let mut infos = Cluster::open(bus).await?.watch_info().await?;
+    if let Ok(info) = tokio::time::timeout(TELL_AFTER, infos.next()).await {
+        return Ok(info);
     }
+    tracing::info!("waiting for the first controller of this cluster");
     Ok(infos.next().await)
 }
 

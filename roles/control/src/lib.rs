@@ -4,17 +4,21 @@
 //!   bus message, disk answer, time ─▶ event ─▶ machine ─▶ actions ─▶ bus, node, disk          (the runners translate)
 //! ```
 //!
-//! Owns: the decisions of every flow as a machine (events in, actions out), the control messages, ids, and who owns which item.
+//! Owns: the decisions of every flow as a machine (events in, actions out), the control messages and their envelope, ids, and who owns which item.
 //! Never: waits, or does anything.
 #![deny(missing_docs)]
 
+pub mod envelope;
 pub mod epochs;
+pub mod holder;
 pub mod ids;
 pub mod lease;
+pub mod members;
 pub mod messages;
 pub mod names;
 pub mod plot_server;
 pub mod rendezvous;
 pub mod segments;
 pub mod settings;
+pub mod signing;
 pub mod store;

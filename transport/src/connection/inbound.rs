@@ -1,23 +1,70 @@
-//! What incoming frames do to a connection.
+//! Bytes from the peer, and what the frames in them do to a connection.
 
-use super::receiver::Complete;
-use super::requests::{Asked, PeerRequestId, RequestId};
-use super::types::{BufferWanted, CloseReason, Event, PayloadOf, RequestError, Violation};
-use super::{Connection, MAX_REQUESTS, Stage, Tag, encode};
+use super::receiver::{Complete, Place};
+use super::requests::{Arriving, Asked};
+use super::types::{
+    BufferWanted, CloseReason, Event, PayloadOf, PeerRequestId, RequestError, RequestId, Space, Violation,
+};
+use super::{Connection, MAX_REQUESTS, Stage};
 use crate::frame::{Kind, Prefix};
 use crate::message::{GoAway, Hello, Ping, Refusal, RefusalCode, RequestHeader, Response};
 use crate::parse::{self, Message};
 use crate::payload::PayloadBuf;
 
-/// A message whose payload has not fully arrived.
-pub(super) struct Arriving {
-    pub(super) wanted: BufferWanted,
-    /// What the payload goes with, unless it goes with a request of the peer.
-    response: Option<Response>,
-}
-
 impl<B: PayloadBuf> Connection<B> {
-    pub(super) fn handle(&mut self, complete: Complete<B>, now_ms: u64) -> Result<(), Violation> {
+    /// Where the next bytes from the peer belong.
+    pub fn space(&mut self) -> Space<'_> {
+        match self.receiver.place() {
+            Place::Here(bytes) => Space::Bytes(bytes),
+            Place::Wait => Space::Wanted(self.arriving.as_ref().expect("a payload is arriving").wanted),
+            Place::Stopped => Space::Closed,
+        }
+    }
+
+    /// Says that the first `count` bytes of [`Connection::space`] came from the peer.
+    pub fn filled(&mut self, count: usize, now_ms: u64) {
+        if self.stage == Stage::Closed || count == 0 {
+            return;
+        }
+        self.last_received_ms = now_ms;
+        if self.receiver.is_in_payload() {
+            self.stats.payload_received_bytes += count as u64;
+        }
+        let handled = match self.receiver.filled(count) {
+            Ok(None) => Ok(()),
+            Ok(Some(complete)) => self.handle(complete, now_ms),
+            Err(error) => Err(error.into()),
+        };
+        if let Err(violation) = handled {
+            self.close_for(CloseReason::Violation(violation));
+        }
+    }
+
+    /// Gives memory for the payload that [`Space::Wanted`] announced.
+    ///
+    /// # Panics
+    /// When none is wanted or the length differs.
+    pub fn provide(&mut self, buffer: B) {
+        let wanted = self.arriving.as_ref().expect("a buffer is given only when one is wanted").wanted;
+        assert_eq!(buffer.len(), wanted.length, "buffer of another length than wanted");
+        self.receiver.provide(buffer);
+    }
+
+    /// Takes bytes that lie elsewhere; returns how many, fewer than given when a buffer is wanted or
+    /// the connection is over.
+    pub fn receive(&mut self, bytes: &[u8], now_ms: u64) -> usize {
+        let mut taken = 0;
+        while taken < bytes.len() {
+            let Space::Bytes(space) = self.space() else { break };
+            let count = space.len().min(bytes.len() - taken);
+            space[..count].copy_from_slice(&bytes[taken..taken + count]);
+            self.filled(count, now_ms);
+            taken += count;
+        }
+        taken
+    }
+
+    fn handle(&mut self, complete: Complete<B>, now_ms: u64) -> Result<(), Violation> {
         match complete {
             Complete::Payload(buffer) => self.payload_complete(buffer),
             Complete::Header(prefix) => {
@@ -126,14 +173,6 @@ impl<B: PayloadBuf> Connection<B> {
         if self.receive_credit.accept(length) { Ok(()) } else { Err(Violation::CreditExceeded(length)) }
     }
 
-    /// Reads past an accepted payload that takes no memory.
-    fn discard(&mut self, length: usize) {
-        if length != 0 {
-            self.receive_credit.release(length);
-            self.receiver.discard(length);
-        }
-    }
-
     fn on_refusal(&mut self, id: RequestId, refusal: Refusal) -> Result<(), Violation> {
         let made = self.requests.made.get(&id).filter(|made| made.sent);
         let abandoned = made.ok_or(Violation::UnknownRequest(id.0))?.abandoned;
@@ -147,36 +186,6 @@ impl<B: PayloadBuf> Connection<B> {
     /// A cancel crosses a final frame on its way, so one for a request that is over means nothing.
     fn on_cancel(&mut self, id: PeerRequestId) {
         self.withdraw(id, &Refusal::new(RefusalCode::Cancelled, "taken back by the requester"));
-    }
-
-    /// Ends a peer's request without its handler's answer; an answer not yet sent is dropped.
-    pub(super) fn withdraw(&mut self, id: PeerRequestId, refusal: &Refusal) {
-        let Some(asked) = self.requests.asked.get_mut(&id) else { return };
-        if !asked.answered {
-            asked.answered = true;
-            let arriving = self.arriving.as_ref().map(|arriving| arriving.wanted.of);
-            // While its payload arrives nobody here has heard of it.
-            if arriving != Some(PayloadOf::Request(id)) {
-                self.events.push_back(Event::Withdrawn(id));
-            }
-        } else if !self.output.withdraw(Tag::Final(id.0)) {
-            return;
-        }
-        self.output.push(Tag::Final(id.0), encode(Kind::Refusal, id.0, 0, refusal), None);
-        self.drop_unprovided(PayloadOf::Request(id));
-    }
-
-    /// No memory is needed any more for a payload nobody wants.
-    pub(super) fn drop_unprovided(&mut self, of: PayloadOf) {
-        let Some(wanted) = self.arriving.as_ref().map(|arriving| arriving.wanted) else { return };
-        if wanted.of != of || !self.receiver.is_waiting() {
-            return;
-        }
-        self.arriving = None;
-        self.discard(wanted.length);
-        if let PayloadOf::Response(id) = of {
-            self.requests.made.remove(&id);
-        }
     }
 
     fn payload_complete(&mut self, buffer: B) {

@@ -26,10 +26,9 @@ mod requests;
 mod types;
 
 pub use output::Transmit;
-pub use requests::{PeerRequestId, RequestId};
 pub use types::{
-    AnswerError, BufferWanted, CloseReason, Config, Event, MAX_REQUESTS, MakeError, PayloadOf, RequestError,
-    Space, Stats, Violation,
+    AnswerError, BufferWanted, CloseReason, Config, Event, MAX_REQUESTS, MakeError, PayloadOf, PeerRequestId,
+    RequestError, RequestId, Space, Stats, Violation,
 };
 
 use crate::frame::{self, Kind, MAX_PAYLOAD_BYTES, VERSION};
@@ -39,10 +38,9 @@ use crate::message::{
 };
 use crate::payload::PayloadBuf;
 use credits::{ReceiveCredit, SendCredit};
-use inbound::Arriving;
 use output::{Output, Tag};
-use receiver::{Place, Receiver};
-use requests::Requests;
+use receiver::Receiver;
+use requests::{Arriving, Requests};
 use std::collections::VecDeque;
 
 /// How far the connection is.
@@ -122,58 +120,6 @@ impl<B: PayloadBuf> Connection<B> {
             stats: Stats::default(),
             config,
         }
-    }
-
-    /// Where the next bytes from the peer belong.
-    pub fn space(&mut self) -> Space<'_> {
-        match self.receiver.place() {
-            Place::Here(bytes) => Space::Bytes(bytes),
-            Place::Wait => Space::Wanted(self.arriving.as_ref().expect("a payload is arriving").wanted),
-            Place::Stopped => Space::Closed,
-        }
-    }
-
-    /// Says that the first `count` bytes of [`Connection::space`] came from the peer.
-    pub fn filled(&mut self, count: usize, now_ms: u64) {
-        if self.stage == Stage::Closed || count == 0 {
-            return;
-        }
-        self.last_received_ms = now_ms;
-        if self.receiver.is_in_payload() {
-            self.stats.payload_received_bytes += count as u64;
-        }
-        let handled = match self.receiver.filled(count) {
-            Ok(None) => Ok(()),
-            Ok(Some(complete)) => self.handle(complete, now_ms),
-            Err(error) => Err(error.into()),
-        };
-        if let Err(violation) = handled {
-            self.close_for(CloseReason::Violation(violation));
-        }
-    }
-
-    /// Gives memory for the payload that [`Space::Wanted`] announced.
-    ///
-    /// # Panics
-    /// When none is wanted or the length differs.
-    pub fn provide(&mut self, buffer: B) {
-        let wanted = self.arriving.as_ref().expect("a buffer is given only when one is wanted").wanted;
-        assert_eq!(buffer.len(), wanted.length, "buffer of another length than wanted");
-        self.receiver.provide(buffer);
-    }
-
-    /// Takes bytes that lie elsewhere; returns how many, fewer than given when a buffer is wanted or
-    /// the connection is over.
-    pub fn receive(&mut self, bytes: &[u8], now_ms: u64) -> usize {
-        let mut taken = 0;
-        while taken < bytes.len() {
-            let Space::Bytes(space) = self.space() else { break };
-            let count = space.len().min(bytes.len() - taken);
-            space[..count].copy_from_slice(&bytes[taken..taken + count]);
-            self.filled(count, now_ms);
-            taken += count;
-        }
-        taken
     }
 
     /// Makes a request. `payload` must have exactly the bytes the request says; `deadline_ms` is a moment of this
@@ -383,6 +329,44 @@ impl<B: PayloadBuf> Connection<B> {
     /// Counters since the start.
     pub fn stats(&self) -> Stats {
         self.stats
+    }
+
+    /// Ends a peer's request without its handler's answer; an answer not yet sent is dropped.
+    fn withdraw(&mut self, id: PeerRequestId, refusal: &Refusal) {
+        let Some(asked) = self.requests.asked.get_mut(&id) else { return };
+        if !asked.answered {
+            asked.answered = true;
+            let arriving = self.arriving.as_ref().map(|arriving| arriving.wanted.of);
+            // While its payload arrives nobody here has heard of it.
+            if arriving != Some(PayloadOf::Request(id)) {
+                self.events.push_back(Event::Withdrawn(id));
+            }
+        } else if !self.output.withdraw(Tag::Final(id.0)) {
+            return;
+        }
+        self.output.push(Tag::Final(id.0), encode(Kind::Refusal, id.0, 0, refusal), None);
+        self.drop_unprovided(PayloadOf::Request(id));
+    }
+
+    /// No memory is needed any more for a payload nobody wants.
+    fn drop_unprovided(&mut self, of: PayloadOf) {
+        let Some(wanted) = self.arriving.as_ref().map(|arriving| arriving.wanted) else { return };
+        if wanted.of != of || !self.receiver.is_waiting() {
+            return;
+        }
+        self.arriving = None;
+        self.discard(wanted.length);
+        if let PayloadOf::Response(id) = of {
+            self.requests.made.remove(&id);
+        }
+    }
+
+    /// Reads past an accepted payload that takes no memory.
+    fn discard(&mut self, length: usize) {
+        if length != 0 {
+            self.receive_credit.release(length);
+            self.receiver.discard(length);
+        }
     }
 
     /// Ends everything in progress, in the order of ids so that a run can be replayed.

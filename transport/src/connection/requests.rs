@@ -3,17 +3,9 @@
 //! A request lives from its frame until its one final frame, a response or a refusal. That holds for one taken
 //! back too, so both sides count the same number and an id means one thing at a time.
 
-use super::types::AnswerError;
-use crate::message::Request;
+use super::types::{AnswerError, BufferWanted, PeerRequestId, RequestId};
+use crate::message::{Request, Response};
 use std::collections::HashMap;
-
-/// A request this side made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RequestId(pub(super) u64);
-
-/// A request of the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PeerRequestId(pub(super) u64);
 
 /// A request this side made, waiting for its final frame.
 #[derive(Debug)]
@@ -34,6 +26,13 @@ pub(super) struct Asked {
     pub(super) deadline_ms: Option<u64>,
     /// The final frame is in the queue.
     pub(super) answered: bool,
+}
+
+/// A message whose payload has not fully arrived.
+pub(super) struct Arriving {
+    pub(super) wanted: BufferWanted,
+    /// What the payload goes with, unless it goes with a request of the peer.
+    pub(super) response: Option<Response>,
 }
 
 #[derive(Debug, Default)]

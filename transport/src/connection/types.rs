@@ -1,11 +1,18 @@
 //! What goes into a connection and comes out of it, apart from bytes.
 
-use super::requests::{PeerRequestId, RequestId};
 use crate::frame::{FrameError, Kind, MAX_PAYLOAD_BYTES};
 use crate::message::{Hello, Layout, MessageError, Refusal, Request, Response, Role};
 
 /// Most requests a side may allow at once: bounds the memory a peer's small frames can take.
 pub const MAX_REQUESTS: u32 = 1024;
+
+/// A request this side made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub(super) u64);
+
+/// A request of the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PeerRequestId(pub(super) u64);
 
 /// How this side behaves.
 #[derive(Debug, Clone)]

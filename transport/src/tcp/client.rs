@@ -1,8 +1,8 @@
 //! One peer, asked from one executor: connects when needed, keeps the connection, connects again.
 
-use super::link::{Link, LinkEvent, Received};
+use super::link::{Link, LinkEvent, Received, Wire};
 use super::payload::SlabPayload;
-use super::wire::Wire;
+use super::tasks;
 use crate::connection::{CloseReason, Config, Event, MakeError, RequestError, RequestId};
 use crate::message::{MessageError, Refusal, Request, Response};
 use crate::payload::PayloadBuf;
@@ -383,7 +383,7 @@ impl Inner {
             }
         });
         let link =
-            Link::start(stream, config.peer, wire, config.connection.clone(), self.pool.clone(), on_event);
+            tasks::start(stream, config.peer, wire, config.connection.clone(), self.pool.clone(), on_event);
         Ok((Rc::new(Connected { link, answers }), opened))
     }
 }

@@ -1,18 +1,12 @@
-//! One connection on an executor: a core, its wire, and the three tasks that keep it going.
-//!
-//! ```text
-//!   socket ─▶ receive ─▶ core ─▶ events ─▶ client or server
-//!   socket ◀─ send ◀─────┘└──── tick: deadlines, silence
-//! ```
+//! One connection on an executor: a core, how its bytes look on the wire, and who learns of its events.
 
 use super::notify::Notify;
 use super::payload::SlabPayload;
-use super::wire::{self, Wire};
 use crate::connection::{Config, Connection, Event, Space};
-use engine::net::TcpStream;
+use crate::tls::{Fingerprint, Session};
 use engine::pool::Pool;
-use engine::task::{sleep, spawn_local, timeout};
-use futures::future::{Either, select};
+use engine::task::sleep;
+use futures::future::select;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::ops::Deref;
@@ -20,14 +14,21 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-/// Time for last words and the alert when a connection ends.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
 pub(super) type Core = Connection<SlabPayload>;
 pub(super) type LinkEvent = Event<SlabPayload>;
 
 /// What a client or a server does with events; must not wait.
 pub(super) type OnEvent = Box<dyn Fn(&Rc<Link>, LinkEvent)>;
+
+/// How bytes look on the wire.
+pub(super) enum Wire {
+    Plain,
+    Tls {
+        session: RefCell<Box<Session>>,
+        /// This member's certificate, for texts.
+        own: Fingerprint,
+    },
+}
 
 pub(super) struct Link {
     pub(super) core: RefCell<Core>,
@@ -45,16 +46,15 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Starts the tasks of a connection; they end by themselves when it does.
-    pub(super) fn start(
-        stream: TcpStream,
+    /// A connection that nothing keeps going yet.
+    pub(super) fn new(
         peer: SocketAddr,
         wire: Wire,
         config: Config,
         pool: Pool,
         on_event: OnEvent,
     ) -> Rc<Self> {
-        let link = Rc::new_cyclic(|itself| Self {
+        Rc::new_cyclic(|itself| Self {
             core: RefCell::new(Connection::new(config, 0)),
             wire,
             peer,
@@ -65,9 +65,7 @@ impl Link {
             next_tick_ms: Cell::new(0),
             started: Instant::now(),
             itself: itself.clone(),
-        });
-        spawn_local(run(link.clone(), stream)).detach();
-        link
+        })
     }
 
     /// Time of this connection.
@@ -129,7 +127,7 @@ impl Link {
     }
 
     /// Waits until the connection is over, letting its time pass.
-    async fn tick_to_the_end(&self) {
+    pub(super) async fn tick_to_the_end(&self) {
         loop {
             self.core.borrow_mut().tick(self.now_ms());
             self.changed();
@@ -140,23 +138,6 @@ impl Link {
             select(pin!(self.to_tick.wait()), pin!(sleep(pause))).await;
         }
     }
-}
-
-async fn run(link: Rc<Link>, stream: TcpStream) {
-    let TcpStream { reader, writer } = stream;
-    let receiving = link.clone();
-    let receiving = spawn_local(async move { wire::receive(&receiving, reader).await });
-    let sending = link.clone();
-    let mut sending = spawn_local(async move { wire::send(&sending, writer).await });
-    let over = match select(pin!(link.tick_to_the_end()), &mut sending).await {
-        Either::Left(_) => false,
-        Either::Right(_) => true,
-    };
-    if !over {
-        // A peer that does not read must not keep the socket open.
-        let _ = timeout(LAST_WORDS, &mut sending).await;
-    }
-    receiving.cancel().await;
 }
 
 /// A payload that was received; while it is held, its bytes count against what the peer may send.

@@ -12,6 +12,7 @@ mod link;
 mod notify;
 mod payload;
 mod server;
+mod tasks;
 mod wire;
 
 pub use client::{Client, ClientConfig, ClientError, Reply, ServerPin};

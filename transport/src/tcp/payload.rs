@@ -1,15 +1,13 @@
 //! Payloads in the slabs of the engine's pool.
 
 use crate::connection::BufferWanted;
-use crate::message::{BLOCK_BYTES, Layout};
+use crate::message::Layout;
 use crate::payload::PayloadBuf;
-use consensus::constants::{PIECE_SIZE, POINT_SIZE, RECORD_SIZE};
+use consensus::constants::{PIECE_SIZE, RECORD_SIZE};
 use engine::pool::{Slab, SlabMut};
 
-/// Where a piece's record begins in its slab: one block is before it.
-pub const PIECE_RECORD_AT: usize = BLOCK_BYTES as usize;
-/// Where a piece's commitment and witness begin: they end the block before the record.
-pub const PIECE_POINTS_AT: usize = PIECE_RECORD_AT - 2 * POINT_SIZE;
+/// Where a piece lies in its slab.
+pub use engine::piece_layout::{POINTS_AT as PIECE_POINTS_AT, RECORD_AT as PIECE_RECORD_AT};
 
 /// A payload, to be sent or as it was received.
 #[derive(Debug)]

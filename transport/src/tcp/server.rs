@@ -1,8 +1,8 @@
 //! Serves peers: accepts connections, runs a handler for each request, answers in the order handlers finish.
 
-use super::link::{Link, LinkEvent, Received};
+use super::link::{Link, LinkEvent, Received, Wire};
 use super::payload::SlabPayload;
-use super::wire::Wire;
+use super::tasks;
 use crate::connection::{AnswerError, Config, Event, PeerRequestId};
 use crate::message::{Hello, Refusal, RefusalCode, Request, Response};
 use crate::tls::{Fingerprint, Identity, Members, Session, TlsError, server_config};
@@ -155,7 +155,7 @@ impl Server {
                 let requests = Rc::new(Requests::new(handler, peer));
                 let on_event = Box::new(move |link: &Rc<Link>, event| requests.on(link, event));
                 let config = self.config.connection.clone();
-                let link = Link::start(stream, peer, wire, config, self.pool.clone(), on_event);
+                let link = tasks::start(stream, peer, wire, config, self.pool.clone(), on_event);
                 serving.0.borrow_mut().push(link);
             }
         }

@@ -3,7 +3,7 @@
 //! Plain, a payload goes from the kernel into its slab and from its slab to the kernel. With TLS one copy of ours lies
 //! between the record that rustls decrypted and the slab.
 
-use super::link::Link;
+use super::link::{Link, Wire};
 use super::payload::SlabPayload;
 use crate::connection::{Space, Transmit};
 use crate::payload::PayloadBuf;
@@ -16,16 +16,6 @@ use std::pin::pin;
 
 /// Plaintext encrypted before it is handed to the socket: a few records, small enough for a core's cache.
 const ENCRYPT_BYTES: usize = 64 << 10;
-
-/// How bytes look on the wire.
-pub(super) enum Wire {
-    Plain,
-    Tls {
-        session: RefCell<Box<Session>>,
-        /// This member's certificate, for texts.
-        own: Fingerprint,
-    },
-}
 
 /// Receives until the connection is over; says why when the socket or TLS ended it.
 pub(super) async fn receive(link: &Link, mut reader: TcpReader) {

@@ -116,7 +116,7 @@ fn difference(a: &[u64; 4], b: &[u64; 4]) -> [u64; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bls::msm::Plan;
+    use crate::bls::msm::plan::Plan;
 
     #[test]
     fn digits_make_the_scalar() {

@@ -9,7 +9,7 @@
 //! bucket of the digit's size, so it costs one sum; what a bucket is worth is multiplied at the end, at two sums a bucket.
 //! Without a table, digits of each place have a set of buckets of their own, and sets are joined by doublings. With a
 //! table of multiples 2^(c s t) P for t = 0, 1 and so on, s sets are enough, and one if all w multiples are there: fewer
-//! buckets to empty, so larger digits, so fewer sums. [`Plan::best`] weighs that. For 32 768 points it gives 0.81 million
+//! buckets to empty, so larger digits, so fewer sums. [`plan`] weighs that. For 32 768 points it gives 0.81 million
 //! sums without a table, and 0.59 with all multiples of 16 bits (64 MiB with vectors, 48 MiB else).
 //!
 //! Points are affine, and many sums share an inversion ([`lanes`]); [`vector`] does eight at a time by AVX-512 IFMA,
@@ -23,6 +23,7 @@ mod field;
 #[cfg(target_arch = "x86_64")]
 mod fp8;
 mod lanes;
+mod plan;
 mod reduce;
 mod single;
 mod table;
@@ -99,41 +100,5 @@ impl Bases {
 impl fmt::Debug for Bases {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Bases").field("points", &self.len()).field("bytes", &self.size_bytes()).finish()
-    }
-}
-
-/// How scalars are cut and into how many sets of buckets their digits go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Plan {
-    /// Bits of a digit.
-    bits: usize,
-    /// Sets of buckets. Digit `j` of a scalar goes into set `j % sets`, for multiple `j / sets` of its point.
-    sets: usize,
-}
-
-impl Plan {
-    /// Digits of 16 bits make 32 768 buckets; more than that fit no cache.
-    const BITS: std::ops::RangeInclusive<usize> = 4..=16;
-
-    /// The cheapest plan for sums of so many points with so many multiples of each at most (one: no table).
-    fn best(points: usize, multiples_max: usize) -> Self {
-        let with_bits = |bits| Self { bits, sets: digits::count(bits).div_ceil(multiples_max) };
-        let plans = Self::BITS.map(with_bits);
-        plans.min_by_key(|plan| (plan.cost(points), plan.multiples())).expect("there are plans")
-    }
-
-    /// Multiples of each point that must be there.
-    fn multiples(self) -> usize {
-        digits::count(self.bits).div_ceil(self.sets)
-    }
-
-    /// Buckets of a set.
-    fn buckets(self) -> usize {
-        1 << (self.bits - 1)
-    }
-
-    /// Sums of points that a sum of so many multiples takes.
-    fn cost(self, points: usize) -> usize {
-        points * digits::count(self.bits) + 2 * self.sets * self.buckets()
     }
 }

@@ -1,9 +1,9 @@
 //! Points and multiples of them, and the sum over them.
 
-use super::Plan;
 use super::buckets::{Arena, sum_buckets};
 use super::digits::{self, Place, Prepared};
 use super::lanes::{LANES_MAX, NEGATE, NO_ENTRY, PointLanes, Sum};
+use super::plan::Plan;
 use super::reduce::reduce;
 use crate::Workers;
 use crate::bls::{G1, G1Affine, Scalar};

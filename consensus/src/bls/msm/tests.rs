@@ -1,6 +1,7 @@
 //! One body for every processor level: sums against those of `blst`.
 
 use super::lanes::{NEGATE, NO_ENTRY, PointLanes, Sum};
+use super::plan::Plan;
 use super::*;
 use crate::Serial;
 use crate::bls::multi_scalar_mul;

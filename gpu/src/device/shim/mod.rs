@@ -6,67 +6,28 @@
 //!
 //! Owns: the device, its memory and [`Fault`]s that tests ask for. Never: what the kernels compute.
 
+mod buffer;
 mod memory;
+mod native;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering};
+pub use self::shared::{Fault, ShimOptions};
+
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
-use self::memory::{Memory, ShimBuffer};
+use self::buffer::ShimBuffer;
+use self::memory::Memory;
+use self::native::shim_layout;
+use self::shared::{Counter, Shared};
 use self::stream::ShimStream;
 use super::{Device, DeviceBuffer, DeviceError, DeviceMemory, Registration, Stream};
 use crate::interface::Layout;
 
 /// Limit of the kernels' host for the threads of a launch.
 const OS_THREADS_LIMIT: u32 = 64;
-
-// `kernels/shim/shim.h`.
-unsafe extern "C" {
-    /// Numbers of a module, or null.
-    fn shim_layout(k: u32) -> *const u64;
-    /// Runs a kernel to its end; 0, or 1: bad number or size, 2: threads wait for each other for ever.
-    fn shim_launch(
-        k: u32,
-        kernel: u32,
-        grid_x: u32,
-        grid_y: u32,
-        args: *const c_void,
-        schedule_seed: u64,
-        os_threads: u32,
-    ) -> i32;
-}
-
-/// What a [`ShimDevice`] is like.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShimOptions {
-    /// K of the tables: 16, 17 or 20.
-    pub k: u32,
-    /// Draws the order of threads, blocks and streams; none: blocks and threads run in a fixed order.
-    pub schedule_seed: Option<u64>,
-    /// Threads of a launch, at most 64.
-    pub os_threads: u32,
-    /// Memory of the device.
-    pub memory_bytes: usize,
-}
-
-/// A fault that a test asks for. Numbers count from the next call, which is 1, over all streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The device is lost when this launch's turn comes.
-    LoseAtLaunch(u64),
-    /// This launch is refused, and the device goes on.
-    RefuseLaunch(u64),
-    /// This copy to the host comes out with one bit the other way round.
-    FlipBit {
-        /// Which copy.
-        copy_out: u64,
-        /// Which bit of it, the lowest of the first byte being 0; counted round if there are fewer.
-        bit: usize,
-    },
-}
 
 /// The kernels on the CPU.
 pub struct ShimDevice {
@@ -153,54 +114,3 @@ impl Device for ShimDevice {
 struct Registered;
 
 impl Registration for Registered {}
-
-/// What buffers, streams and marks share.
-struct Shared {
-    name: String,
-    layout: Layout,
-    options: ShimOptions,
-    memory: Memory,
-    faults: Mutex<Vec<Fault>>,
-    launches: Counter,
-    copies_out: Counter,
-    lost: OnceLock<String>,
-    gate: RwLock<()>,
-}
-
-/// Numbers calls from 1.
-#[derive(Default)]
-struct Counter(AtomicU64);
-
-impl Counter {
-    fn next(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-impl Shared {
-    /// Fails once the device is lost.
-    fn check(&self) -> Result<(), DeviceError> {
-        match self.lost.get() {
-            Some(reason) => Err(DeviceError::Lost { device: self.name.clone(), reason: reason.clone() }),
-            None => Ok(()),
-        }
-    }
-
-    /// The first reason stays.
-    fn lose(&self, reason: String) {
-        self.lost.get_or_init(|| reason);
-    }
-
-    fn refused(&self, reason: String) -> DeviceError {
-        DeviceError::Refused { device: self.name.clone(), reason }
-    }
-
-    /// What a fault makes of a call, if it was asked for.
-    fn fault<T>(&self, find: impl Fn(&Fault) -> Option<T>) -> Option<T> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner).iter().find_map(find)
-    }
-}

@@ -7,7 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Fault, Shared, shim_launch};
+use super::native::shim_launch;
+use super::shared::{Fault, Shared};
 use crate::device::launch::Launch;
 use crate::device::{DeviceAddress, DeviceError, Mark, Stream};
 use crate::interface::Kernel;

@@ -1,4 +1,4 @@
-use super::memory::FRESH;
+use super::buffer::FRESH;
 use super::*;
 use crate::device::Mark;
 use crate::interface::{Kernel, RecordArgs};

@@ -1,7 +1,7 @@
 //! A bucket in memory: the last change of every key, ordered by revision, so that a watch is "what comes after N".
 
-use super::{Faults, lock};
-use crate::names::{check_filter, check_name, check_size};
+use super::{Faults, Link, lock};
+use crate::names::{check_filter, check_name};
 use crate::{Bucket, BucketConfig, BusError, Entry, Expect, Watch, WatchEvent};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,7 +16,10 @@ pub(super) struct LocalBucket {
     config: BucketConfig,
     state: Arc<Mutex<State>>,
     last_revision: Arc<watch::Sender<u64>>,
+    /// How often everything was lost.
+    generation: Arc<watch::Sender<u64>>,
     faults: Arc<Faults>,
+    link: Arc<Link>,
 }
 
 #[derive(Default)]
@@ -66,8 +69,31 @@ impl State {
 
 impl LocalBucket {
     pub(super) fn new(config: BucketConfig, faults: Arc<Faults>) -> Self {
-        let last_revision = Arc::new(watch::channel(0).0);
-        Self { config, state: Arc::default(), last_revision, faults }
+        let (last_revision, generation) = (Arc::new(watch::channel(0).0), Arc::new(watch::channel(0).0));
+        Self { config, state: Arc::default(), last_revision, generation, faults, link: Arc::default() }
+    }
+
+    /// The same bucket over a member's own connection.
+    pub(super) fn for_member(&self, link: Arc<Link>) -> Self {
+        Self { link, ..self.clone() }
+    }
+
+    /// Forgets everything. Revisions go on growing.
+    pub(super) fn lose(&self) {
+        let revision = {
+            let mut state = lock(&self.state);
+            state.last_revision += 1;
+            (state.changes, state.revisions) = Default::default();
+            state.last_revision
+        };
+        self.generation.send_modify(|generation| *generation += 1);
+        self.last_revision.send_replace(revision);
+    }
+
+    fn check(&self, key: &str) -> Result<(), BusError> {
+        check_name(key)?;
+        self.link.check(key)?;
+        self.faults.check_store(key)
     }
 
     pub(super) fn check_settings(&self, wanted: &BucketConfig) -> Result<(), BusError> {
@@ -86,7 +112,7 @@ impl LocalBucket {
 #[async_trait]
 impl Bucket for LocalBucket {
     async fn get(&self, key: &str) -> Result<Option<Entry>, BusError> {
-        check_name(key)?;
+        self.check(key)?;
         let mut state = lock(&self.state);
         state.expire(&self.config);
         let Some(&revision) = state.revisions.get(key) else { return Ok(None) };
@@ -95,8 +121,7 @@ impl Bucket for LocalBucket {
     }
 
     async fn write(&self, key: &str, value: Option<Bytes>, expect: Expect) -> Result<u64, BusError> {
-        check_name(key)?;
-        check_size(key, value.as_ref().unwrap_or(&Bytes::new()))?;
+        self.check(key)?;
         let revision = {
             let mut state = lock(&self.state);
             state.expire(&self.config);
@@ -113,13 +138,17 @@ impl Bucket for LocalBucket {
     async fn watch(&self, filter: &str) -> Result<Watch, BusError> {
         check_filter(filter)?;
         let began_at = lock(&self.state).last_revision;
-        let changed = self.last_revision.subscribe();
+        let (changed, generation) = (self.last_revision.subscribe(), *self.generation.borrow());
         let (bucket, filter) = (self.clone(), filter.to_owned());
-        let follower = Follower { bucket, filter, seen: 0, began_at, is_ready: false, changed };
+        let follower = Follower { bucket, filter, seen: 0, began_at, generation, is_ready: false, changed };
         Ok(Watch::new(futures::stream::unfold(follower, |mut follower| async {
             let event = follower.next().await?;
             Some((event, follower))
         })))
+    }
+
+    fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 }
 
@@ -130,6 +159,8 @@ struct Follower {
     seen: u64,
     /// Last revision when the watch began. Nobody need hear of what was deleted before.
     began_at: u64,
+    /// Of the bucket, as last told.
+    generation: u64,
     is_ready: bool,
     changed: watch::Receiver<u64>,
 }
@@ -138,7 +169,16 @@ impl Follower {
     /// `None` when the bucket is gone, which it is not while this holds it.
     async fn next(&mut self) -> Option<WatchEvent> {
         loop {
+            // A member that is cut off hears of it later.
+            while self.bucket.check("watch").is_err() {
+                tokio::time::sleep(super::STORE_PAUSE).await;
+            }
             self.changed.mark_unchanged();
+            let generation = *self.bucket.generation.borrow();
+            if std::mem::replace(&mut self.generation, generation) != generation {
+                self.is_ready = false;
+                return Some(WatchEvent::Renewed);
+            }
             if let Some(event) = self.step() {
                 return Some(event);
             }

@@ -1,7 +1,7 @@
 //! A work queue in memory.
 
-use super::{Faults, lock};
-use crate::names::{check_queue_subject, check_size, check_token};
+use super::{Faults, Link, lock};
+use crate::names::{check_queue_subject, check_token};
 use crate::{BusError, Delivery, Queue, QueueConfig, Settle, Settlement};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -17,7 +17,10 @@ pub(super) struct LocalQueue {
     state: Arc<Mutex<State>>,
     /// Wakes takers; counts changes.
     changed: Arc<watch::Sender<u64>>,
+    /// How often everything was lost.
+    generation: Arc<watch::Sender<u64>>,
     faults: Arc<Faults>,
+    link: Arc<Link>,
 }
 
 #[derive(Default)]
@@ -36,7 +39,24 @@ struct Job {
 
 impl LocalQueue {
     pub(super) fn new(config: QueueConfig, faults: Arc<Faults>) -> Self {
-        Self { config, state: Arc::default(), changed: Arc::new(watch::channel(0).0), faults }
+        let (changed, generation) = (Arc::new(watch::channel(0).0), Arc::new(watch::channel(0).0));
+        Self { config, state: Arc::default(), changed, generation, faults, link: Arc::default() }
+    }
+
+    /// The same queue over a member's own connection.
+    pub(super) fn for_member(&self, link: Arc<Link>) -> Self {
+        Self { link, ..self.clone() }
+    }
+
+    /// Forgets everything.
+    pub(super) fn lose(&self) {
+        lock(&self.state).jobs.clear();
+        self.generation.send_modify(|generation| *generation += 1);
+    }
+
+    fn check(&self, what: &str) -> Result<(), BusError> {
+        self.link.check(what)?;
+        self.faults.check_store(what)
     }
 
     pub(super) fn check_settings(&self, wanted: &QueueConfig) -> Result<(), BusError> {
@@ -82,7 +102,7 @@ impl LocalQueue {
 impl Queue for LocalQueue {
     async fn push(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
         check_queue_subject(&self.config.name, subject)?;
-        check_size(subject, &payload)?;
+        self.check(subject)?;
         {
             let mut state = lock(&self.state);
             if state.jobs.values().any(|job| job.subject == subject) {
@@ -99,6 +119,7 @@ impl Queue for LocalQueue {
 
     async fn pull(&self, group: &str, max_wait: Duration) -> Result<Option<Delivery>, BusError> {
         check_token(group)?;
+        self.check(group)?;
         let prefix = format!("{}.{group}.", self.config.name);
         let give_up_at = Instant::now() + max_wait;
         let mut changed = self.changed.subscribe();
@@ -115,6 +136,10 @@ impl Queue for LocalQueue {
                 () = tokio::time::sleep_until(next_at) => {}
             }
         }
+    }
+
+    fn generation(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 }
 

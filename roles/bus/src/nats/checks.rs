@@ -3,7 +3,7 @@
 use crate::BusError;
 use async_nats::ServerInfo;
 use async_nats::jetstream::context::AccountErrorKind;
-use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::jetstream::{self, Context, ErrorCode};
 use control::messages::MAX_MESSAGE_BYTES;
 
 /// Smallest `max_payload` that works: a control message, its headers, and room to grow.
@@ -25,21 +25,27 @@ pub fn check_server(info: &ServerInfo) -> Result<(), BusError> {
     Ok(())
 }
 
-/// Asks for the account's JetStream. A cluster that is still electing is unavailable, not without.
+/// Asks for the account's JetStream. Only what no waiting mends is an error: a cluster that is still electing is not.
 pub(super) async fn check_jetstream(context: &Context, info: &ServerInfo) -> Result<(), BusError> {
     let Err(error) = context.query_account().await else { return Ok(()) };
-    let reason = error.to_string();
-    let is_disabled = match error.kind() {
-        AccountErrorKind::JetStream(error) => matches!(
-            error.error_code(),
-            ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
-        ),
-        _ => !info.jetstream,
+    let is_without = match error.kind() {
+        AccountErrorKind::JetStream(refusal) => is_disabled(&refusal),
+        AccountErrorKind::JetStreamUnavailable => !info.jetstream,
+        _ => false,
     };
-    if is_disabled {
-        return Err(BusError::NoJetStream { server: name_of(info), reason });
-    }
-    Err(BusError::Unavailable { what: format!("JetStream of NATS server {}", name_of(info)), reason })
+    if is_without { Err(no_jetstream(info, error.to_string())) } else { Ok(()) }
+}
+
+/// Whether a refusal says that there is no JetStream at all.
+pub(super) fn is_disabled(refusal: &jetstream::Error) -> bool {
+    matches!(
+        refusal.error_code(),
+        ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
+    )
+}
+
+pub(super) fn no_jetstream(info: &ServerInfo, reason: String) -> BusError {
+    BusError::NoJetStream { server: name_of(info), reason }
 }
 
 fn name_of(info: &ServerInfo) -> String {

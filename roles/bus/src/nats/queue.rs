@@ -1,7 +1,8 @@
 //! A work queue as a JetStream stream with one durable pull consumer a group.
 
-use super::streams::{Streams, WriteError};
-use crate::names::{check_queue_subject, check_size, check_token};
+use super::streams::{Known, Streams};
+use super::writes::{self, WriteError};
+use crate::names::{check_queue_subject, check_token};
 use crate::{BusError, Delivery, Queue, QueueConfig, Settle, Settlement};
 use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
@@ -11,8 +12,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::HashMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Messages of one group in flight at once; far above the sectors its servers can encode.
 const MAX_IN_FLIGHT: i64 = 4096;
@@ -21,31 +24,30 @@ const PULL_GRACE: Duration = Duration::from_secs(2);
 
 pub(super) struct NatsQueue {
     streams: Streams,
+    known: Arc<Known>,
     config: QueueConfig,
     consumers: Mutex<HashMap<String, PullConsumer>>,
 }
 
+fn settings(name: &str) -> Config {
+    Config {
+        name: name.to_owned(),
+        subjects: vec![format!("{name}.>")],
+        retention: RetentionPolicy::WorkQueue,
+        // One message a subject, the second refused: that is the whole de-duplication. Message ids would keep
+        // an acknowledged job from running again for two minutes.
+        max_messages_per_subject: 1,
+        discard: DiscardPolicy::New,
+        discard_new_per_subject: true,
+        ..Config::default()
+    }
+}
+
 impl NatsQueue {
     pub(super) async fn open(streams: Streams, config: QueueConfig) -> Result<Self, BusError> {
-        let queue = Self { streams, config, consumers: Mutex::default() };
-        queue.ensure_stream().await?;
-        Ok(queue)
-    }
-
-    async fn ensure_stream(&self) -> Result<async_nats::jetstream::stream::Stream, BusError> {
-        let name = &self.config.name;
-        let config = Config {
-            name: name.clone(),
-            subjects: vec![format!("{name}.>")],
-            retention: RetentionPolicy::WorkQueue,
-            // One message a subject, the second refused: that is the whole de-duplication. Message ids would keep
-            // an acknowledged job from running again for two minutes.
-            max_messages_per_subject: 1,
-            discard: DiscardPolicy::New,
-            discard_new_per_subject: true,
-            ..Config::default()
-        };
-        self.streams.ensure(&config, format!("stream rm {name}")).await
+        let name = &config.name;
+        let known = streams.open_soon(settings(name), format!("stream rm {name}")).await?;
+        Ok(Self { streams, known, config, consumers: Mutex::default() })
     }
 
     /// The group's consumer, made with its stream if they are not there.
@@ -62,7 +64,7 @@ impl NatsQueue {
             ..pull::Config::default()
         };
         let what = format!("consumer `{group}` of stream `{}`", self.config.name);
-        let stream = self.ensure_stream().await?;
+        let stream = self.streams.ensure(&self.known).await?;
         let consumer = stream.get_or_create_consumer(group, wanted).await;
         let consumer = consumer.map_err(|error| BusError::unavailable(&what, &error))?;
         let found = consumer.cached_info().config.ack_wait;
@@ -82,19 +84,28 @@ impl NatsQueue {
         self.consumers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// One message from a consumer that is there; `None` when it said in time that there is none.
-    async fn pull_one(
-        consumer: &PullConsumer,
-        max_wait: Duration,
-    ) -> Result<Option<Message>, async_nats::Error> {
-        let mut batch = if max_wait.is_zero() {
-            consumer.fetch().max_messages(1).messages().await?
+    /// One message of a group; `None` when the server said in time that there is none.
+    async fn pull_one(&self, group: &str, max_wait: Duration) -> Result<Option<Message>, BusError> {
+        let what = format!("pull from group `{group}`");
+        self.streams.check_connected(&what)?;
+        let mut connected = self.streams.connected();
+        connected.mark_unchanged();
+        let consumer = self.consumer(group).await?;
+        let failed = |error: async_nats::Error| BusError::unavailable(&what, error.as_ref());
+        let batch = if max_wait.is_zero() {
+            consumer.fetch().max_messages(1).messages().await
         } else {
-            consumer.batch().max_messages(1).expires(max_wait).messages().await?
+            consumer.batch().max_messages(1).expires(max_wait).messages().await
         };
-        match tokio::time::timeout(max_wait + PULL_GRACE, batch.next()).await {
-            Ok(message) => message.transpose(),
-            Err(_) => Err("the server does not answer".into()),
+        let mut batch = batch.map_err(|error| BusError::unavailable(&what, &error))?;
+        let no_answer =
+            |reason: &str| BusError::Unavailable { what: what.clone(), reason: reason.to_owned() };
+        tokio::select! {
+            biased;
+            message = batch.next() => message.transpose().map_err(failed),
+            // What was asked of another server, or of one before its restart, is not answered any more.
+            _ = connected.changed() => Err(no_answer("the connection was lost meanwhile")),
+            () = tokio::time::sleep(max_wait + PULL_GRACE) => Err(no_answer("the server does not answer")),
         }
     }
 }
@@ -103,30 +114,35 @@ impl NatsQueue {
 impl Queue for NatsQueue {
     async fn push(&self, subject: &str, payload: Bytes) -> Result<(), BusError> {
         check_queue_subject(&self.config.name, subject)?;
-        check_size(subject, &payload)?;
-        match self.streams.write(subject, HeaderMap::new(), payload).await {
+        match writes::write(&self.streams, &self.known, subject, HeaderMap::new(), payload).await {
             Ok(_) => Ok(()),
             Err(WriteError::Occupied) => Err(BusError::AlreadyQueued { subject: subject.to_owned() }),
             Err(WriteError::WrongSequence) => Err(BusError::Unavailable {
                 what: subject.to_owned(),
                 reason: "the server compared a sequence nobody gave".to_owned(),
             }),
-            Err(WriteError::Other(error)) => Err(error),
+            Err(WriteError::Nobody(error) | WriteError::Other(error)) => Err(error),
         }
     }
 
     async fn pull(&self, group: &str, max_wait: Duration) -> Result<Option<Delivery>, BusError> {
         check_token(group)?;
-        let consumer = self.consumer(group).await?;
-        let message = match Self::pull_one(&consumer, max_wait).await {
-            Ok(message) => message,
-            Err(error) => {
-                // Perhaps the consumer was removed, or its store lost: make it anew next time.
-                self.known_consumers().remove(group);
-                return Err(BusError::unavailable(&format!("pull from group `{group}`"), error.as_ref()));
-            }
-        };
-        message.map(delivery).transpose()
+        let give_up_at = Instant::now() + max_wait;
+        let mut message = self.pull_one(group, max_wait).await;
+        if matches!(message, Err(BusError::Unavailable { .. })) {
+            // Perhaps the consumer was removed, or its store lost: it is made anew.
+            self.known_consumers().remove(group);
+            let left = give_up_at.saturating_duration_since(Instant::now());
+            message = self.pull_one(group, left).await;
+        }
+        if message.is_err() {
+            self.known_consumers().remove(group);
+        }
+        message?.map(delivery).transpose()
+    }
+
+    fn generation(&self) -> watch::Receiver<u64> {
+        self.known.generation.subscribe()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Which of this machine's addresses NATS sees.
 
-use super::{BusError, parse_servers};
+use super::connection::parse_servers;
+use crate::BusError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use tokio::net::{UdpSocket, lookup_host};

@@ -32,6 +32,30 @@ impl Backend {
         }
     }
 
+    /// A member of another cluster.
+    pub async fn bus_in(&self, cluster: &str) -> SharedBus {
+        let cluster = cluster.parse().unwrap();
+        match self {
+            Self::Local(bus) => Arc::new(bus.in_cluster(cluster)),
+            Self::Nats(server) => {
+                let options = NatsOptions { cluster, ..options(server) };
+                Arc::new(NatsBus::connect(&options).await.unwrap())
+            }
+        }
+    }
+
+    /// A member, and what lies beneath its envelopes.
+    pub async fn bus_and_raw(&self) -> (SharedBus, SharedBus) {
+        match self {
+            Self::Local(bus) => (Arc::new(bus.clone()), bus.raw()),
+            Self::Nats(server) => {
+                let bus = connect(server).await;
+                let raw = bus.raw();
+                (Arc::new(bus), raw)
+            }
+        }
+    }
+
     pub async fn bucket(&self) -> Arc<dyn Bucket> {
         bucket(&*self.bus().await).await
     }

@@ -3,10 +3,14 @@
 
 mod backends;
 mod claims;
+mod clusters;
 mod members;
+#[path = "../../../shared_tests/nats_cluster.rs"]
+mod nats_cluster;
 mod nats_only;
 #[path = "../../../shared_tests/nats_server.rs"]
 mod nats_server;
+mod strangers;
 mod suite;
 mod watches;
 
@@ -45,6 +49,10 @@ on_both!(
     watches::replay_then_updates,
     watches::deletion_is_seen_and_old_ones_are_not,
     watches::every_key_reaches_its_last_value,
+    strangers::two_clusters_hear_nothing_of_each_other,
+    strangers::messages_that_cannot_be_read_are_skipped,
+    strangers::values_that_cannot_be_read_are_absent_or_kept,
+    strangers::jobs_that_cannot_be_read_are_removed_or_left,
     claims::one_of_many_wins,
     claims::a_stalled_claim_is_taken_over_once,
     claims::sending_is_never_taken_over,
@@ -52,4 +60,5 @@ on_both!(
     members::join_update_silence_and_return,
     members::leaving_is_told_at_once,
     members::an_old_entry_is_no_sign_of_life,
+    members::roles_that_are_not_heard_are_listed,
 );

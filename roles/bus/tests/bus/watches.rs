@@ -14,6 +14,7 @@ pub async fn next(watch: &mut Watch) -> String {
         }
         WatchEvent::Delete { key, .. } => format!("-{key}"),
         WatchEvent::Ready => "ready".to_owned(),
+        WatchEvent::Renewed => "renewed".to_owned(),
     }
 }
 
@@ -63,7 +64,7 @@ pub async fn every_key_reaches_its_last_value(backend: &Backend) {
             WatchEvent::Put(entry) if entry.key == "end" => break,
             WatchEvent::Put(entry) => drop(seen.insert(entry.key, entry.value)),
             WatchEvent::Delete { .. } => panic!("nothing was deleted"),
-            WatchEvent::Ready => {}
+            WatchEvent::Ready | WatchEvent::Renewed => {}
         }
     }
     assert_eq!(seen.len(), 50);

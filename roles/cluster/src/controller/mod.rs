@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   node ── slots ─────────▶ bus ──▶ farms        farms ──▶ bus ── claim ── solution ──▶ node
-//!   node ── hash to sign ──▶ bus ──▶ farms        farms ──▶ bus ─────── signature ─────▶ node
+//!   node ── hash to sign ──▶ bus ──▶ the one plot-client that has the key ── signature ─────▶ node
 //!   node ── pieces ─▶ full verification ─▶ owner caches ─▶ acknowledgement ─▶ node; history size ─▶ bus
 //!   members ─▶ epochs ─▶ bus
 //! ```
@@ -17,6 +17,7 @@ mod pieces;
 mod segments;
 mod serve;
 mod signing;
+mod signing_counts;
 mod slots;
 mod solutions;
 mod todo;
@@ -36,14 +37,16 @@ use crate::role::RoleError;
 use crate::shutdown::Shutdown;
 use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
-use control::messages::{ClusterInfo, Control, ProtocolInfo};
+use control::messages::{ClusterInfo, Control, ProtocolInfo, Role};
 use history::History;
 use node::FarmerAppInfo;
 use node::client::NodeClient;
 use node::kzg_setup;
 use pieces::Pieces;
+use signing::Signatures;
 use verifier::Verifier;
 
+pub use signing_counts::SigningCounts;
 pub use solutions::{Counts, Outcome};
 
 /// How long requests in progress have to end.
@@ -90,6 +93,7 @@ struct Context {
     history: Arc<History>,
     pieces: Arc<Pieces>,
     counts: Arc<Counts>,
+    signatures: Signatures,
 }
 
 impl Context {
@@ -134,20 +138,33 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let history = Arc::new(History::default());
     let (verifier, batches) = Verifier::new();
     let pieces = Arc::new(Pieces::new(node.clone(), history.clone(), verifier));
-    let context = Context { node, host: host.clone(), cluster, history, pieces, counts: config.counts };
+    let (signatures, counts) = (Signatures::new(host.id()), config.counts);
+    let context = Context { node, host: host.clone(), cluster, history, pieces, counts, signatures };
     let farming_timeout = Duration::from_millis(info.farming_timeout_ms.into());
     // Boxed, since the compiler cannot see through all of them at once that they are Send.
     let outcome = tokio::select! {
         ended = slots::pass(&context, farming_timeout).boxed() => ended.map_err(Into::into),
-        ended = signing::pass(&context).boxed() => ended.map_err(Into::into),
+        () = signing::pass(&context).boxed() => Ok(()),
         ended = segments::follow(&context).boxed() => ended,
         ended = epochs::keep(&host, config.rebalance_after).boxed() => ended.map_err(Into::into),
         ended = batches.run(kzg, config.workers).boxed() => ended.map_err(Into::into),
         () = serve::answer(asks, context.pieces.clone(), host.clone()).boxed() => Ok(()),
-        () = shutdown.requested().boxed() => Ok(()),
+        () = end(&context, &shutdown).boxed() => Ok(()),
     };
     host.shutdown(SHUTDOWN_LIMIT).await;
     outcome
+}
+
+/// Ready when the controller was told to end, and no signature of what it handed to its node is expected, or nobody is left to sign.
+async fn end(context: &Context, shutdown: &Shutdown) {
+    shutdown.requested().await;
+    let mut present = context.host.present();
+    let no_signer =
+        present.wait_for(|present| present.values().all(|member| member.role != Role::PlotClient));
+    tokio::select! {
+        () = context.signatures.quiet() => {}
+        _ = no_signer => {}
+    }
 }
 
 /// The setup of the node's chain. Only a node that says so gets the insecure one.

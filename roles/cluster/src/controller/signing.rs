@@ -1,104 +1,180 @@
-//! Reward signing, both ways: the node's hashes to the farms, the farms' signatures to the node, within half a second.
+//! Reward signing: the node's hashes to the plot-client that has the key, its signature to the node, within half a second.
+//!
+//! ```text
+//!   node ─▶ Asking ─▶ request on the key's subject, tries overlap ─▶ answer, verified ─▶ Asking ─▶ node, on its present connection
+//!   slots: a solution was queued, or may have been ──▲
+//! ```
+//! Owns: the way between node, machine and bus; the handle for whoever hands solutions to the node. Never: what is asked for
+//! ([`control::signing`]), or a signature that is not valid.
 
-use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use consensus::identity::is_reward_signature_valid;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
+use tokio::time::Instant;
 
 use super::Context;
-use bus::{BusError, Subscription};
-use control::messages::{Control, RewardSignature, RewardSigningRequest, subjects};
+use super::solutions::Counts;
+use bus::SharedBus;
+use control::ids::InstanceId;
+use control::messages::{Control, RewardSigningRequest, SigningAnswer, subjects};
+use control::signing::{Asking, AskingAction as Action, AskingEvent as Event, Outcome, QUIET_AFTER, Wanted};
 use node::client::FeedEvent;
+use node::{RewardSignature, RewardSigning};
 
-/// Requests remembered; the node waits for a few at most.
-const ASKED_MAX: usize = 64;
+/// How often a controller that is to end looks whether signatures are still expected.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// What the own node wants signed.
-#[derive(Debug, Default)]
-struct Asked(VecDeque<RewardSigningRequest>);
+/// What the node may want signed; clones are handles to the same.
+#[derive(Clone)]
+pub struct Signatures(Arc<Shared>);
 
-impl Asked {
-    fn ask(&mut self, request: RewardSigningRequest) {
-        self.0.retain(|known| *known != request);
-        self.0.push_back(request);
-        if self.0.len() > ASKED_MAX {
-            self.0.pop_front();
-        }
+struct Shared {
+    started_at: Instant,
+    asking: Mutex<Asking>,
+}
+
+impl Signatures {
+    /// Of a controller that has handed nothing to its node yet.
+    pub fn new(controller: InstanceId) -> Self {
+        let asking = Mutex::new(Asking::new(controller));
+        Self(Arc::new(Shared { started_at: Instant::now(), asking }))
     }
 
-    /// Whether the own node waits for exactly this signature; only the first such is told so.
-    fn answer(&mut self, signature: &RewardSignature) -> bool {
-        let fits = |request: &RewardSigningRequest| {
-            request.hash == signature.hash && request.public_key == signature.public_key
+    /// To be called when the node has queued a solution of this key, or may have: it may want signatures from then on.
+    pub fn handed_to_node(&self, public_key: [u8; 32]) {
+        let actions = self.on(Event::HandedToNode { public_key });
+        debug_assert!(actions.is_empty(), "the node asked for nothing: {actions:?}");
+    }
+
+    /// Ready when no signature is under way nor expected, after ten seconds at the latest. No more solutions may go to the node.
+    pub async fn quiet(&self) {
+        let is_quiet = async {
+            while !self.lock().is_quiet(self.0.started_at.elapsed()) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         };
-        let Some(at) = self.0.iter().position(fits) else { return false };
-        if !is_reward_signature_valid(&signature.hash, &signature.signature, &signature.public_key) {
-            tracing::warn!(hash = hex::encode(signature.hash), "a reward signature is not valid: not sent");
-            return false;
+        if tokio::time::timeout(QUIET_AFTER, is_quiet).await.is_err() {
+            tracing::warn!("ending although the node may still want signatures");
         }
-        self.0.remove(at);
-        true
     }
-}
 
-/// Passes requests and signatures on until the bus is closed.
-pub async fn pass(context: &Context) -> Result<(), BusError> {
-    let mut requests = context.node.reward_signings();
-    let mut signatures: Subscription = context.bus().subscribe(subjects::REWARD_SIGNATURE).await?;
-    let mut asked = Asked::default();
-    loop {
-        tokio::select! {
-            event = requests.next() => if let FeedEvent::Item(node::RewardSigning { hash, public_key }) = event {
-                let request = RewardSigningRequest { hash, public_key };
-                context.publish(subjects::REWARD_REQUEST, &request).await;
-                asked.ask(request);
-            },
-            message = signatures.next() => match message.map(|message| RewardSignature::from_bytes(&message.payload)) {
-                None => return Err(BusError::Closed),
-                Some(Err(error)) => tracing::warn!("reward signature: {error}"),
-                Some(Ok(signature)) if asked.answer(&signature) => submit(context, &signature).await,
-                Some(Ok(_)) => {}
-            },
+    fn lock(&self) -> MutexGuard<'_, Asking> {
+        self.0.asking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn on(&self, event: Event) -> Vec<Action> {
+        self.lock().on(event, self.0.started_at.elapsed())
+    }
+
+    async fn woken(&self) {
+        let wake_at = self.lock().wake_at();
+        match wake_at {
+            Some(at) => tokio::time::sleep_until(self.0.started_at + at).await,
+            None => std::future::pending().await,
         }
     }
 }
 
-async fn submit(context: &Context, signature: &RewardSignature) {
-    let RewardSignature { hash, signature, .. } = *signature;
-    let submitted = match context.node.connection().await {
-        Ok(connection) => connection.submit_reward_signature(node::RewardSignature { hash, signature }).await,
-        Err(error) => Err(error),
-    };
-    match submitted {
-        Ok(()) => {
-            context.counts.add_signed();
-            tracing::info!(hash = hex::encode(hash), "reward hash signed");
+/// Hands a signature to the node; an error says why it was not taken.
+pub type Submit = Box<dyn Fn(RewardSignature) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Passes wishes and signatures on until the process ends.
+pub async fn pass(context: &Context) {
+    let feed = context.node.reward_signings();
+    let wanted = futures::stream::unfold(feed, |mut feed| async {
+        loop {
+            if let FeedEvent::Item(RewardSigning { hash, public_key }) = feed.next().await {
+                return Some((Wanted { hash, public_key }, feed));
+            }
         }
-        Err(error) => tracing::warn!(hash = hex::encode(hash), "a reward signature was lost: {error}"),
+    });
+    let node = context.node.clone();
+    let submit: Submit = Box::new(move |signature| {
+        let node = node.clone();
+        Box::pin(async move {
+            let connection = node.connection().await.map_err(|error| error.to_string())?;
+            connection.submit_reward_signature(signature).await.map_err(|error| error.to_string())
+        })
+    });
+    let (bus, signatures, counts) =
+        (context.bus().clone(), context.signatures.clone(), context.counts.clone());
+    Passing { bus, submit, signatures, counts }.run(wanted.boxed()).await;
+}
+
+/// What passing needs.
+struct Passing {
+    bus: SharedBus,
+    submit: Submit,
+    signatures: Signatures,
+    counts: Arc<Counts>,
+}
+
+impl Passing {
+    async fn run(self, mut wanted: BoxStream<'_, Wanted>) {
+        let mut underway = FuturesUnordered::new();
+        loop {
+            let event = tokio::select! {
+                Some(wanted) = wanted.next() => Event::Wanted(wanted),
+                Some(event) = underway.next() => event,
+                () = self.signatures.woken() => Event::Tick,
+            };
+            for action in self.signatures.on(event) {
+                match action {
+                    Action::Ask { request, patience } => underway.push(self.ask(request, patience).boxed()),
+                    Action::Submit { wanted, signature } => {
+                        underway.push(self.submit(wanted, signature).boxed());
+                    }
+                    Action::Concluded { wanted, outcome, reason } => {
+                        self.conclude(&wanted, outcome, &reason);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, request: RewardSigningRequest, patience: Duration) -> Event {
+        let RewardSigningRequest { hash, public_key, .. } = request;
+        let wanted = Wanted { hash, public_key };
+        let bytes = request.to_bytes().expect("a request is far below the limit of a message");
+        let answer = self.bus.request(&subjects::signature(&public_key), bytes, patience).await;
+        let answer = match answer {
+            Ok(answer) => SigningAnswer::from_bytes(&answer).map_err(|error| error.to_string()),
+            Err(error) => return Event::Silent { wanted, reason: error.to_string() },
+        };
+        match answer {
+            Ok(SigningAnswer::Signed { signature })
+                if is_reward_signature_valid(&hash, &signature, &public_key) =>
+            {
+                Event::Signed { wanted, signature }
+            }
+            Ok(SigningAnswer::Signed { .. }) => {
+                Event::Refused { wanted, reason: "the signature that came is not valid".to_owned() }
+            }
+            Ok(SigningAnswer::Refused { reason }) | Err(reason) => Event::Refused { wanted, reason },
+        }
+    }
+
+    async fn submit(&self, wanted: Wanted, signature: [u8; 64]) -> Event {
+        let result = (self.submit)(RewardSignature { hash: wanted.hash, signature }).await;
+        Event::Submitted { wanted, result }
+    }
+
+    fn conclude(&self, wanted: &Wanted, outcome: Outcome, reason: &str) {
+        self.counts.signing.add(outcome);
+        let (hash, key) = (hex::encode(wanted.hash), hex::encode(wanted.public_key));
+        match outcome {
+            Outcome::Signed => tracing::info!(hash, "reward hash signed"),
+            // Usual where somebody else farms on the same node.
+            Outcome::NotOurs => tracing::debug!(hash, key, "{reason}"),
+            _ => tracing::warn!(hash, key, ?outcome, "a reward signature was lost: {reason}"),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use consensus::identity::Identity;
-
-    #[test]
-    fn only_what_the_node_waits_for_is_sent_and_once() {
-        let identity = Identity::from_entropy([3; 32]);
-        let (hash, public_key) = ([1; 32], identity.public_key());
-        let good = RewardSignature { hash, public_key, signature: identity.sign_reward_hash(&hash) };
-        let mut asked = Asked::default();
-        assert!(!asked.answer(&good), "nobody asked");
-        asked.ask(RewardSigningRequest { hash, public_key });
-        assert!(!asked.answer(&RewardSignature { signature: [7; 64], ..good.clone() }), "forged");
-        assert!(!asked.answer(&RewardSignature { hash: [2; 32], ..good.clone() }));
-        assert!(asked.answer(&good));
-        assert!(!asked.answer(&good), "sent before");
-        asked.ask(RewardSigningRequest { hash, public_key });
-        assert!(asked.answer(&good), "asked again");
-        for n in 0..=ASKED_MAX as u8 {
-            asked.ask(RewardSigningRequest { hash: [n; 32], public_key });
-        }
-        assert_eq!(asked.0.len(), ASKED_MAX);
-    }
-}
+#[path = "signing_tests.rs"]
+mod tests;

@@ -112,6 +112,7 @@ async fn see_through(
 
 /// Sends a solution whose claim is held. Nothing that can fail beforehand is left for after the last step of the claim.
 async fn send(context: &Context, held: Held, slot: u64, solution: Solution) -> Outcome {
+    let public_key = solution.public_key;
     let (connection, solution): (Connection, _) = match (context.node.connection().await, solution.try_into())
     {
         (Ok(connection), Ok(solution)) => (connection, solution),
@@ -133,6 +134,9 @@ async fn send(context: &Context, held: Held, slot: u64, solution: Solution) -> O
         tracing::warn!(slot, "{error}");
     }
     let outcome = Outcome::of_answer(&answer);
+    if matches!(outcome, Outcome::Queued | Outcome::Unknown) {
+        context.signatures.handed_to_node(public_key);
+    }
     if outcome != Outcome::Unknown
         && let Err(error) = sending.done(outcome == Outcome::Queued).await
     {

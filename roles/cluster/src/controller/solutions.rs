@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::signing_counts::SigningCounts;
 use node::client::NodeError;
 
 /// Slots that a node remembers to have announced: it ignores solutions for others.
@@ -50,7 +51,8 @@ impl Outcome {
 #[derive(Debug, Default)]
 pub struct Counts {
     outcomes: [AtomicU64; 7],
-    signed: AtomicU64,
+    /// How wishes for signatures ended.
+    pub signing: SigningCounts,
 }
 
 impl Counts {
@@ -59,17 +61,8 @@ impl Counts {
         self.outcomes[outcome as usize].load(Ordering::Relaxed)
     }
 
-    /// Signatures that the node took.
-    pub fn signed(&self) -> u64 {
-        self.signed.load(Ordering::Relaxed)
-    }
-
     pub(super) fn add(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn add_signed(&self) {
-        self.signed.fetch_add(1, Ordering::Relaxed);
     }
 }
 

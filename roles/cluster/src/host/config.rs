@@ -36,6 +36,11 @@ pub struct HostConfig {
     pub liveness: Liveness,
 }
 
+/// This machine's name, for people.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 impl HostConfig {
     /// A fresh id, any port, this machine only, one executor that is not pinned, 128 MiB of slabs.
     pub fn new(role: Role) -> Self {
@@ -80,7 +85,7 @@ impl HostConfig {
             addresses: advertise.iter().take(MAX_ADDRESSES).map(address).collect(),
             certificate_sha256: fingerprint.0,
             group: self.group.clone(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: host_name(),
             capacity: self.capacity,
             version: env!("CARGO_PKG_VERSION").into(),
         }

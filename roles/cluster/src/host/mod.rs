@@ -13,7 +13,7 @@ mod error;
 mod memory;
 mod peers;
 
-pub use config::HostConfig;
+pub use config::{HostConfig, host_name};
 pub use error::HostError;
 
 use self::peers::{Ask, Peers};
@@ -42,7 +42,7 @@ const MAX_SLAB_WAITERS: usize = 4096;
 /// Requests that may wait to be started on one executor.
 const MAX_WAITING_ASKS: usize = 4096;
 
-/// The members that are alive or suspect, by id.
+/// The members that are present, by id: alive or suspect where their heartbeats are heard, listed where they are not.
 pub type Present = Arc<BTreeMap<InstanceId, MemberEntry>>;
 
 /// An answer whose payload has the hash its header names.
@@ -103,7 +103,7 @@ impl Host {
         };
         let address = serve(&executors.spawner(0), server, make_handler).await?;
 
-        let watch = MemberWatch::start(bus.clone(), None, config.liveness).await?;
+        let watch = MemberWatch::start_for(bus.clone(), config.role, config.liveness).await?;
         let (present, is_present) = watch::channel(Present::default());
         let watching = tokio::spawn(watch_members(watch, present, let_in));
         let spawners: Vec<_> = (0..executors.count()).map(|index| executors.spawner(index)).collect();
@@ -235,18 +235,21 @@ async fn serve<H: Handler>(
     Ok(is_bound.await.map_err(|_| HostError::Ended)??)
 }
 
-/// Keeps the list of present members, and lets exactly those in, until the bus is closed.
+/// Keeps the list of present members, and lets those in whose entries are there, until the bus is closed.
 async fn watch_members(mut watch: MemberWatch, present: watch::Sender<Present>, let_in: Arc<Members>) {
     while let Some(event) = watch.next().await {
         match &event {
             MemberEvent::Joined(entry) | MemberEvent::Updated(entry) => {
-                tracing::debug!(role = entry.role.token(), id = %entry.id, host = entry.host, "member present");
+                tracing::debug!(role = %entry.role, id = %entry.id, host = entry.host, "member present");
             }
             MemberEvent::Suspect(id) => tracing::debug!(%id, "member silent"),
             MemberEvent::Gone(id) => tracing::info!(%id, "member gone"),
+            MemberEvent::Listed(_) | MemberEvent::Unlisted(_) => {
+                let_in.set(watch.listed().map(|entry| Fingerprint(entry.certificate_sha256)));
+                continue;
+            }
         }
         let now: BTreeMap<_, _> = watch.present().map(|(entry, _)| (entry.id, entry.clone())).collect();
-        let_in.set(now.values().map(|entry| Fingerprint(entry.certificate_sha256)));
         present.send_replace(Arc::new(now));
     }
 }
@@ -260,6 +263,7 @@ fn wire_role(role: Role) -> transport::message::Role {
         Role::FullPieceCache => Wire::FullPieceCache,
         Role::ProofServer => Wire::ProofServer,
         Role::PlotServer => Wire::PlotServer,
-        Role::PlotClient => Wire::PlotClient,
+        // No process of this release is of another role; the one that may least is as good as any.
+        Role::PlotClient | Role::Other(_) => Wire::PlotClient,
     }
 }

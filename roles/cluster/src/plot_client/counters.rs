@@ -50,7 +50,7 @@ pub struct Counters {
     pub expired: Counter,
     /// Solutions handed to the controllers.
     pub sent: Counter,
-    /// Reward signatures given.
+    /// Reward hashes signed.
     pub signed: Counter,
     /// Sectors that the farms had when they were opened.
     pub found_plotted: Counter,

@@ -9,11 +9,14 @@ use super::audit::{Audited, audit_farm};
 use super::candidates::{Candidate, Ranking};
 use super::counters::Counters;
 use super::farms::FarmHandle;
+use super::holder::Held;
 use super::proving::{Provers, ProvingError};
+use super::signing::Windows;
 use super::slots::SeenSlots;
+use crate::host::Host;
 use bus::{SharedBus, Subscription};
 use consensus::CpuLevel;
-use control::messages::{ClusterInfo, Control, SlotInfo, SolutionFound, subjects};
+use control::messages::{ClusterInfo, Control, Role, SlotInfo, SolutionFound, subjects};
 use engine::Class;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -32,6 +35,12 @@ const QUIET: Duration = Duration::from_secs(60);
 pub struct Farming {
     /// The bus.
     pub bus: SharedBus,
+    /// Knows the controllers.
+    pub host: Host,
+    /// Which farms may farm.
+    pub held: Held,
+    /// Opened for the solutions that leave.
+    pub windows: Windows,
     /// All farms that opened.
     pub farms: Vec<FarmHandle>,
     /// Makes proofs.
@@ -72,8 +81,10 @@ impl Farming {
     async fn work_on(&self, slot: SlotInfo, heard_at: Instant) -> Option<String> {
         let timeout = Duration::from_millis(u64::from(self.info.borrow().farming_timeout_ms));
         let deadline = heard_at + timeout;
-        let mut audits: FuturesUnordered<_> =
-            (0..self.farms.len()).map(|farm| self.audit(farm, &slot)).collect();
+        let mut audits: FuturesUnordered<_> = (0..self.farms.len())
+            .filter(|farm| self.may_farm(*farm))
+            .map(|farm| self.audit(farm, &slot))
+            .collect();
         let (mut proofs, mut ranking) = (FuturesUnordered::new(), Ranking::default());
         let mut trouble = None;
         loop {
@@ -100,6 +111,10 @@ impl Farming {
                 }
             }
         }
+    }
+
+    fn may_farm(&self, farm: usize) -> bool {
+        self.held.may_farm(&self.farms[farm].identity().public_key())
     }
 
     async fn audit(&self, farm: usize, slot: &SlotInfo) -> Result<Vec<Candidate>, String> {
@@ -151,10 +166,21 @@ impl Farming {
             }
         };
         counters.proved.increment();
+        if !self.may_farm(candidate.farm) {
+            return Ok(());
+        }
+        // Any controller may send it.
+        let controllers = self.host.members(Role::Controller).into_iter().map(|member| member.id);
+        let mut controllers: Vec<_> = controllers.filter(|id| *id != slot.controller).collect();
+        controllers.push(slot.controller);
+        controllers.iter().for_each(|id| self.windows.handed_over(solution.public_key, *id));
         let (slot, global_challenge) = (slot.slot, slot.global_challenge);
         let found = SolutionFound { slot, global_challenge, farm: farm.id(), solution: solution.to_bytes() };
         let bytes = found.to_bytes().expect("a solution is far below the limit of a message");
-        self.bus.publish(subjects::SOLUTION, bytes).await.map_err(|error| failed(&error))?;
+        if let Err(error) = self.bus.publish(subjects::SOLUTION, bytes).await {
+            controllers.iter().for_each(|id| self.windows.not_taken(solution.public_key, *id));
+            return Err(failed(&error));
+        }
         counters.sent.increment();
         tracing::info!(slot, farm = %farm.id(), sector = candidate.sector, distance = candidate.distance, "solution sent");
         Ok(())

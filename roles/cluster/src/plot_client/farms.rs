@@ -6,12 +6,14 @@
 //! Farms on one device share its executor and its scheduler, so that urgent reads of one go before slow writes of the other.
 //! Owns: which farm lives where, its audit memory, its sectors being written. Never: what to do with a farm.
 
+use super::signatures::{SCRATCH_BYTES, SignatureStore};
 use super::spec::FarmSpec;
 use crate::host::Host;
 use crate::placement::device_of;
 use consensus::identity::Identity;
 use control::ids::FarmId;
 use control::messages::ClusterInfo;
+use control::signing::Stored;
 use engine::executor::RemoteError;
 use engine::farm::{
     FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, Layout, OpenReport, SectorError, SectorStatus,
@@ -28,6 +30,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 
 /// Jobs that may wait to be started for one farm.
@@ -43,6 +46,8 @@ pub struct OpenFarm {
     pub audit_buffers: Mutex<AuditBuffers>,
     /// Sectors being fetched.
     pub writers: RefCell<HashMap<u16, Rc<SectorWriter>>>,
+    /// Its reward signatures; none where they could not be opened, and then it signs nothing.
+    signatures: Option<Mutex<SignatureStore>>,
 }
 
 /// Equal parts of a slab, each for one s-bucket of the farm. Only a failed read loses one.
@@ -93,9 +98,9 @@ pub enum OpenError {
     Memory(#[from] AcquireError),
 }
 
-/// A farm whose executor has ended.
+/// A farm that was stopped, or whose executor has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the farm's executor has ended or is overloaded")]
+#[error("the farm was stopped, or its executor has ended or is overloaded")]
 pub struct FarmGone;
 
 /// A farm, from anywhere; clones lead to the same one.
@@ -109,6 +114,7 @@ struct Shared {
     layout: Layout,
     plotted_when_opened: u16,
     jobs: mpsc::Sender<Job>,
+    is_stopped: AtomicBool,
 }
 
 impl FarmHandle {
@@ -155,8 +161,36 @@ impl FarmHandle {
             };
             local.spawn_in(class, task).detach();
         });
+        if self.is_stopped() {
+            return Err(FarmGone);
+        }
         self.0.jobs.try_send(job).map_err(|_| FarmGone)?;
         result.await.map_err(|_| FarmGone)
+    }
+
+    /// Nothing is begun on the farm any more, from whatever handle: [`FarmGone`].
+    pub fn stop(&self) {
+        self.0.is_stopped.store(true, Ordering::Release);
+    }
+
+    /// Whether [`FarmHandle::stop`] was called.
+    pub fn is_stopped(&self) -> bool {
+        self.0.is_stopped.load(Ordering::Acquire)
+    }
+
+    /// The one signature of the farm's key for a hash, durable; made if there is none and `may_be_new`.
+    pub async fn sign(&self, hash: [u8; 32], may_be_new: bool) -> Stored {
+        let sign = move |open: Rc<OpenFarm>| async move {
+            let Some(store) = &open.signatures else {
+                return Stored::Failed("the farm's reward signatures could not be opened".to_owned());
+            };
+            let signed = store.lock().await.sign(&hash, may_be_new).await;
+            signed.unwrap_or_else(|error| Stored::Failed(error.to_string()))
+        };
+        match self.run(Class::RewardSignature, sign).await {
+            Ok(stored) => stored,
+            Err(gone) => Stored::Failed(gone.to_string()),
+        }
     }
 }
 
@@ -228,7 +262,8 @@ async fn open(
         pieces_in_sector: max_pieces_in_sector,
         size: spec.size,
     };
-    let scratch = local.pool().acquire().await?.narrow(..FARM_SCRATCH_BYTES);
+    let mut scratch = local.pool().acquire().await?;
+    let signing = scratch.split_off(FARM_SCRATCH_BYTES).narrow(..SCRATCH_BYTES);
     let (farm, report) = Farm::open(disk.clone(), scratch, &spec.path, &config).await?;
     tell(&spec.path, &report);
     let (layout, identity) = (*farm.layout(), farm.identity().clone());
@@ -236,7 +271,9 @@ async fn open(
     let is_plotted = |status: &&SectorStatus| matches!(status, SectorStatus::Plotted { .. });
     let plotted_when_opened = farm.statuses().iter().filter(is_plotted).count() as u16;
     let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), layout.pieces_in_sector()).await?);
-    let open = Rc::new(OpenFarm { farm, audit_buffers, writers: RefCell::default() });
+    let signatures = SignatureStore::open(disk.clone(), signing, &spec.path, identity.clone());
+    let signatures = signatures.map_err(|error| tracing::error!("{error}")).ok().map(Mutex::new);
+    let open = Rc::new(OpenFarm { farm, audit_buffers, writers: RefCell::default(), signatures });
     let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
     engine::task::spawn_local(serve(local.clone(), open, to_do)).detach();
     Ok(FarmHandle(Arc::new(Shared {
@@ -246,6 +283,7 @@ async fn open(
         layout,
         plotted_when_opened,
         jobs,
+        is_stopped: AtomicBool::new(false),
     })))
 }
 

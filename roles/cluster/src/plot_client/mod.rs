@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   SlotInfo ────────────▶ farming ─ audit ─▶ disks ─ records ─▶ proof-server or CPU ─▶ SolutionFound
-//!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ RewardSignature
+//!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ SigningAnswer
+//!   FarmHeld ◀───────────▶ holder ─ whether a farm is this plot-client's alone, and may do any of this
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
 //! ```
 //! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
@@ -13,6 +14,7 @@ mod candidates;
 mod counters;
 mod farming;
 mod farms;
+mod holder;
 mod planner;
 mod plotting;
 mod proving;
@@ -28,10 +30,11 @@ pub use spec::{FarmSpec, SpecError};
 
 use self::farming::Farming;
 use self::farms::FarmHandle;
+use self::holder::Holding;
 use self::plotting::Plotting;
 use self::proving::Provers;
-use self::signing::Signing;
-use crate::host::{Host, HostConfig};
+use self::signing::{Signing, Store, Windows};
+use crate::host::{Host, HostConfig, host_name};
 use crate::role::{RoleError, await_cluster, cluster_kzg};
 use crate::shutdown::Shutdown;
 use bus::cluster::Cluster;
@@ -100,9 +103,10 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         };
         let prover = CpuProver::new(&options, kzg.clone()).map_err(RoleError::own)?;
         let provers = Provers::new(host.clone(), prover, kzg);
-        let mut tasks = start(&config, &host, farms, provers, info).await?;
+        let (mut tasks, holding) = start(&config, &host, farms, provers, info).await?;
         tokio::select! {
             Some(ended) = tasks.join_next() => Ok(ended?),
+            ended = holding.run() => ended.map_err(RoleError::own),
             () = shutdown.requested() => Ok(()),
         }
     }
@@ -118,9 +122,15 @@ async fn open_farms(
     config: &Config,
     info: &ClusterInfo,
 ) -> Result<Vec<FarmHandle>, RoleError> {
-    let mut farms = Vec::new();
+    let mut farms: Vec<FarmHandle> = Vec::new();
     for opened in farms::open_all(host, executors, &config.farms, &config.near, info).await {
         match opened {
+            Ok(farm) if let Some(first) = farms.iter().find(|first| is_same(first, &farm)) => {
+                let (dir, first) = (farm.dir().display(), first.dir().display());
+                tracing::error!(
+                    "the farm in {dir} is the same as the one in {first} and takes no part: remove one of the copies"
+                );
+            }
             Ok(farm) => {
                 let sectors = farm.layout().sectors();
                 let plotted = farm.plotted_when_opened();
@@ -135,34 +145,59 @@ async fn open_farms(
     if farms.is_empty() { Err(RoleError::own(none)) } else { Ok(farms) }
 }
 
-/// Starts the tasks; they end with the set, or when the bus is closed.
+/// Whether one was copied from the other.
+fn is_same(farm: &FarmHandle, other: &FarmHandle) -> bool {
+    farm.identity().public_key() == other.identity().public_key()
+}
+
+/// Starts the tasks; they end with the set, or when the bus is closed. Nothing is farmed or signed before what is to hold the
+/// farms runs.
 async fn start(
     config: &Config,
     host: &Host,
     farms: Vec<FarmHandle>,
     provers: Provers,
     info: ClusterInfo,
-) -> Result<JoinSet<()>, RoleError> {
+) -> Result<(JoinSet<()>, Holding), RoleError> {
     let (bus, counters) = (host.bus().clone(), config.counters.clone());
     let mut tasks = JoinSet::new();
     // Subscribed before anything starts, so that nothing said from now on is missed.
     let slots = bus.subscribe(subjects::SLOT).await?;
-    let requests = bus.subscribe(subjects::REWARD_REQUEST).await?;
     let progress = bus.subscribe(subjects::PLOT_PROGRESS).await?;
     let info = watch_info(&bus, info, &mut tasks).await?;
 
     let group = config.host.group.clone();
     let plotting = Plotting::new(host.clone(), group, &farms, info.clone(), counters.clone()).await?;
-    let (signing_bus, signing_farms, signing_counters) = (bus.clone(), farms.clone(), counters.clone());
-    let open = move || Signing::open(signing_bus, &signing_farms, signing_counters);
-    let signing = tokio::task::spawn_blocking(open).await?;
-    let (reward_address, level) = (config.reward_address, CpuLevel::current());
-    let farming = Farming { bus, farms, provers, reward_address, info, counters: counters.clone(), level };
-    tasks.spawn(signing.run(requests));
+    let windows = Windows::new();
+    let (mut holding, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
+    for farm in &farms {
+        let (public_key, path) = (farm.identity().public_key(), farm.dir().display().to_string());
+        let requests = bus.subscribe(&subjects::signature(&public_key)).await?;
+        holding.open(public_key, path, Arc::new(farm.clone())).await?;
+        let (bus, windows, counters, farm) = (bus.clone(), windows.clone(), counters.clone(), farm.clone());
+        let store: Store = Box::new(move |hash, may_be_new| {
+            let farm = farm.clone();
+            Box::pin(async move { farm.sign(hash, may_be_new).await })
+        });
+        tasks.spawn(Signing { bus, public_key, store, windows, counters }.run(requests));
+    }
+    let (reward_address, level, host) = (config.reward_address, CpuLevel::current(), host.clone());
+    let farming = Farming {
+        bus,
+        host,
+        held,
+        windows,
+        farms,
+        provers,
+        reward_address,
+        info,
+        counters: counters.clone(),
+        level,
+    };
     tasks.spawn(farming.run(slots));
     tasks.spawn(plotting.run(progress));
     tasks.spawn(tell(counters));
-    Ok(tasks)
+    Ok((tasks, holding))
 }
 
 /// Follows the cluster's settings.

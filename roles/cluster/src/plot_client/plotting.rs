@@ -124,6 +124,9 @@ impl Plotting {
 
     /// Looks a farm over and offers what is to be plotted. Trouble is told; the next look may do better.
     async fn plan(&mut self, farm: usize) {
+        if self.farms[farm].handle.is_stopped() {
+            return;
+        }
         if let Err(error) = self.try_plan(farm).await {
             tracing::warn!(dir = %self.farms[farm].handle.dir().display(), "plotting waits: {error}");
         }
@@ -230,7 +233,8 @@ impl Plotting {
         if matches!(phase, PlotPhase::Stored | PlotPhase::Refused { .. }) {
             return;
         }
-        let Some(farm) = self.farms.iter().position(|farm| farm.handle.id() == sector.farm) else { return };
+        let is_here = |farm: &PlottedFarm| farm.handle.id() == sector.farm && !farm.handle.is_stopped();
+        let Some(farm) = self.farms.iter().position(is_here) else { return };
         if let Some(job) = self.farms[farm].open.get_mut(&sector.sector_index) {
             (job.heard_at, job.server) = (Instant::now(), Some(server));
         }

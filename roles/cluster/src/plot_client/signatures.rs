@@ -2,112 +2,271 @@
 //! equivocation, which costs its rewards.
 //!
 //! ```text
-//!   reward_signatures.bin   entry │ entry │ ...      beside the farm's own files, append only
+//!   reward_signatures.bin   entry │ entry │ ... │ zeroes to 425 984 bytes, whole blocks      beside the farm's own files
 //!   entry                   hash 32 │ signature 64 │ first 8 bytes of BLAKE3 of both and the public key
 //! ```
-//! An entry is durable before its signature leaves. What a crash leaves behind the last whole entry is cut off at the next start:
-//! nobody has seen it. When [`MAX_ENTRIES`] are there, the older half is dropped in one atomic replacement; nobody asks for a hash that old.
+//! An entry is durable before its signature leaves. It is written with the blocks that it lies in, from memory: what stood there before
+//! it is written again as it is, so that a crash at any byte loses that entry alone. What a crash leaves behind the last whole
+//! entry is overwritten: nobody has seen it. When [`MAX_ENTRIES`] are there, the older half is dropped, since nobody asks for a hash
+//! that old: the newer half is copied over it, durably, and only then zeroed where it was. A crash in between leaves entries
+//! twice, and opening the file puts that right.
 //!
-//! Never: a signature by another key than the farm's.
+//! Lives on the executor of the farm's disk; all it does there is of the disk's first class. Never: a signature by another key than
+//! the farm's.
 
 use consensus::identity::Identity;
-use engine::files;
-use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use control::signing::Stored;
+use engine::pool::{AcquireError, Pool, SlabMut};
+use engine::{Access, BLOCK_BYTES, Class, DirectFile, Disk, IoError, files, sync_directory};
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Name of the file in the farm's directory.
 pub const SIGNATURES_FILE: &str = "reward_signatures.bin";
 /// Entries kept at most: 425 984 bytes. A farm that wins every slot fills half of it in half an hour.
 pub const MAX_ENTRIES: usize = 4096;
+/// Memory a store needs for its transfers, beginning at a block: an entry lies in one block or in two.
+pub const SCRATCH_BYTES: usize = 2 * BLOCK_BYTES;
 const CHECK_BYTES: usize = 8;
 const SIGNED_BYTES: usize = 32 + 64;
 const ENTRY_BYTES: usize = SIGNED_BYTES + CHECK_BYTES;
+const FILE_BYTES: usize = MAX_ENTRIES * ENTRY_BYTES;
+const HALF_BYTES: usize = FILE_BYTES / 2;
+const _: () = assert!(HALF_BYTES.is_multiple_of(SCRATCH_BYTES), "halves are moved by whole transfers");
+const CLASS: Class = Class::RewardSignature;
 
 type Entry = [u8; ENTRY_BYTES];
 
 /// Why there is no signature: it must not be made anew, nor leave.
 #[derive(Debug, thiserror::Error)]
-#[error("reward signatures in {path}: {source}; no signature is given until this file can be read and written", path = path.display())]
-pub struct SignatureError {
-    path: PathBuf,
-    source: io::Error,
+pub enum SignatureError {
+    /// When it was opened.
+    #[error("reward signatures in {path}: {source}; no signature is given until this file can be read and written", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Later on.
+    #[error("reward signatures: {0}; no signature is given until this file can be read and written")]
+    Disk(#[from] IoError),
+    /// No memory to read or write it.
+    #[error("reward signatures: {0}")]
+    Memory(#[from] AcquireError),
+    /// It holds something else than was written.
+    #[error(
+        "reward signatures in {path}: writing failed amid them; no signature is given until this plot-client is started \
+         again, which repairs the file", path = path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
-/// The signatures of one key. Blocks its thread for as long as the disk takes.
+/// The signatures of one key.
 pub struct SignatureStore {
     path: PathBuf,
-    file: File,
+    disk: Disk,
+    file: Arc<DirectFile>,
     identity: Identity,
     public_key: [u8; 32],
-    /// In the order of the file.
-    entries: Vec<Entry>,
+    /// The file's bytes, as they are or are being written.
+    image: Vec<u8>,
+    /// Entries in it, from its beginning on without a gap.
+    count: usize,
+    /// What is durable.
     by_hash: HashMap<[u8; 32], [u8; 64]>,
-    /// A write has failed: the file's end is unknown until it is opened anew.
+    pool: Pool,
+    /// Only a failed read loses it.
+    scratch: Option<SlabMut>,
+    /// A write has failed, or was broken off: it is unknown what the file holds until it is read anew.
     is_broken: bool,
 }
 
 impl SignatureStore {
-    /// Opens the file in the farm's directory, made if it is not there.
-    pub fn open(farm_dir: &Path, identity: Identity) -> Result<Self, SignatureError> {
+    /// Opens the file in the farm's directory, made if it is not there, and repaired. `scratch` is [`SCRATCH_BYTES`] of memory that
+    /// begins at a block. Blocks the executor, as opening a farm does.
+    pub fn open(
+        disk: Disk,
+        scratch: SlabMut,
+        farm_dir: &Path,
+        identity: Identity,
+    ) -> Result<Self, SignatureError> {
         let path = farm_dir.join(SIGNATURES_FILE);
         let public_key = identity.public_key();
-        let (file, entries) = load(&path, &public_key).map_err(|source| error(&path, source))?;
-        let mut store =
-            Self { path, file, identity, public_key, entries, by_hash: HashMap::new(), is_broken: false };
-        store.index();
+        let failed = |source| SignatureError::File { path: path.clone(), source };
+        let bytes = read(&path).map_err(failed)?;
+        let mut found = Found::new(bytes.as_deref().unwrap_or_default(), &public_key);
+        found.entries.drain(..found.entries.len().saturating_sub(MAX_ENTRIES));
+        let file = match bytes {
+            None => DirectFile::create(&path, FILE_BYTES as u64)?,
+            Some(bytes) => {
+                if !found.is_clean || bytes.len() > FILE_BYTES {
+                    tracing::warn!(path = %path.display(), "dropped a reward signature that was being written when the process or the host ended");
+                    files::replace(&path, found.entries.as_flattened()).map_err(failed)?;
+                }
+                DirectFile::open(&path, Access::ReadWrite)?
+            }
+        };
+        // Synced, whatever its size is: what was read may not have been.
+        file.set_size(FILE_BYTES as u64)?;
+        sync_directory(&path)?;
+        let mut store = Self {
+            path,
+            disk,
+            file,
+            identity,
+            public_key,
+            image: vec![0; FILE_BYTES],
+            count: 0,
+            by_hash: HashMap::new(),
+            pool: scratch.pool().clone(),
+            scratch: Some(scratch.narrow(..SCRATCH_BYTES)),
+            is_broken: false,
+        };
+        store.take(&found.entries);
         Ok(store)
     }
 
-    /// The one signature of this hash, which is on disk when this returns.
-    pub fn sign(&mut self, hash: &[u8; 32]) -> Result<[u8; 64], SignatureError> {
+    /// The one signature of this hash, which is on disk when this returns; made if there is none and `may_be_new`.
+    pub async fn sign(&mut self, hash: &[u8; 32], may_be_new: bool) -> Result<Stored, SignatureError> {
         if let Some(signature) = self.by_hash.get(hash) {
-            return Ok(*signature);
+            return Ok(Stored::Known(*signature));
         }
-        self.make_room()?;
-        let signature = self.identity.sign_reward_hash(hash);
-        let entry = entry(&self.public_key, hash, &signature);
+        if self.is_broken {
+            self.read_anew().await?;
+            if let Some(signature) = self.by_hash.get(hash) {
+                return Ok(Stored::Known(*signature));
+            }
+        }
+        if !may_be_new {
+            return Ok(Stored::Absent);
+        }
         // From here until the entry is durable it is unknown what the file holds.
         self.is_broken = true;
-        let written = self.file.write_all(&entry).and_then(|()| self.file.sync_data());
-        written.map_err(|source| error(&self.path, source))?;
+        if self.count == MAX_ENTRIES {
+            self.drop_older_half().await?;
+        }
+        let signature = self.identity.sign_reward_hash(hash);
+        self.append(&entry(&self.public_key, hash, &signature)).await?;
         self.is_broken = false;
-        self.entries.push(entry);
         self.by_hash.insert(*hash, signature);
-        Ok(signature)
+        Ok(Stored::Fresh(signature))
     }
 
-    /// Repairs the file after a failed write, and drops the older half of a full one.
-    fn make_room(&mut self) -> Result<(), SignatureError> {
-        let failed = |source| error(&self.path, source);
-        if self.is_broken {
-            (self.file, self.entries) = load(&self.path, &self.public_key).map_err(failed)?;
-        }
-        if self.entries.len() >= MAX_ENTRIES {
-            let newest = self.entries.split_off(self.entries.len() - MAX_ENTRIES / 2);
-            self.is_broken = true;
-            files::replace(&self.path, newest.as_flattened()).map_err(failed)?;
-            (self.file, self.entries) = load(&self.path, &self.public_key).map_err(failed)?;
-        }
-        if self.is_broken {
-            self.is_broken = false;
-            self.index();
-        }
+    async fn append(&mut self, entry: &Entry) -> Result<(), SignatureError> {
+        let start = self.count * ENTRY_BYTES;
+        self.image[start..start + ENTRY_BYTES].copy_from_slice(entry);
+        // The last block of all has none behind it.
+        let block = (start / BLOCK_BYTES * BLOCK_BYTES).min(FILE_BYTES - SCRATCH_BYTES);
+        self.write(block..block + SCRATCH_BYTES).await?;
+        self.count += 1;
         Ok(())
     }
 
-    fn index(&mut self) {
+    async fn drop_older_half(&mut self) -> Result<(), SignatureError> {
+        self.image.copy_within(HALF_BYTES.., 0);
+        self.write(0..HALF_BYTES).await?;
+        self.image[HALF_BYTES..].fill(0);
+        self.write(HALF_BYTES..FILE_BYTES).await?;
+        let entries: Vec<Entry> = self.image[..HALF_BYTES].as_chunks().0.to_vec();
+        self.take(&entries);
+        Ok(())
+    }
+
+    /// Makes a range of the image durable, whole transfers.
+    async fn write(&mut self, range: Range<usize>) -> Result<(), SignatureError> {
+        for start in range.step_by(SCRATCH_BYTES) {
+            let mut scratch = self.take_scratch().await?;
+            scratch.copy_from_slice(&self.image[start..start + SCRATCH_BYTES]);
+            let (scratch, written) = self.disk.write_own(CLASS, &self.file, start as u64, scratch).await;
+            self.scratch = Some(scratch);
+            written?;
+        }
+        Ok(self.disk.sync(CLASS, &self.file).await?)
+    }
+
+    /// Learns what the file holds after a write that failed. The disk is still good for some of it, or this fails too.
+    async fn read_anew(&mut self) -> Result<(), SignatureError> {
+        self.file = DirectFile::open(&self.path, Access::ReadWrite)?;
+        for start in (0..FILE_BYTES).step_by(SCRATCH_BYTES) {
+            let scratch = self.take_scratch().await?;
+            let read = self.disk.read(CLASS, &self.file, start as u64, scratch, 0..SCRATCH_BYTES).await?;
+            self.image[start..start + SCRATCH_BYTES].copy_from_slice(&read);
+            self.scratch = Some(read);
+        }
+        self.disk.sync(CLASS, &self.file).await?;
+        let found = Found::new(&self.image, &self.public_key);
+        if !found.is_packed {
+            return Err(SignatureError::Damaged { path: self.path.clone() });
+        }
+        self.take(&found.entries);
+        self.is_broken = false;
+        Ok(())
+    }
+
+    async fn take_scratch(&mut self) -> Result<SlabMut, AcquireError> {
+        match self.scratch.take() {
+            Some(scratch) => Ok(scratch),
+            None => Ok(self.pool.acquire().await?.narrow(..SCRATCH_BYTES)),
+        }
+    }
+
+    /// Makes `entries`, which are durable, the image, with nothing behind them.
+    fn take(&mut self, entries: &[Entry]) {
+        let bytes = entries.as_flattened();
+        self.image[..bytes.len()].copy_from_slice(bytes);
+        self.image[bytes.len()..].fill(0);
+        self.count = entries.len();
         let signed = |entry: &Entry| {
             let (hash, rest) = entry.split_first_chunk().expect("an entry begins with a hash");
             (*hash, *rest.first_chunk().expect("and goes on with a signature"))
         };
-        self.by_hash = self.entries.iter().map(signed).collect();
+        self.by_hash = entries.iter().map(signed).collect();
     }
 }
 
-fn error(path: &Path, source: io::Error) -> SignatureError {
-    SignatureError { path: path.into(), source }
+/// The whole entries in a file's bytes, each hash once, where it comes last.
+struct Found {
+    entries: Vec<Entry>,
+    /// They lie one after the other from the beginning on, and no other whole one lies anywhere.
+    is_packed: bool,
+    /// And all else is zero.
+    is_clean: bool,
+}
+
+impl Found {
+    fn new(bytes: &[u8], public_key: &[u8; 32]) -> Self {
+        let is_whole = |entry: &&Entry| entry[SIGNED_BYTES..] == check(public_key, entry);
+        let places: &[Entry] = bytes.as_chunks().0;
+        // A damaged one in the middle does not take those after it along: they may have left.
+        let whole: Vec<&Entry> = places.iter().filter(is_whole).collect();
+        let mut seen = HashSet::new();
+        let mut entries: Vec<Entry> =
+            whole.iter().rev().filter(|entry| seen.insert(&entry[..32])).map(|entry| **entry).collect();
+        entries.reverse();
+        let is_packed = entries.len() == whole.len() && places.starts_with(&entries);
+        let rest = bytes.get(entries.len() * ENTRY_BYTES..).unwrap_or_default();
+        let is_clean = is_packed && rest.iter().all(|byte| *byte == 0);
+        Self { entries, is_packed, is_clean }
+    }
+}
+
+/// The file's bytes, twice of what it may have at most; none if it is not there.
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(2 * FILE_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }
 
 fn entry(public_key: &[u8; 32], hash: &[u8; 32], signature: &[u8; 64]) -> Entry {
@@ -125,131 +284,6 @@ fn check(public_key: &[u8; 32], entry: &Entry) -> [u8; CHECK_BYTES] {
     *hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
-/// Opens the file to append, durably made, with its whole entries and nothing after the last of them.
-fn load(path: &Path, public_key: &[u8; 32]) -> io::Result<(File, Vec<Entry>)> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(path)?;
-    let mut bytes = Vec::new();
-    let limit = (2 * MAX_ENTRIES * ENTRY_BYTES) as u64;
-    Read::by_ref(&mut file).take(limit).read_to_end(&mut bytes)?;
-    let is_whole = |entry: &Entry| entry[SIGNED_BYTES..] == check(public_key, entry);
-    let places: &[Entry] = bytes.as_chunks().0;
-    // A damaged one in the middle does not take those after it along: they may have left.
-    let end = places.iter().rposition(is_whole).map_or(0, |last| last + 1);
-    let entries: Vec<Entry> = places[..end].iter().copied().filter(is_whole).collect();
-    let (whole, found) = ((end * ENTRY_BYTES) as u64, file.metadata()?.len());
-    if found > whole {
-        let (path, dropped) = (path.display(), found - whole);
-        tracing::warn!(%path, dropped, "cut off a reward signature that was being written when the process or the host ended");
-        file.set_len(whole)?;
-    }
-    file.sync_all()?;
-    files::sync_parent(path)?;
-    Ok((file, entries))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use consensus::identity::is_reward_signature_valid;
-    use std::fs;
-
-    fn identity() -> Identity {
-        Identity::from_entropy([7; 32])
-    }
-
-    fn hash(n: u64) -> [u8; 32] {
-        blake3::hash(&n.to_le_bytes()).into()
-    }
-
-    #[test]
-    fn a_hash_has_one_signature_over_restarts() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-        let signatures: Vec<_> = (0..3).map(|n| store.sign(&hash(n)).unwrap()).collect();
-        assert!(is_reward_signature_valid(&hash(1), &signatures[1], &identity().public_key()));
-        assert_eq!(store.sign(&hash(1)).unwrap(), signatures[1]);
-        drop(store);
-        let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-        for (n, signature) in (0..).zip(&signatures) {
-            assert_eq!(store.sign(&hash(n)).unwrap(), *signature);
-        }
-        assert_eq!(fs::metadata(dir.path().join(SIGNATURES_FILE)).unwrap().len(), 3 * ENTRY_BYTES as u64);
-    }
-
-    #[test]
-    fn a_crash_at_any_byte_of_an_entry_loses_only_that_entry() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(SIGNATURES_FILE);
-        let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-        let (first, _torn) = (store.sign(&hash(1)).unwrap(), store.sign(&hash(2)).unwrap());
-        drop(store);
-        let bytes = fs::read(&path).unwrap();
-        for cut in ENTRY_BYTES..2 * ENTRY_BYTES {
-            // What was not written is missing, or zero.
-            for filler in [0, 50] {
-                let mut torn = bytes[..cut].to_vec();
-                torn.resize(cut + filler, 0);
-                fs::write(&path, &torn).unwrap();
-                let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-                assert_eq!(store.entries.len(), 1, "cut at {cut}");
-                assert_eq!(store.sign(&hash(1)).unwrap(), first);
-                let again = store.sign(&hash(2)).unwrap();
-                drop(store);
-                let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-                assert_eq!(store.sign(&hash(2)).unwrap(), again);
-            }
-        }
-    }
-
-    #[test]
-    fn a_damaged_entry_does_not_take_later_ones_along() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(SIGNATURES_FILE);
-        let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-        let signatures = [1, 2, 3].map(|n| store.sign(&hash(n)).unwrap());
-        drop(store);
-        let mut bytes = fs::read(&path).unwrap();
-        bytes[ENTRY_BYTES + 40] ^= 1;
-        fs::write(&path, &bytes).unwrap();
-        let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-        assert_eq!(store.sign(&hash(1)).unwrap(), signatures[0]);
-        assert_eq!(store.sign(&hash(3)).unwrap(), signatures[2]);
-    }
-
-    #[test]
-    fn the_file_is_bounded_and_keeps_the_newest() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(SIGNATURES_FILE);
-        let key = identity().public_key();
-        let entries: Vec<Entry> =
-            (0..MAX_ENTRIES as u64).map(|n| entry(&key, &hash(n), &[n as u8; 64])).collect();
-        fs::write(&path, entries.as_flattened()).unwrap();
-        let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-        let fresh = store.sign(&hash(u64::MAX)).unwrap();
-        let newest = MAX_ENTRIES as u64 - 1;
-        assert_eq!(store.sign(&hash(newest)).unwrap(), [newest as u8; 64]);
-        assert_eq!(store.entries.len(), MAX_ENTRIES / 2 + 1);
-        drop(store);
-        let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-        assert_eq!(store.entries.len(), MAX_ENTRIES / 2 + 1);
-        assert_eq!(store.sign(&hash(u64::MAX)).unwrap(), fresh);
-    }
-
-    #[test]
-    fn another_farms_file_is_not_believed_and_an_unwritable_one_gives_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut store = SignatureStore::open(dir.path(), identity()).unwrap();
-        let signature = store.sign(&hash(1)).unwrap();
-        let other = Identity::from_entropy([8; 32]);
-        let mut theirs = SignatureStore::open(dir.path(), other.clone()).unwrap();
-        let theirs = theirs.sign(&hash(1)).unwrap();
-        assert_ne!(theirs, signature);
-        assert!(is_reward_signature_valid(&hash(1), &theirs, &other.public_key()));
-
-        store.file = File::open(dir.path().join(SIGNATURES_FILE)).unwrap();
-        assert!(store.sign(&hash(2)).is_err(), "only open for reading");
-        // The next attempt opens the file anew.
-        let again = store.sign(&hash(2)).unwrap();
-        assert!(is_reward_signature_valid(&hash(2), &again, &store.public_key));
-    }
-}
+#[path = "signatures_tests.rs"]
+mod tests;

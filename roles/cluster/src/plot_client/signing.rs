@@ -1,78 +1,190 @@
-//! Reward signing: requests for own keys are answered with the one stored signature, within the node's 500 ms.
+//! Reward signing: a farm's key signs what its solutions lead to, and each hash once, within the node's 500 ms.
+//!
+//! ```text
+//!   bus: RewardSigningRequest ─▶ Signatory (all keys, under one lock) ─▶ the farm's store, on its disk ─▶ Signatory ─▶ answer
+//!   farming: a solution leaves, or was not taken ──▲
+//! ```
+//! Owns: the way between bus, machine and store; the windows' handle for whoever sends solutions. Never: what may be signed
+//! ([`control::signing`]), or a signature ([`super::signatures`]).
 
 use super::counters::Counters;
-use super::farms::FarmHandle;
-use super::signatures::{SignatureError, SignatureStore};
-use bus::{SharedBus, Subscription};
-use control::messages::{Control, RewardSignature, RewardSigningRequest, subjects};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::task::JoinSet;
+use bus::{Message, SharedBus, Subscription};
+use control::ids::InstanceId;
+use control::messages::{Control, RewardSigningRequest, SigningAnswer};
+use control::signing::{Signatory, SignatoryAction as Action, SignatoryEvent as Event, Stored};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::time::Instant;
 
-/// The keys of this plot-client, each with its store.
+/// Questions that wait for an answer. The machine bounds those that wait for a disk; the others are answered at once.
+type Askers = BTreeMap<u64, String>;
+
+/// For whom this plot-client signs; clones are handles to the same.
+#[derive(Clone)]
+pub struct Windows(Arc<Shared>);
+
+struct Shared {
+    started_at: Instant,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    signatory: Signatory,
+    askers: Askers,
+    next_asker: u64,
+}
+
+impl Windows {
+    /// None is open, and no key is served.
+    pub fn new() -> Self {
+        Self(Arc::new(Shared { started_at: Instant::now(), state: Mutex::default() }))
+    }
+
+    /// To be called just before a solution of this key leaves for this controller: its node may ask for signatures from then on.
+    pub fn handed_over(&self, public_key: [u8; 32], controller: InstanceId) {
+        self.quietly(Event::HandedOver { public_key, controller });
+    }
+
+    /// The controller's node certainly has not got that solution.
+    pub fn not_taken(&self, public_key: [u8; 32], controller: InstanceId) {
+        self.quietly(Event::NotTaken { public_key, controller });
+    }
+
+    /// The key is this plot-client's alone.
+    pub fn serve(&self, public_key: [u8; 32]) {
+        self.quietly(Event::Serving { public_key });
+    }
+
+    /// It is another's: whoever waits is refused, and nothing that is being signed leaves.
+    pub async fn lose(&self, public_key: [u8; 32], bus: &SharedBus) {
+        for action in self.on(Event::Lost { public_key }) {
+            if let Action::Answer { asker, answer } = action {
+                self.answer(asker, &answer, bus).await;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn on(&self, event: Event) -> Vec<Action> {
+        self.lock().signatory.on(event, self.0.started_at.elapsed())
+    }
+
+    fn quietly(&self, event: Event) {
+        let actions = self.on(event);
+        debug_assert!(actions.is_empty(), "nobody asked: {actions:?}");
+    }
+
+    fn ask(&self, request: RewardSigningRequest, reply_to: String) -> Vec<Action> {
+        let mut state = self.lock();
+        state.next_asker += 1;
+        let asker = state.next_asker;
+        state.askers.insert(asker, reply_to);
+        state.signatory.on(Event::Asked { request, asker }, self.0.started_at.elapsed())
+    }
+
+    async fn answer(&self, asker: u64, answer: &SigningAnswer, bus: &SharedBus) {
+        let Some(reply_to) = self.lock().askers.remove(&asker) else { return };
+        if let SigningAnswer::Refused { reason } = answer {
+            tracing::debug!("a reward signature was refused: {reason}");
+        }
+        let sent = match answer.to_bytes() {
+            Ok(bytes) => bus.publish(&reply_to, bytes).await,
+            Err(error) => return tracing::error!("{error}"),
+        };
+        if let Err(error) = sent {
+            tracing::warn!("a reward signature could not be sent: {error}");
+        }
+    }
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The store of a key: the one signature of a hash, durable; made if there is none and it may be.
+pub type Store = Box<dyn Fn([u8; 32], bool) -> BoxFuture<'static, Stored> + Send + Sync>;
+
+/// Answers for one farm's key.
 pub struct Signing {
-    bus: SharedBus,
-    stores: HashMap<[u8; 32], Arc<Mutex<SignatureStore>>>,
-    counters: Arc<Counters>,
+    /// The bus.
+    pub bus: SharedBus,
+    /// The key.
+    pub public_key: [u8; 32],
+    /// Its signatures.
+    pub store: Store,
+    /// Of all keys.
+    pub windows: Windows,
+    /// What became of everything.
+    pub counters: Arc<Counters>,
 }
 
 impl Signing {
-    /// Opens the store of every farm. A farm whose store cannot be opened signs nothing, and the log says so.
-    pub fn open(bus: SharedBus, farms: &[FarmHandle], counters: Arc<Counters>) -> Self {
-        let mut stores = HashMap::new();
-        for farm in farms {
-            let public_key = farm.identity().public_key();
-            if stores.contains_key(&public_key) {
-                let dir = farm.dir().display();
-                tracing::warn!(%dir, "this farm has the identity of another one, which signs for both");
-                continue;
-            }
-            match SignatureStore::open(farm.dir(), farm.identity().clone()) {
-                Ok(store) => drop(stores.insert(public_key, Arc::new(Mutex::new(store)))),
-                Err(error) => tracing::error!("{error}"),
-            }
-        }
-        Self { bus, stores, counters }
-    }
-
-    /// Answers requests until the bus is closed. Each key signs in order; a slow disk holds up only its own.
+    /// Answers requests until the bus is closed. A slow disk holds up only its own farm.
     pub async fn run(self, mut requests: Subscription) {
-        let mut answering = JoinSet::new();
-        while let Some(message) = requests.next().await {
-            while answering.try_join_next().is_some() {}
-            let request = match RewardSigningRequest::from_bytes(&message.payload) {
-                Ok(request) => request,
-                Err(error) => {
-                    tracing::warn!("a signing request that cannot be read: {error}");
-                    continue;
+        let public_key = self.public_key;
+        let mut storing = FuturesUnordered::new();
+        loop {
+            let actions = tokio::select! {
+                message = requests.next() => match message {
+                    Some(message) => self.hear(message),
+                    None => return,
+                },
+                Some((hash, stored)) = storing.next() => {
+                    self.note(&hash, &stored);
+                    self.windows.on(Event::Stored { public_key, hash, stored })
                 }
             };
-            if let Some(store) = self.stores.get(&request.public_key) {
-                answering.spawn(answer(self.bus.clone(), store.clone(), request, self.counters.clone()));
+            for action in actions {
+                match action {
+                    Action::Sign { hash, may_be_new, .. } => {
+                        let storing_it = (self.store)(hash, may_be_new);
+                        storing.push(async move { (hash, storing_it.await) });
+                    }
+                    Action::Answer { asker, answer } => self.windows.answer(asker, &answer, &self.bus).await,
+                }
             }
+        }
+    }
+
+    fn hear(&self, message: Message) -> Vec<Action> {
+        match (RewardSigningRequest::from_bytes(&message.payload), message.reply_to) {
+            // Another key's request on this subject is nobody's that follows the rules.
+            (Ok(request), Some(reply_to)) if request.public_key == self.public_key => {
+                self.windows.ask(request, reply_to)
+            }
+            (Ok(_), _) => Vec::new(),
+            (Err(error), _) => {
+                tracing::warn!("a signing request that cannot be read: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    fn note(&self, hash: &[u8; 32], stored: &Stored) {
+        match stored {
+            Stored::Fresh(_) => {
+                self.counters.signed.increment();
+                tracing::info!(
+                    hash = hex::encode(hash),
+                    key = hex::encode(self.public_key),
+                    "reward hash signed"
+                );
+            }
+            Stored::Failed(error) => tracing::error!("{error}"),
+            Stored::Known(_) | Stored::Absent => {}
         }
     }
 }
 
-async fn answer(
-    bus: SharedBus,
-    store: Arc<Mutex<SignatureStore>>,
-    request: RewardSigningRequest,
-    counters: Arc<Counters>,
-) {
-    let RewardSigningRequest { hash, public_key } = request;
-    let sign = move || -> Result<[u8; 64], SignatureError> {
-        store.lock().unwrap_or_else(PoisonError::into_inner).sign(&hash)
-    };
-    let signature = match tokio::task::spawn_blocking(sign).await {
-        Ok(Ok(signature)) => signature,
-        Ok(Err(error)) => return tracing::error!("{error}"),
-        Err(error) => return tracing::error!("signing ended early: {error}"),
-    };
-    let answer = RewardSignature { hash, public_key, signature };
-    let bytes = answer.to_bytes().expect("a signature is far below the limit of a message");
-    match bus.publish(subjects::REWARD_SIGNATURE, bytes).await {
-        Ok(()) => counters.signed.increment(),
-        Err(error) => tracing::error!("a reward signature could not be sent: {error}"),
-    }
-}
+#[cfg(test)]
+#[path = "signing_tests.rs"]
+mod tests;

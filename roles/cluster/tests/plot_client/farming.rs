@@ -9,7 +9,8 @@ use consensus::solution::Solution;
 use consensus::verify::{VerifyParameters, verify_solution};
 use control::ids::InstanceId;
 use control::messages::{
-    PlotJob, PlotPhase, RewardSignature, RewardSigningRequest, SlotInfo, SolutionFound, subjects,
+    Control, FarmHeld, PlotJob, PlotPhase, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionFound,
+    subjects,
 };
 use std::collections::HashSet;
 use std::fs;
@@ -44,13 +45,15 @@ async fn announce(bus: &SharedBus, slot: u64) {
     }
 }
 
-async fn sign(bus: &SharedBus, public_key: [u8; 32]) -> RewardSignature {
-    let mut signatures = bus.subscribe(subjects::REWARD_SIGNATURE).await.unwrap();
-    // Nobody here has the first key.
-    for public_key in [[7; 32], public_key] {
-        publish(bus, subjects::REWARD_REQUEST, &RewardSigningRequest { hash: [3; 32], public_key }).await;
+/// Asks as the controller that announced the slots first; none when it is refused.
+async fn sign(bus: &SharedBus, hash: u8, public_key: [u8; 32]) -> Option<[u8; 64]> {
+    let request = RewardSigningRequest { controller: InstanceId([1; 16]), hash: [hash; 32], public_key };
+    let subject = subjects::signature(&public_key);
+    let answer = bus.request(&subject, request.to_bytes().unwrap(), PATIENCE).await.unwrap();
+    match SigningAnswer::from_bytes(&answer).unwrap() {
+        SigningAnswer::Signed { signature } => Some(signature),
+        SigningAnswer::Refused { .. } => None,
     }
-    next(&mut signatures).await
 }
 
 /// Announces slots until one is won, and verifies the solution as the chain would.
@@ -104,10 +107,11 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
     assert_eq!(stage(&bus, &first, made, checksum).await, PlotPhase::Stored);
     assert_eq!(take(&bus, PATIENCE).await.unwrap().sector.sector_index, 2);
 
+    assert_eq!(sign(&bus, 3, first.public_key).await, None, "no solution has left");
     let won = win(&bus, &first, &kzg).await;
-    let signature = sign(&bus, first.public_key).await;
-    assert_eq!(signature.public_key, first.public_key);
-    assert!(is_reward_signature_valid(&[3; 32], &signature.signature, &first.public_key));
+    let signature = sign(&bus, 3, first.public_key).await.unwrap();
+    assert!(is_reward_signature_valid(&[3; 32], &signature, &first.public_key));
+    assert_eq!(sign(&bus, 3, first.public_key).await, Some(signature));
     let counters = client.counters.clone();
     client.stop().await;
     assert!(counters.slots.get() > won && counters.sent.get() >= 1, "{counters:?}");
@@ -120,6 +124,30 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
         .map(|job| (job.sector.farm, job.sector.sector_index))
         .into();
     assert_eq!(offered, HashSet::from([1, 2].map(|sector| (first.sector.farm, sector))));
-    assert_eq!(sign(&bus, first.public_key).await, signature);
+    assert_eq!(sign(&bus, 3, first.public_key).await, None, "its solutions are forgotten");
+    win(&bus, &first, &kzg).await;
+    assert_eq!(sign(&bus, 3, first.public_key).await, Some(signature));
+    client.stop().await;
+}
+
+#[tokio::test]
+async fn a_copied_farm_ends_the_second_plot_client_and_not_the_first() {
+    let (bus, dir) = (cluster().await, tempfile::tempdir().unwrap());
+    let (original, copy) = (dir.path().join("original"), dir.path().join("copy"));
+    let client = Client::start(&bus, vec![farm(&original, 1)]);
+    let job = take(&bus, PATIENCE).await.unwrap();
+    let mut words = bus.subscribe(&subjects::farm(&job.public_key)).await.unwrap();
+    let held: FarmHeld = next(&mut words).await;
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(&original).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let error = Client::start(&bus, vec![farm(&copy, 1)]).ended().await.unwrap_err().to_string();
+    for part in [original.to_str().unwrap(), copy.to_str().unwrap(), &held.host] {
+        assert!(error.contains(part), "{error}");
+    }
+    let held: FarmHeld = next(&mut words).await;
+    assert_eq!(held.path, original.to_str().unwrap());
     client.stop().await;
 }

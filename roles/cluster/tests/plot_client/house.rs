@@ -82,6 +82,13 @@ impl Client {
         drop(self.keep_running);
         tokio::time::timeout(PATIENCE, self.ended).await.unwrap().unwrap().unwrap();
     }
+
+    /// How it ends by itself.
+    pub async fn ended(self) -> Result<(), RoleError> {
+        let ended = tokio::time::timeout(PATIENCE, self.ended).await.unwrap().unwrap();
+        drop(self.keep_running);
+        ended
+    }
 }
 
 pub async fn publish(bus: &SharedBus, subject: &str, message: &impl Control) {

@@ -1,6 +1,6 @@
 //! Messages to bytes and back: `version u8 | kind u8 | SCALE`.
 
-use super::VERSION;
+use super::{OLDEST_VERSION, VERSION};
 use crate::messages::MAX_MESSAGE_BYTES;
 use bytes::Bytes;
 use parity_scale_codec::{DecodeWithMemLimit, DecodeWithMemTracking, Encode};
@@ -11,8 +11,8 @@ const DECODE_MEMORY_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
 /// Why bytes are not a message, or a message cannot become bytes.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum MessageError {
-    /// Another release speaks here.
-    #[error("message version {found}, this release speaks {VERSION}: run one release in the whole cluster")]
+    /// A release speaks here that is older than any this one can read.
+    #[error("message version {found}, this release speaks {VERSION}: bring all members to one release")]
     Version {
         /// As received.
         found: u8,
@@ -57,11 +57,11 @@ pub trait Control: Encode + DecodeWithMemTracking {
         Ok(bytes.into())
     }
 
-    /// The message in `bytes`, which may be anything.
+    /// The message in `bytes`, which may be anything. Of a newer release's message the fields that this release knows.
     fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
         let malformed = MessageError::Malformed { size_bytes: bytes.len() };
         let &[version, found, ref body @ ..] = bytes else { return Err(malformed) };
-        if version != VERSION {
+        if version < OLDEST_VERSION {
             return Err(MessageError::Version { found: version });
         }
         if found != Self::KIND {
@@ -72,7 +72,8 @@ pub trait Control: Encode + DecodeWithMemTracking {
         }
         let mut rest = body;
         match Self::decode_with_mem_limit(&mut rest, DECODE_MEMORY_BYTES) {
-            Ok(message) if rest.is_empty() => message.check().map(|()| message),
+            // What a newer release has appended is not for us.
+            Ok(message) if rest.is_empty() || version > VERSION => message.check().map(|()| message),
             _ => Err(malformed),
         }
     }

@@ -3,28 +3,39 @@
 use super::{Control, MAX_ADDRESSES, MessageError, check_text};
 use crate::ids::InstanceId;
 use crate::names::valid_token;
-use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
+use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode, Input, Output};
+use std::fmt;
 
-message! {
-    /// What a member does.
-    #[derive(Copy, Hash, PartialOrd, Ord)]
-    enum Role {
-        /// Speaks with a node.
-        Controller,
-        /// Holds pieces, each on its owners.
-        ShardedCache,
-        /// Holds every piece it can.
-        FullPieceCache,
-        /// Proves.
-        ProofServer,
-        /// Encodes sectors.
-        PlotServer,
-        /// Has the disks.
-        PlotClient,
-    }
+/// What a member does. On the wire one byte, in this order from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// Speaks with a node.
+    Controller,
+    /// Holds pieces, each on its owners.
+    ShardedCache,
+    /// Holds every piece it can.
+    FullPieceCache,
+    /// Proves.
+    ProofServer,
+    /// Encodes sectors.
+    PlotServer,
+    /// Has the disks.
+    PlotClient,
+    /// What a newer release knows by this number: kept and shown, nothing is asked of it. No process of this release is one.
+    Other(u8),
 }
 
 impl Role {
+    /// The roles of this release, by their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::Controller,
+        Self::ShardedCache,
+        Self::FullPieceCache,
+        Self::ProofServer,
+        Self::PlotServer,
+        Self::PlotClient,
+    ];
+
     /// The role's name on the command line, in subjects and keys.
     pub fn token(self) -> &'static str {
         match self {
@@ -34,9 +45,49 @@ impl Role {
             Self::ProofServer => "proof-server",
             Self::PlotServer => "plot-server",
             Self::PlotClient => "plot-client",
+            Self::Other(_) => "other",
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Controller => 0,
+            Self::ShardedCache => 1,
+            Self::FullPieceCache => 2,
+            Self::ProofServer => 3,
+            Self::PlotServer => 4,
+            Self::PlotClient => 5,
+            Self::Other(number) => number,
         }
     }
 }
+
+impl fmt::Display for Role {
+    /// The token; of an unknown role with its number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.token())?;
+        if let Self::Other(number) = self { write!(f, "-{number}") } else { Ok(()) }
+    }
+}
+
+impl Encode for Role {
+    fn size_hint(&self) -> usize {
+        1
+    }
+
+    fn encode_to<T: Output + ?Sized>(&self, dest: &mut T) {
+        dest.push_byte(self.number());
+    }
+}
+
+impl Decode for Role {
+    fn decode<I: Input>(input: &mut I) -> Result<Self, parity_scale_codec::Error> {
+        let number = input.read_byte()?;
+        Ok(Self::ALL.get(usize::from(number)).copied().unwrap_or(Self::Other(number)))
+    }
+}
+
+impl DecodeWithMemTracking for Role {}
 
 message! {
     /// A member of the cluster, key `<role>.<id>` of the members bucket.

@@ -4,8 +4,9 @@
 //!   version u8 | kind u8 | SCALE of the struct        together below 64 KiB
 //! ```
 //! SCALE, because the network's own solution arrives in it, it is compact, and it has one encoding a value. Bytes
-//! from the bus are hostile until decoded: memory is bounded, kind and version must fit, nothing may follow, and
-//! [`Control::check`] holds. A changed layout is a new version; a struct is never changed in place.
+//! from the bus are hostile until decoded: memory is bounded, kind and version must fit, nothing may follow (but in the
+//! words of a newer release, which appends fields that this one leaves), and [`Control::check`] holds. Fields are only
+//! appended, with a new version; any other change is a new kind.
 
 mod codec;
 
@@ -14,8 +15,10 @@ pub use codec::{Control, MessageError};
 /// A control message is smaller than this. It keeps one message far below the 1 MiB default of NATS and says at
 /// once when something big was put on the wrong road.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Version of all layouts below.
-pub const VERSION: u8 = 1;
+/// Version of all layouts below; grows with each release that appends to one.
+pub const VERSION: u8 = 2;
+/// The oldest version that this release can read.
+pub const OLDEST_VERSION: u8 = 2;
 /// SCALE of a solution (PROTOCOL 8), bytes.
 pub const SOLUTION_SIZE: usize = 412;
 /// Members of an epoch: 24 bytes each fit a message with room to spare.
@@ -34,16 +37,31 @@ pub mod subjects {
     pub const SLOT: &str = "slot";
     /// [`super::SolutionFound`], to every controller.
     pub const SOLUTION: &str = "solution";
-    /// [`super::RewardSigningRequest`], to every plot-client.
-    pub const REWARD_REQUEST: &str = "reward.request";
-    /// [`super::RewardSignature`], to every controller.
-    pub const REWARD_SIGNATURE: &str = "reward.signature";
     /// [`super::PlotProgress`], to whoever shows it.
     pub const PLOT_PROGRESS: &str = "progress";
     /// [`super::Invalidation`], to every cache.
     pub const INVALIDATION: &str = "invalidation";
     /// [`super::ReinitializeCaches`], to every controller.
     pub const REINITIALIZE_CACHES: &str = "caches.reinitialize";
+
+    /// [`super::RewardSigningRequest`] to whoever holds the key; answered with [`super::SigningAnswer`].
+    pub fn signature(public_key: &[u8; 32]) -> String {
+        format!("signature.{}", hex(public_key))
+    }
+
+    /// [`super::FarmHeld`] of whoever holds the key.
+    pub fn farm(public_key: &[u8; 32]) -> String {
+        format!("farm.{}", hex(public_key))
+    }
+
+    /// 64 characters: the longest token there is.
+    fn hex(bytes: &[u8; 32]) -> String {
+        use std::fmt::Write;
+        bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+            write!(text, "{byte:02x}").expect("text grows");
+            text
+        })
+    }
 
     /// [`super::Heartbeat`] of one member.
     pub fn heartbeat(role: Role, id: InstanceId) -> String {
@@ -62,6 +80,7 @@ macro_rules! message {
 
 mod caches;
 mod claims;
+mod farms;
 mod members;
 mod network;
 mod plot;
@@ -71,12 +90,19 @@ mod slots;
 
 pub use caches::{Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
 pub use claims::{Claim, ClaimState};
+pub use farms::FarmHeld;
 pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced};
 pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};
 pub use segments::{Lease, SegmentHeld};
-pub use signing::{RewardSignature, RewardSigningRequest};
+pub use signing::{RewardSigningRequest, SigningAnswer};
 pub use slots::{SlotInfo, SolutionFound};
+
+/// `text` as a message may carry it: no longer than [`MAX_TEXT_BYTES`], and on one line.
+pub fn bounded_text(text: &str) -> String {
+    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    text[..end].replace(char::is_control, " ")
+}
 
 fn check_text(text: &str) -> Result<(), MessageError> {
     let fits = text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control);

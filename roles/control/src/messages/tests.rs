@@ -44,7 +44,9 @@ fn epoch(count: usize) -> Epoch {
 
 /// Whatever happens to the bytes, decoding returns; what it accepts encodes to the same bytes.
 fn survives<M: Control>(bytes: &[u8]) {
-    if let Ok(message) = M::from_bytes(bytes) {
+    if let Ok(message) = M::from_bytes(bytes)
+        && bytes[0] == VERSION
+    {
         assert_eq!(message.to_bytes().unwrap(), bytes);
     }
 }
@@ -53,7 +55,8 @@ fn all_survive(bytes: &[u8]) {
     survives::<SlotInfo>(bytes);
     survives::<SolutionFound>(bytes);
     survives::<RewardSigningRequest>(bytes);
-    survives::<RewardSignature>(bytes);
+    survives::<SigningAnswer>(bytes);
+    survives::<FarmHeld>(bytes);
     survives::<PlotJob>(bytes);
     survives::<PlotProgress>(bytes);
     survives::<ClusterInfo>(bytes);
@@ -95,6 +98,28 @@ fn messages_survive_the_way() {
 }
 
 #[test]
+fn any_text_is_made_fit_to_send_and_any_key_is_a_subject() {
+    let reason = bounded_text(&format!("{}\u{e9}\n\u{9}x", "y".repeat(MAX_TEXT_BYTES - 1)));
+    assert_eq!(reason, "y".repeat(MAX_TEXT_BYTES - 1), "cut before the letter that does not fit");
+    let host = bounded_text("a\u{85}b\n");
+    assert_eq!(host.chars().filter(|char| char.is_control()).count(), 0);
+    let held = FarmHeld {
+        client: InstanceId([1; 16]),
+        public_key: [0xab; 32],
+        host,
+        path: "/plot/1".to_owned(),
+        held_ms: 7,
+        over: Some(InstanceId([2; 16])),
+    };
+    assert_eq!(FarmHeld::from_bytes(&held.to_bytes().unwrap()).unwrap(), held);
+    assert!(FarmHeld { host: reason.clone() + "zz", ..held }.to_bytes().is_err());
+    assert!(SigningAnswer::Refused { reason: bounded_text(&(reason + "\n")) }.to_bytes().is_ok());
+    for subject in [subjects::signature(&[0xab; 32]), subjects::farm(&[0; 32])] {
+        assert!(subject.split('.').all(crate::names::valid_token), "{subject}");
+    }
+}
+
+#[test]
 fn the_largest_epoch_fits() {
     let bytes = epoch(MAX_EPOCH_MEMBERS).to_bytes().unwrap();
     assert!(bytes.len() < MAX_MESSAGE_BYTES);
@@ -110,7 +135,7 @@ fn wrong_version_kind_length_and_content_are_told_apart() {
         bytes[at] = value;
         PlotJob::from_bytes(&bytes).unwrap_err()
     };
-    assert_eq!(altered(0, 2), MessageError::Version { found: 2 });
+    assert_eq!(altered(0, 1), MessageError::Version { found: 1 });
     assert_eq!(altered(1, 1), MessageError::Kind { found: 1, expected: 5 });
     assert!(matches!(PlotJob::from_bytes(&[]), Err(MessageError::Malformed { .. })));
     assert!(matches!(PlotJob::from_bytes(&good[..good.len() - 1]), Err(MessageError::Malformed { .. })));
@@ -123,6 +148,31 @@ fn wrong_version_kind_length_and_content_are_told_apart() {
     let mut twice = epoch(2);
     twice.members[1] = twice.members[0];
     assert!(matches!(twice.to_bytes(), Err(MessageError::Impossible(_))));
+}
+
+/// The next release appends fields: what this one knows of the message is read.
+#[test]
+fn a_newer_message_is_read_as_far_as_it_is_known() {
+    let good = plot_job().to_bytes().unwrap();
+    let newer = [&[VERSION + 1], &good[1..], b"appended"].concat();
+    assert_eq!(PlotJob::from_bytes(&newer).unwrap(), plot_job());
+    let cut = [&[VERSION + 1], &good[1..good.len() - 1]].concat();
+    assert!(matches!(PlotJob::from_bytes(&cut), Err(MessageError::Malformed { .. })));
+}
+
+/// A role that only a newer release has is kept as it is.
+#[test]
+fn unknown_roles_are_kept() {
+    let heartbeat = Heartbeat { role: Role::PlotClient, id: InstanceId([1; 16]) }.to_bytes().unwrap();
+    assert_eq!(heartbeat[2], 5, "roles are numbered from 0, in order");
+    let mut newer = heartbeat.to_vec();
+    (newer[0], newer[2]) = (VERSION + 1, 6);
+    let message = Heartbeat::from_bytes(&newer).unwrap();
+    assert_eq!(
+        (message.role, message.role.token(), message.role.to_string().as_str()),
+        (Role::Other(6), "other", "other-6")
+    );
+    assert_eq!(message.to_bytes().unwrap()[1..], newer[1..]);
 }
 
 #[test]
@@ -138,7 +188,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn hostile_bytes_are_errors(kind in 0u8..16, body in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn hostile_bytes_are_errors(kind in 0u8..32, body in prop::collection::vec(any::<u8>(), 0..600)) {
         let bytes = [&[VERSION, kind][..], &body].concat();
         all_survive(&bytes);
     }

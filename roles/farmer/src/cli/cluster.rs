@@ -17,6 +17,7 @@ use cluster::host::HostConfig;
 use cluster::placement::Placement;
 use cluster::role::RoleError;
 use cluster::shutdown::Shutdown;
+use control::envelope::ClusterName;
 use control::messages::Role;
 
 use topology::Cpus;
@@ -43,17 +44,23 @@ pub struct NatsArgs {
     /// NATS server, as nats://HOST:4222; repeat it for each server of the NATS cluster
     #[arg(long = "nats-server", alias = "nats-servers", value_name = "URL", global = true)]
     servers: Vec<String>,
-    /// Copies of streams and buckets created now: 3 on a NATS cluster of three
-    #[arg(long = "nats-replicas", value_name = "N", default_value_t = 1, global = true,
-        value_parser = clap::value_parser!(u8).range(1..=5))]
-    replicas: u8,
+    /// Copies of streams and buckets [default: 3 in a NATS cluster that has three servers or more, else 1]
+    #[arg(long = "nats-replicas", value_name = "N", global = true, value_parser = clap::value_parser!(u8).range(1..=5))]
+    replicas: Option<u8>,
+    /// Name of the farming cluster; clusters of different names share NATS servers and hear nothing of each other
+    #[arg(long = "cluster", value_name = "NAME", default_value_t, global = true)]
+    cluster: ClusterName,
 }
 
 impl NatsArgs {
     /// Connects, trying for as long as no server answers.
     async fn connect(&self, name: &str) -> Result<SharedBus, BusError> {
-        let replicas = usize::from(self.replicas);
-        let options = NatsOptions { replicas, ..NatsOptions::new(self.servers.clone(), name) };
+        let replicas = self.replicas.map(usize::from);
+        let options = NatsOptions {
+            replicas,
+            cluster: self.cluster.clone(),
+            ..NatsOptions::new(self.servers.clone(), name)
+        };
         Ok(Arc::new(NatsBus::connect(&options).await?))
     }
 }
@@ -90,7 +97,8 @@ fn placed_role(role: Role) -> topology::Role {
         Role::ShardedCache => Placed::ShardedCache,
         Role::FullPieceCache => Placed::FullPieceShardedCache,
         Role::ProofServer => Placed::ProofServer,
-        Role::PlotClient => Placed::PlotClient,
+        // No command starts another role.
+        Role::PlotClient | Role::Other(_) => Placed::PlotClient,
         Role::PlotServer => Placed::PlotServer,
     }
 }

@@ -29,6 +29,15 @@ fn unknown_flags_are_named_by_every_command() {
 }
 
 #[test]
+fn clusters_are_named_by_a_token() {
+    let too_long = "n".repeat(33);
+    for name in ["", "a.b", "a b", "*", "ü", &too_long] {
+        let mut line = member(NATS, &["proof-server", "--cluster", name]);
+        misunderstood(&mut line, &["--cluster", "letters, digits, - and _"]);
+    }
+}
+
+#[test]
 fn cpu_levels_that_the_machine_lacks_are_refused() {
     misunderstood(farmer().args(["util", "cpu-levels", "--cpu-level", "pentium"]), &["pentium", "portable"]);
 }

@@ -15,6 +15,9 @@ mod flags;
 mod kzg;
 mod nats;
 #[allow(dead_code, reason = "shared with the tests of the bus")]
+#[path = "../../../shared_tests/nats_cluster.rs"]
+mod nats_cluster;
+#[allow(dead_code, reason = "shared with the tests of the bus")]
 #[path = "../../../shared_tests/nats_server.rs"]
 mod nats_server;
 mod node;

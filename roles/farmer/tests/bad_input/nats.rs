@@ -1,6 +1,7 @@
 //! NATS servers that are absent or cannot do the work.
 
 use crate::cluster;
+use crate::nats_cluster::NatsCluster;
 use crate::nats_server::NatsServer;
 use crate::process::{Running, member, refused};
 use std::io::{BufRead, BufReader, Write};
@@ -24,6 +25,20 @@ async fn an_absent_server_is_named_and_waited_for() {
     let cluster = bus::cluster::Cluster::open(&*bus).await.unwrap();
     cluster.put_info(&cluster::info()).await.unwrap();
     role.hear(&["member of the cluster"]);
+    role.terminate();
+}
+
+/// Two of three servers are not up yet: there is no JetStream, and that is waited for too.
+#[test]
+fn jetstream_without_a_leader_is_waited_for() {
+    let mut nats = NatsCluster::start(3);
+    nats.servers[1].kill();
+    nats.servers[2].kill();
+    let mut role = Running::start(&mut member(&nats.urls()[0], &["proof-server"]));
+    role.hear(&["waiting for JetStream to open stream `KV_autonomys_cluster`"]);
+    assert!(role.is_running());
+    nats.servers[1].start_again();
+    role.hear(&["waiting for the first controller"]);
     role.terminate();
 }
 

@@ -1,0 +1,72 @@
+//! The connection itself: where it may go, how fast it comes back, and what of it is told.
+
+use super::options::{CONNECT_TIMEOUT, NatsOptions};
+use crate::BusError;
+use crate::told::{Rarely, Waiting};
+use async_nats::{ConnectOptions, Event, ServerAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Longest pause between attempts to reconnect: a slot is a second.
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// A dead connection that does not close is noticed after three of these.
+const PING_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(super) fn parse_servers(servers: &[String]) -> Result<Vec<ServerAddr>, BusError> {
+    if servers.is_empty() {
+        let reason = "no server was given".to_owned();
+        return Err(BusError::BadServerAddress { address: String::new(), reason });
+    }
+    let parse = |address: &String| {
+        address.parse().map_err(|error: std::io::Error| BusError::BadServerAddress {
+            address: address.clone(),
+            reason: error.to_string(),
+        })
+    };
+    servers.iter().map(parse).collect()
+}
+
+/// `connections` counts the connections made: its changes tell watchers to look for what they missed.
+pub(super) fn connect_options(options: &NatsOptions, connections: watch::Sender<u64>) -> ConnectOptions {
+    let teller = Arc::new(Teller { connections, waiting: Waiting::new("NATS"), errors: Rarely::default() });
+    ConnectOptions::new()
+        .name(&options.name)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .ping_interval(PING_INTERVAL)
+        .reconnect_delay_callback(|attempts| {
+            let doublings = u32::try_from(attempts.min(10)).unwrap_or(10);
+            (Duration::from_millis(10) * 2u32.pow(doublings)).min(RECONNECT_PAUSE_MAX)
+        })
+        .event_callback(move |event| {
+            teller.on(&event);
+            std::future::ready(())
+        })
+}
+
+/// What is told of the connection: a line when it is lost, one when it is back.
+struct Teller {
+    connections: watch::Sender<u64>,
+    waiting: Waiting,
+    errors: Rarely,
+}
+
+impl Teller {
+    fn on(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.connections.send_modify(|count| *count += 1);
+                self.waiting.over();
+            }
+            Event::Disconnected => self.waiting.failed(&"NATS: disconnected"),
+            // Attempts to reconnect that fail; that there is no connection has been told.
+            Event::ClientError(error) => tracing::debug!("NATS: {error}"),
+            Event::SlowConsumer(_) | Event::ServerError(_) => {
+                if let Some(count) = self.errors.count() {
+                    tracing::warn!("NATS: {event} ({count} such since the last line)");
+                }
+            }
+            Event::LameDuckMode | Event::Draining | Event::Closed => tracing::warn!("NATS: {event}"),
+        }
+    }
+}

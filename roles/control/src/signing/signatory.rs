@@ -1,0 +1,284 @@
+//! The plot-client's side: what it signs, for whom, and how often.
+//!
+//! ```text
+//!   HandedOver ─▶ window of (key, controller): 15 s, two new hashes ── NotTaken ─▶ closed
+//!   Asked ─┬─ window open, or signed for that controller before ─▶ Sign ─▶ store ─▶ Stored ─▶ Answer (all who asked meanwhile)
+//!          └─ else, or key not served ─▶ Answer (refused)
+//! ```
+//! Owns: the windows, and who waits for which hash. The store owns the signatures: it gives the one it has, or makes one where that is
+//! allowed, and says which. Never: two questions to the store for one hash at a time, more than two new hashes a solution, a
+//! new hash without a window of whoever asks, or an answer for a key that is not served (any more).
+
+use super::WINDOW;
+use crate::ids::InstanceId;
+use crate::messages::{RewardSigningRequest, SigningAnswer, bounded_text};
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+/// A solution leads to one hash, a vote's or a block's, or to both.
+pub const HASHES_PER_SOLUTION: u8 = 2;
+/// Solutions of one key that one controller has at once; the oldest go first. Far more than any key finds in 15 s.
+const SOLUTIONS_MAX: usize = 256;
+/// Controllers that have solutions of one key at once; the one whose window ends first goes first.
+const CONTROLLERS_MAX: usize = 64;
+/// Hashes of one key that are being stored at once.
+const UNDERWAY_MAX: usize = 16;
+/// Requests that wait for one hash: a controller asks five times.
+const ASKERS_MAX: usize = 16;
+/// Hashes of one key of which it is remembered for whom they were signed; the oldest are forgotten.
+const GIVEN_MAX: usize = 64;
+
+/// What happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// This plot-client has the key, alone.
+    Serving {
+        /// The key.
+        public_key: [u8; 32],
+    },
+    /// It has it no longer.
+    Lost {
+        /// The key.
+        public_key: [u8; 32],
+    },
+    /// A solution is about to leave for a controller.
+    HandedOver {
+        /// Whose.
+        public_key: [u8; 32],
+        /// For whom.
+        controller: InstanceId,
+    },
+    /// That controller's node certainly has not got it.
+    NotTaken {
+        /// Whose.
+        public_key: [u8; 32],
+        /// Who says so.
+        controller: InstanceId,
+    },
+    /// Somebody asks for a signature.
+    Asked {
+        /// What for.
+        request: RewardSigningRequest,
+        /// Names the question in [`Action::Answer`]; never used for another.
+        asker: u64,
+    },
+    /// The store's answer to [`Action::Sign`].
+    Stored {
+        /// Whose store.
+        public_key: [u8; 32],
+        /// The hash.
+        hash: [u8; 32],
+        /// What came of it.
+        stored: Stored,
+    },
+}
+
+/// What a store says about a hash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// Signed now; it is durable.
+    Fresh([u8; 64]),
+    /// It was there, durable.
+    Known([u8; 64]),
+    /// It is not there, and none was to be made.
+    Absent,
+    /// Nothing may leave.
+    Failed(String),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Look the hash up in the key's store; if it is not there and `may_be_new`, sign it and make that durable.
+    Sign {
+        /// Whose store.
+        public_key: [u8; 32],
+        /// The hash.
+        hash: [u8; 32],
+        /// Whether a signature may be made.
+        may_be_new: bool,
+    },
+    /// Answer a question.
+    Answer {
+        /// Which.
+        asker: u64,
+        /// With this.
+        answer: SigningAnswer,
+    },
+}
+
+/// The plot-client's side of signing, for all its keys. Times are since the process's start.
+#[derive(Debug, Default)]
+pub struct Signatory {
+    keys: BTreeMap<[u8; 32], Key>,
+}
+
+#[derive(Debug, Default)]
+struct Key {
+    /// Solutions that a controller has, the oldest first; none of the lists is empty.
+    windows: BTreeMap<InstanceId, VecDeque<Solution>>,
+    underway: BTreeMap<[u8; 32], Underway>,
+    /// Hashes and whom they were signed for, the newest last.
+    given: VecDeque<([u8; 32], InstanceId)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Solution {
+    until: Duration,
+    hashes_left: u8,
+}
+
+#[derive(Debug)]
+struct Underway {
+    /// Which solution's hash this is, if a new one: its controller and end.
+    charged: Option<(InstanceId, Duration)>,
+    askers: Vec<(u64, InstanceId)>,
+}
+
+impl Signatory {
+    /// What follows from `event`.
+    pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        match event {
+            Event::Serving { public_key } => {
+                self.keys.entry(public_key).or_default();
+                Vec::new()
+            }
+            Event::Lost { public_key } => {
+                self.keys.remove(&public_key).map(Key::refuse_all).unwrap_or_default()
+            }
+            Event::HandedOver { public_key, controller } => {
+                if let Some(key) = self.keys.get_mut(&public_key) {
+                    key.open(controller, now);
+                }
+                Vec::new()
+            }
+            Event::NotTaken { public_key, controller } => {
+                if let Some(key) = self.keys.get_mut(&public_key) {
+                    key.close(controller);
+                }
+                Vec::new()
+            }
+            Event::Asked { request, asker } => match self.keys.get_mut(&request.public_key) {
+                Some(key) => key.ask(request, asker, now),
+                None => vec![refuse(asker, "this plot-client does not serve that key")],
+            },
+            Event::Stored { public_key, hash, stored } => {
+                self.keys.get_mut(&public_key).map(|key| key.stored(hash, stored)).unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl Key {
+    fn forget_old(&mut self, now: Duration) {
+        for solutions in self.windows.values_mut() {
+            solutions.retain(|solution| now < solution.until);
+        }
+        self.windows.retain(|_, solutions| !solutions.is_empty());
+    }
+
+    fn open(&mut self, controller: InstanceId, now: Duration) {
+        self.forget_old(now);
+        if self.windows.len() >= CONTROLLERS_MAX && !self.windows.contains_key(&controller) {
+            let end = |solutions: &VecDeque<Solution>| solutions.back().map(|solution| solution.until);
+            let first = self.windows.iter().min_by_key(|(_, solutions)| end(solutions)).map(|(id, _)| *id);
+            first.and_then(|id| self.windows.remove(&id));
+        }
+        let solutions = self.windows.entry(controller).or_default();
+        if solutions.len() == SOLUTIONS_MAX {
+            solutions.pop_front();
+        }
+        solutions.push_back(Solution { until: now + WINDOW, hashes_left: HASHES_PER_SOLUTION });
+    }
+
+    /// Takes back the newest solution of which nothing was signed: hashes are counted against the oldest, so that one is not this.
+    fn close(&mut self, controller: InstanceId) {
+        let Some(solutions) = self.windows.get_mut(&controller) else { return };
+        let untouched = solutions.iter().rposition(|solution| solution.hashes_left == HASHES_PER_SOLUTION);
+        solutions.remove(untouched.unwrap_or(solutions.len() - 1));
+        if solutions.is_empty() {
+            self.windows.remove(&controller);
+        }
+    }
+
+    fn ask(&mut self, request: RewardSigningRequest, asker: u64, now: Duration) -> Vec<Action> {
+        let RewardSigningRequest { controller, hash, public_key } = request;
+        self.forget_old(now);
+        if !self.windows.contains_key(&controller) && !self.given.contains(&(hash, controller)) {
+            return vec![refuse(asker, "that controller was given no solution of this key in the last 15 s")];
+        }
+        if let Some(underway) = self.underway.get_mut(&hash) {
+            if underway.askers.len() == ASKERS_MAX {
+                return vec![refuse(asker, "too many wait for this hash")];
+            }
+            underway.askers.push((asker, controller));
+            return Vec::new();
+        }
+        if self.underway.len() == UNDERWAY_MAX {
+            return vec![refuse(asker, "too many hashes of this key are being stored")];
+        }
+        let charged = self.charge(controller);
+        let may_be_new = charged.is_some();
+        self.underway.insert(hash, Underway { charged, askers: vec![(asker, controller)] });
+        vec![Action::Sign { public_key, hash, may_be_new }]
+    }
+
+    /// Counts a hash against the oldest solution that has one left.
+    fn charge(&mut self, controller: InstanceId) -> Option<(InstanceId, Duration)> {
+        let mut solutions = self.windows.get_mut(&controller)?.iter_mut();
+        let solution = solutions.find(|solution| solution.hashes_left > 0)?;
+        solution.hashes_left -= 1;
+        Some((controller, solution.until))
+    }
+
+    /// The hash was not new after all.
+    fn refund(&mut self, (controller, until): (InstanceId, Duration)) {
+        let solutions = self.windows.get_mut(&controller).into_iter().flatten();
+        let is_charged =
+            |solution: &&mut Solution| solution.until == until && solution.hashes_left < HASHES_PER_SOLUTION;
+        if let Some(solution) = solutions.into_iter().find(is_charged) {
+            solution.hashes_left += 1;
+        }
+    }
+
+    fn stored(&mut self, hash: [u8; 32], stored: Stored) -> Vec<Action> {
+        let Some(Underway { charged, askers }) = self.underway.remove(&hash) else { return Vec::new() };
+        if let Some(charged) = charged
+            && !matches!(stored, Stored::Fresh(_))
+        {
+            self.refund(charged);
+        }
+        let answer = match stored {
+            Stored::Fresh(signature) | Stored::Known(signature) => SigningAnswer::Signed { signature },
+            Stored::Absent => refusal("two hashes were signed for each solution of this key already"),
+            Stored::Failed(reason) => refusal(&reason),
+        };
+        if matches!(answer, SigningAnswer::Signed { .. }) {
+            askers.iter().for_each(|(_, controller)| self.remember(hash, *controller));
+        }
+        askers.into_iter().map(|(asker, _)| Action::Answer { asker, answer: answer.clone() }).collect()
+    }
+
+    fn remember(&mut self, hash: [u8; 32], controller: InstanceId) {
+        if self.given.contains(&(hash, controller)) {
+            return;
+        }
+        if self.given.len() == GIVEN_MAX {
+            self.given.pop_front();
+        }
+        self.given.push_back((hash, controller));
+    }
+
+    fn refuse_all(self) -> Vec<Action> {
+        let askers = self.underway.into_values().flat_map(|underway| underway.askers);
+        askers.map(|(asker, _)| refuse(asker, "this plot-client no longer serves that key")).collect()
+    }
+}
+
+fn refusal(reason: &str) -> SigningAnswer {
+    SigningAnswer::Refused { reason: bounded_text(reason) }
+}
+
+fn refuse(asker: u64, reason: &str) -> Action {
+    Action::Answer { asker, answer: refusal(reason) }
+}
