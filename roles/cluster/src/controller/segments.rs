@@ -72,6 +72,7 @@ impl Work<'_> {
         self.catch_up().await?;
         let now = Instant::now();
         match event {
+            FeedEvent::Lost => {}
             FeedEvent::Began => self.owed.clear(),
             FeedEvent::Item(header) => {
                 let SegmentHeader { segment_index, .. } = header.into();

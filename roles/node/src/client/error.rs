@@ -51,6 +51,14 @@ pub enum NodeError {
         /// The node's reason.
         text: String,
     },
+    /// The connection was gone before the call: certainly nothing was sent.
+    #[error("node {url} was not told {method}: the connection is gone")]
+    NotSent {
+        /// The node.
+        url: String,
+        /// The method.
+        method: &'static str,
+    },
     /// The connection broke, or time ran out, after the call was sent: it may have been done.
     #[error("node {url} did not answer {method}: {reason}")]
     Unanswered {
@@ -89,6 +97,18 @@ impl NodeError {
         }
     }
 
+    /// Whether the node certainly has not even begun to do what was asked, for a reason that another node need not share.
+    pub fn is_certainly_not_done(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::NotSent { .. }
+                | Self::UnsafeMethods { .. }
+                | Self::UnknownMethod { .. }
+                | Self::SolutionIgnored { .. }
+        )
+    }
+
     /// Whether the node may have done what was asked although it did not say so.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::Unanswered { .. } | Self::BadAnswer { .. })
@@ -118,5 +138,8 @@ mod tests {
         assert!(matches!(called(-32601, "Method not found"), NodeError::UnknownMethod { .. }));
         let lost = NodeError::of_call("ws://n", "subspace_x", ClientError::RequestTimeout);
         assert!(lost.is_outcome_unknown() && !missing.is_outcome_unknown());
+        assert!(missing.is_certainly_not_done() && !lost.is_certainly_not_done());
+        let refused = called(9001, "Solution was bad");
+        assert!(!refused.is_certainly_not_done() && !refused.is_outcome_unknown());
     }
 }

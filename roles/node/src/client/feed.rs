@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
 use futures::future::BoxFuture;
 use jsonrpsee::core::ClientError;
 use jsonrpsee::core::client::Subscription;
@@ -11,7 +12,7 @@ use jsonrpsee::ws_client::WsClient;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::{Backoff, NodeClient, NodeError};
+use super::{Backoff, Connection, NodeClient, NodeError};
 use crate::TOO_MANY_SUBSCRIPTIONS_CODE;
 
 type Subscribe<T> = fn(Arc<WsClient>) -> BoxFuture<'static, Result<Subscription<T>, ClientError>>;
@@ -21,6 +22,8 @@ type Subscribe<T> = fn(Arc<WsClient>) -> BoxFuture<'static, Result<Subscription<
 pub enum FeedEvent<T> {
     /// The subscription holds from now on; what came before may have been missed.
     Began,
+    /// The subscription does not hold any more; it is being made anew.
+    Lost,
     /// A notification.
     Item(T),
 }
@@ -33,7 +36,8 @@ pub struct Feed<T> {
     /// Silence after which the subscription is made anew: a node drops slow subscribers without a word.
     silence_max: Duration,
     subscribe: Subscribe<T>,
-    subscription: Option<Subscription<T>>,
+    /// The subscription that holds, and the connection that it is made over.
+    subscription: Option<(Subscription<T>, Connection)>,
     heard_at: Instant,
 }
 
@@ -48,10 +52,25 @@ impl<T: DeserializeOwned + Debug> Feed<T> {
         Self { node, method, silence_max, subscribe, subscription: None, heard_at }
     }
 
+    /// The connection of the subscription that holds; none between [`FeedEvent::Lost`] and [`FeedEvent::Began`].
+    pub fn connection(&self) -> Option<&Connection> {
+        self.subscription.as_ref().map(|(_, connection)| connection)
+    }
+
+    /// All events from now on, each with the connection of its subscription, for who waits for other things beside: unlike that of
+    /// [`Feed::next`], a subscription that takes its time to be made is not begun again each time.
+    pub fn into_stream(self) -> impl Stream<Item = (FeedEvent<T>, Option<Connection>)> {
+        futures::stream::unfold(self, async |mut feed| {
+            let event = feed.next().await;
+            let connection = feed.connection().cloned();
+            Some(((event, connection), feed))
+        })
+    }
+
     /// The next event, however long it takes. Can be dropped and called again without loss.
     pub async fn next(&mut self) -> FeedEvent<T> {
         loop {
-            let Some(subscription) = &mut self.subscription else {
+            let Some((subscription, _)) = &mut self.subscription else {
                 self.subscribe().await;
                 return FeedEvent::Began;
             };
@@ -65,7 +84,10 @@ impl<T: DeserializeOwned + Debug> Feed<T> {
                     tracing::warn!(method = self.method, %error, "a notification of the node cannot be read");
                 }
                 // Ended, overrun or silent.
-                Ok(None) | Err(_) => self.subscription = None,
+                Ok(None) | Err(_) => {
+                    self.subscription = None;
+                    return FeedEvent::Lost;
+                }
             }
         }
     }
@@ -77,7 +99,7 @@ impl<T: DeserializeOwned + Debug> Feed<T> {
             match (self.subscribe)(connection.client.clone()).await {
                 Ok(subscription) => {
                     self.heard_at = Instant::now();
-                    self.subscription = Some(subscription);
+                    self.subscription = Some((subscription, connection));
                     return;
                 }
                 Err(error) => {

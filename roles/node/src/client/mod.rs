@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   NodeClient ── connection() ──▶ Connection: calls, each with its NodeError
-//!       └──────── slots(), … ────▶ Feed: Began, Item, Item, … Began, Item …      (never ends)
+//!       └──────── slots(), … ────▶ Feed: Began, Item, Item, … Lost, Began, Item …      (never ends)
 //! ```
 //! A node restart is normal: calls fail at once while the node is away, feeds subscribe anew when it is back and say so
 //! by [`FeedEvent::Began`], after which whoever must not miss anything asks for what it missed. An outage is logged when it
@@ -212,9 +212,13 @@ impl Connection {
         self.explain(method, self.client.farmer_app_info().await)
     }
 
-    /// Hands in a solution. Success says that it is queued, not that it is accepted.
+    /// Hands in a solution. Success says that it is queued, not that it is accepted. [`NodeError::NotSent`] when this connection is
+    /// gone, whatever others there are.
     pub async fn submit_solution(&self, response: SolutionResponse) -> Result<(), NodeError> {
         let method = "subspace_submitSolutionResponse";
+        if !self.client.is_connected() {
+            return Err(NodeError::NotSent { url: self.url.to_string(), method });
+        }
         self.explain(method, self.client.submit_solution_response(response).await)
     }
 

@@ -1,6 +1,8 @@
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use futures::StreamExt;
 use jsonrpsee::core::RpcResult;
 use jsonrpsee::server::{RpcModule, Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::ErrorObjectOwned;
@@ -18,6 +20,8 @@ struct Node {
     is_safe_only: AtomicBool,
     is_syncing: AtomicBool,
     slot: AtomicU64,
+    /// How long it takes to accept a subscription.
+    accepts_after_ms: AtomicU64,
 }
 
 fn refused(code: i32, text: &str) -> ErrorObjectOwned {
@@ -55,6 +59,7 @@ async fn serve(node: &Arc<Node>, address: SocketAddr) -> (SocketAddr, ServerHand
             "subspace_slot_info",
             "subspace_unsubscribeSlotInfo",
             |_, pending, node, _| async move {
+                sleep(Duration::from_millis(node.accepts_after_ms.load(Ordering::Relaxed))).await;
                 let Ok(sink) = pending.accept().await else { return };
                 let next = || {
                     let json = json!({"slotNumber": node.slot.fetch_add(1, Ordering::Relaxed), "globalChallenge": "01".repeat(32),
@@ -101,6 +106,7 @@ async fn feeds_go_on_over_a_restart_of_the_node() {
     let FeedEvent::Item(first) = within(slots.next()).await else { panic!("a slot was due") };
     assert_eq!((first.slot_number, first.solution_range), (0, u64::MAX));
 
+    let old = slots.connection().unwrap().clone();
     server.stop().unwrap();
     server.stopped().await;
     while client.connection().await.is_ok() {
@@ -108,21 +114,47 @@ async fn feeds_go_on_over_a_restart_of_the_node() {
     }
     let away = client.connection().await.unwrap_err();
     assert!(matches!(away, NodeError::Unreachable { .. }), "{away}");
+    let unsent = old.submit_solution(solution()).await.unwrap_err();
+    assert!(matches!(unsent, NodeError::NotSent { .. }) && unsent.is_certainly_not_done(), "{unsent}");
     let asked_at = std::time::Instant::now();
     assert_eq!(client.connection().await.unwrap_err(), away, "known without another try");
     assert!(asked_at.elapsed() < Backoff::FIRST);
 
     node.slot.store(100, Ordering::Relaxed);
     let (_, _server) = serve(&node, address).await;
-    let mut began = 0;
+    let (mut began, mut lost) = (0, 0);
     loop {
         match within(slots.next()).await {
-            FeedEvent::Began => began += 1,
+            FeedEvent::Lost => {
+                lost += 1;
+                assert!(slots.connection().is_none());
+            }
+            FeedEvent::Began => {
+                began += 1;
+                assert!(slots.connection().is_some());
+            }
             FeedEvent::Item(slot) if slot.slot_number >= 100 => break,
             FeedEvent::Item(_) => {}
         }
     }
-    assert_eq!(began, 1, "who reads is told once that it may have missed something");
+    assert_eq!((lost, began), (1, 1), "who reads is told once that it may have missed something");
+}
+
+#[tokio::test]
+async fn a_subscription_that_takes_long_is_made_beside_other_things() {
+    let node = Arc::new(Node { accepts_after_ms: 300.into(), ..Node::default() });
+    let (address, _server) = serve(&node, any()).await;
+    let mut slots = pin!(NodeClient::new(&format!("ws://{address}")).slots().into_stream());
+    let look = async {
+        loop {
+            // Something else comes up every few moments.
+            if let Ok(event) = tokio::time::timeout(Duration::from_millis(50), slots.next()).await {
+                return event;
+            }
+        }
+    };
+    let Some((FeedEvent::Began, Some(connection))) = within(look).await else { panic!("it begins") };
+    assert!(connection.farmer_app_info().await.is_ok());
 }
 
 #[tokio::test]
