@@ -26,12 +26,6 @@ const KNOWN: &[Known] = &[
         reason: "the faults that tests ask for stand beside the bus",
     },
     Known {
-        file: "roles/cluster/src/controller/mod.rs",
-        folder: "roles/cluster/src/controller/",
-        used_by: &["segments", "signing", "slots"],
-        reason: "the context of a controller's tasks stands beside what starts them",
-    },
-    Known {
         file: "roles/cluster/src/host/mod.rs",
         folder: "roles/cluster/src/host/",
         used_by: &["peers"],

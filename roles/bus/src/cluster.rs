@@ -3,12 +3,16 @@
 //! ```text
 //!   info              ClusterInfo: network, rules, history size, KZG setup
 //!   segment.<index>   SegmentCommitment of every archived segment
+//!   held.<index>      SegmentHeld, while a controller has the segment on its disk and the caches have not
 //!   placed.<index>    SegmentPlaced, once the caches have its pieces
 //! ```
 //! Never: who owns which piece (epochs), or who is there (members).
 
-use super::{Bucket, BucketConfig, Bus, BusError, Watch, WatchEvent};
-use control::messages::{ClusterInfo, Control, SegmentCommitment, SegmentPlaced};
+use super::{Bucket, BucketConfig, Bus, BusError, Entry, Watch, WatchEvent, kept};
+use control::ids::InstanceId;
+use control::messages::{ClusterInfo, Control, SegmentCommitment, SegmentHeld, SegmentPlaced};
+use control::segments::Word;
+use control::store::{Expect, Found, Wrote};
 use std::sync::Arc;
 
 const BUCKET: &str = "cluster";
@@ -37,6 +41,16 @@ impl Cluster {
         self.get(INFO_KEY).await
     }
 
+    /// The settings as a controller needs them to write on what it has read.
+    pub async fn find_info(&self) -> Result<Found<ClusterInfo>, BusError> {
+        kept::find(&*self.bucket, INFO_KEY).await
+    }
+
+    /// Writes the settings if that holds.
+    pub async fn write_info(&self, info: &ClusterInfo, expect: Expect) -> Result<Wrote, BusError> {
+        kept::put(&*self.bucket, INFO_KEY, Some(info), expect).await
+    }
+
     /// The settings from now on: the present ones first, as soon as there are any.
     pub async fn watch_info(&self) -> Result<InfoWatch, BusError> {
         Ok(InfoWatch(self.bucket.watch(INFO_KEY).await?))
@@ -63,6 +77,31 @@ impl Cluster {
         Ok(self.get::<SegmentPlaced>(&placed_key(index)).await?.is_some())
     }
 
+    /// Notes that `controller` holds a segment on its disk.
+    pub async fn put_held(&self, index: u64, controller: InstanceId) -> Result<(), BusError> {
+        self.put(&held_key(index), &SegmentHeld { controller }).await
+    }
+
+    /// Withdraws that, if it is still `controller`'s word.
+    pub async fn withdraw_held(&self, index: u64, controller: InstanceId) -> Result<(), BusError> {
+        let key = held_key(index);
+        let Found::Value(SegmentHeld { controller: holder }, revision) =
+            kept::find(&*self.bucket, &key).await?
+        else {
+            return Ok(());
+        };
+        if holder == controller {
+            // A conflict: somebody else has said so meanwhile.
+            kept::put::<SegmentHeld>(&*self.bucket, &key, None, Expect::Revision(revision)).await?;
+        }
+        Ok(())
+    }
+
+    /// What is known of segments that are held or placed: all that is there, then every change.
+    pub async fn watch_segments(&self) -> Result<SegmentWatch, BusError> {
+        Ok(SegmentWatch { watch: self.bucket.watch(">").await?, is_opened: false })
+    }
+
     async fn put(&self, key: &str, message: &impl Control) -> Result<(), BusError> {
         let bytes = message.to_bytes().map_err(|error| BusError::unavailable(key, &error))?;
         self.bucket.put(key, bytes).await.map(drop)
@@ -78,8 +117,73 @@ fn segment_key(index: u64) -> String {
     format!("segment.{index}")
 }
 
+fn held_key(index: u64) -> String {
+    format!("held.{index}")
+}
+
 fn placed_key(index: u64) -> String {
     format!("placed.{index}")
+}
+
+/// What a [`SegmentWatch`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OfSegments {
+    /// The bucket is read from its start: what is not heard before [`OfSegments::Read`] is not there.
+    Opened,
+    /// Something about one of them.
+    Word(Word),
+    /// All that was there has come.
+    Read,
+}
+
+/// Words about segments as they come.
+pub struct SegmentWatch {
+    /// Of the whole bucket: one stream, so that it is clear when all has been heard.
+    watch: Watch,
+    is_opened: bool,
+}
+
+impl SegmentWatch {
+    /// The next; waits for ever while nothing changes. Can be dropped and called again without loss.
+    pub async fn next(&mut self) -> OfSegments {
+        if !std::mem::replace(&mut self.is_opened, true) {
+            return OfSegments::Opened;
+        }
+        loop {
+            match self.watch.next().await {
+                WatchEvent::Put(entry) => {
+                    if let Some(word) = put_word(&entry) {
+                        return OfSegments::Word(word);
+                    }
+                }
+                WatchEvent::Delete { key, .. } => {
+                    if let Some(index) = index_in(&key, "held.") {
+                        return OfSegments::Word(Word::NotHeld(index));
+                    }
+                }
+                WatchEvent::Renewed => return OfSegments::Opened,
+                WatchEvent::Ready => return OfSegments::Read,
+            }
+        }
+    }
+}
+
+fn index_in(key: &str, prefix: &str) -> Option<u64> {
+    key.strip_prefix(prefix)?.parse().ok()
+}
+
+fn put_word(entry: &Entry) -> Option<Word> {
+    if let Some(index) = index_in(&entry.key, "placed.") {
+        return Some(Word::Placed(index));
+    }
+    let index = index_in(&entry.key, "held.")?;
+    match SegmentHeld::from_bytes(&entry.value) {
+        Ok(SegmentHeld { controller }) => Some(Word::Held { index, by: controller }),
+        Err(error) => {
+            tracing::warn!(key = entry.key, "{error}");
+            None
+        }
+    }
 }
 
 /// Settings as they change.

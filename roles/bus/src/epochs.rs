@@ -3,8 +3,9 @@
 //! Several controllers may want to write the next epoch; revisions let exactly one of them do it. Never: when an epoch
 //! should change, or who owns an item ([`control::rendezvous`]).
 
-use super::{Bucket, BucketConfig, Bus, BusError, Expect, Watch, WatchEvent};
+use super::{Bucket, BucketConfig, Bus, BusError, Expect, Watch, WatchEvent, kept};
 use control::messages::{Control, Epoch};
+use control::store::{self, Found, Wrote};
 use std::sync::Arc;
 
 const BUCKET: &str = "epochs";
@@ -21,6 +22,16 @@ impl Epochs {
     pub async fn open(bus: &dyn Bus) -> Result<Self, BusError> {
         let bucket = bus.bucket(&BucketConfig { name: BUCKET.to_owned(), max_age: None }).await?;
         Ok(Self { bucket })
+    }
+
+    /// The current epoch as a controller needs it to write on what it has read.
+    pub async fn find(&self) -> Result<Found<Epoch>, BusError> {
+        kept::find(&*self.bucket, CURRENT_KEY).await
+    }
+
+    /// Writes an epoch if that holds.
+    pub async fn write(&self, epoch: &Epoch, expect: store::Expect) -> Result<Wrote, BusError> {
+        kept::put(&*self.bucket, CURRENT_KEY, Some(epoch), expect).await
     }
 
     /// The current epoch and the revision that wrote it; none before the first.

@@ -2,6 +2,7 @@
 
 use super::{Bucket, BusError, Expect};
 use control::messages::Control;
+use control::store::{self, Found, Wrote};
 
 /// What is kept under a key, and what a write that replaces exactly this has to expect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,38 @@ pub async fn write<M: Control>(
 ) -> Result<u64, BusError> {
     let bytes = message.to_bytes().map_err(|error| BusError::unavailable(key, &error))?;
     bucket.write(key, Some(bytes), expect).await
+}
+
+/// Reads `key` for a machine.
+pub async fn find<M: Control>(bucket: &dyn Bucket, key: &str) -> Result<Found<M>, BusError> {
+    let Some(entry) = bucket.get(key).await? else { return Ok(Found::Nothing) };
+    match M::from_bytes(&entry.value) {
+        Ok(message) => Ok(Found::Value(message, entry.revision)),
+        Err(error) => {
+            tracing::debug!(key, "what is kept there cannot be read: {error}");
+            Ok(Found::Unreadable(entry.revision))
+        }
+    }
+}
+
+/// Writes `message` under `key` for a machine, or deletes it.
+pub async fn put<M: Control>(
+    bucket: &dyn Bucket,
+    key: &str,
+    message: Option<&M>,
+    expect: store::Expect,
+) -> Result<Wrote, BusError> {
+    let bytes = message.map(Control::to_bytes).transpose();
+    let bytes = bytes.map_err(|error| BusError::unavailable(key, &error))?;
+    let expect = match expect {
+        store::Expect::Absent => Expect::Absent,
+        store::Expect::Revision(revision) => Expect::Revision(revision),
+    };
+    match bucket.write(key, bytes, expect).await {
+        Ok(revision) => Ok(Wrote::Done(revision)),
+        Err(BusError::Conflict { .. }) => Ok(Wrote::Conflict),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ mod error;
 mod fresh;
 pub mod jobs;
 pub mod kept;
+pub mod leases;
 pub mod local;
 pub mod members;
 mod names;

@@ -85,9 +85,10 @@ pub struct LeaseKeeper {
     me: InstanceId,
     host: String,
     seen: Option<Seen>,
-    /// Highest seen, and the one being written.
+    /// Highest seen.
     term: u64,
-    term_asked: u64,
+    /// That of the last write.
+    written: u64,
     asked: Asked,
     look_at: Duration,
     /// Until when nobody else may have taken it, counted from when the last write that succeeded was begun.
@@ -101,8 +102,8 @@ impl LeaseKeeper {
     /// A member that knows nothing of the lease yet.
     pub fn new(me: InstanceId, host: String) -> Self {
         let (look_at, mine_until, now) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        let (seen, term, term_asked, asked, read_at) = (None, 0, 0, Asked::Nothing, None);
-        Self { me, host, seen, term, term_asked, asked, look_at, mine_until, read_at, now }
+        let (seen, term, written, asked, read_at) = (None, 0, 0, Asked::Nothing, None);
+        Self { me, host, seen, term, written, asked, look_at, mine_until, read_at, now }
     }
 
     /// Whose it is now.
@@ -184,7 +185,8 @@ impl LeaseKeeper {
     }
 
     fn write(&mut self, expect: Expect, term: u64) -> Vec<Action> {
-        (self.asked, self.term_asked) = (Asked::Write(self.now), term);
+        self.asked = Asked::Write(self.now);
+        self.written = term;
         vec![Action::Write { lease: Lease { holder: self.me, host: self.host.clone(), term }, expect }]
     }
 
@@ -193,7 +195,7 @@ impl LeaseKeeper {
         match wrote {
             Wrote::Done(revision) => {
                 self.mine_until = since + LAPSES_AFTER;
-                self.term = self.term.max(self.term_asked);
+                self.term = self.term.max(self.written);
                 self.seen = Some(Seen { revision, is_mine: true, changed_at: self.now });
             }
             Wrote::Conflict => self.mine_until = Duration::ZERO,

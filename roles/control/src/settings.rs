@@ -105,6 +105,11 @@ impl Settings {
         Self { own, history_size, agreed, is_settled: false, unreadable, asked, look_at, now }
     }
 
+    /// What the own node says.
+    pub fn own(&self) -> &ClusterInfo {
+        &self.own
+    }
+
     /// What was agreed on last.
     pub fn agreed(&self) -> Option<&ClusterInfo> {
         self.agreed.as_ref().map(|(info, _)| info)

@@ -1,7 +1,6 @@
-//! Pieces from the own node, verified in full, kept while the caches do not have them.
+//! Pieces from the own node, verified in full, and those that wait here until the caches have them.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use consensus::constants::SEGMENT_PIECES;
 use consensus::piece::PieceIndex;
@@ -12,12 +11,10 @@ use tokio::sync::Semaphore;
 use transport::tcp::{PIECE_POINTS_AT, PIECE_RECORD_AT};
 
 use super::history::History;
+use super::spool::{Spool, SpoolError};
 use super::verifier::{Verified, Verifier};
 use node::PIECES_IN_FLIGHT_MAX;
 use node::client::{NodeClient, NodeError};
-
-/// Whole segments kept in memory, 256 MiB each.
-const KEPT_MAX: usize = 2;
 
 /// Why a piece cannot be given.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +36,9 @@ pub enum PieceError {
         /// What is wrong.
         error: InvalidPiece,
     },
+    /// The spool failed.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
     /// No memory for it.
     #[error(transparent)]
     Memory(#[from] AcquireError),
@@ -56,50 +56,86 @@ pub struct Pieces {
     history: Arc<History>,
     verifier: Verifier,
     permits: Semaphore,
-    kept: Mutex<BTreeMap<u64, Segment>>,
+    spool: Arc<Spool>,
+    /// The segment that is on its way to the spool, or that no disk takes.
+    in_memory: Mutex<Option<(u64, Segment)>>,
 }
 
 impl Pieces {
-    pub fn new(node: NodeClient, history: Arc<History>, verifier: Verifier) -> Self {
+    pub fn new(node: NodeClient, history: Arc<History>, verifier: Verifier, spool: Arc<Spool>) -> Self {
         let permits = Semaphore::new(PIECES_IN_FLIGHT_MAX);
-        Self { node, history, verifier, permits, kept: Mutex::default() }
+        Self { node, history, verifier, permits, spool, in_memory: Mutex::default() }
     }
 
-    /// All pieces of a segment. They are kept until [`Self::let_go`], or until there are too many.
-    pub async fn segment(&self, segment_index: u64) -> Result<Segment, PieceError> {
-        if let Some(kept) = self.kept_segment(segment_index) {
-            return Ok(kept);
-        }
+    /// Gets all pieces of a segment from the node. They stay in memory until [`Self::let_go`].
+    pub async fn fetch_segment(&self, segment_index: u64) -> Result<(), PieceError> {
         // The first alone: where it is not at hand, nothing of its segment is.
         let mut pieces = vec![self.fetch_at(segment_index, 0).await?];
         let rest = stream::iter(1..=u8::MAX).map(|position| self.fetch_at(segment_index, position).boxed());
         // More than are fetched at a time, since they wait for their batch as well.
         pieces.extend(rest.buffered(SEGMENT_PIECES).try_collect::<Vec<_>>().await?);
-        let segment = Arc::new(pieces);
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.insert(segment_index, segment.clone());
-        while kept.len() > KEPT_MAX {
-            kept.pop_first();
-        }
-        Ok(segment)
+        *self.in_memory() = Some((segment_index, Arc::new(pieces)));
+        Ok(())
     }
 
-    /// The caches have the segment.
+    /// Makes the segment in memory durable in the spool, and forgets it here.
+    pub async fn spool_segment(&self, segment_index: u64) -> Result<(), PieceError> {
+        let commitment = self.history.commitment(segment_index).ok_or(PieceError::Future(segment_index))?;
+        let segment = self.segment_in_memory(segment_index).ok_or(PieceError::NotAtHand(segment_index))?;
+        self.blocking(move |spool| spool.write(segment_index, &commitment, &segment)).await?;
+        self.let_go(segment_index);
+        Ok(())
+    }
+
+    /// Removes a segment from the spool.
+    pub async fn delete_segment(&self, segment_index: u64) -> Result<(), PieceError> {
+        self.blocking(move |spool| spool.delete(segment_index)).await
+    }
+
+    /// Forgets the segment in memory.
     pub fn let_go(&self, segment_index: u64) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&segment_index);
+        self.in_memory().take_if(|(index, _)| *index == segment_index);
+    }
+
+    /// A piece that is here: in memory, or in the spool.
+    pub async fn held(&self, index: PieceIndex) -> Result<Option<Verified>, PieceError> {
+        let (segment_index, position) = (index.segment_index(), index.position());
+        if let Some(segment) = self.segment_in_memory(segment_index) {
+            return Ok(Some(segment[usize::from(position)].clone()));
+        }
+        self.blocking(move |spool| {
+            spool.has(segment_index).then(|| spool.read(segment_index, position)).transpose()
+        })
+        .await
     }
 
     /// A piece in memory of `pool`, laid out as a piece, and its hash.
     pub async fn piece(&self, index: u64, pool: &Pool) -> Result<(Slab, [u8; 32]), PieceError> {
         let index = PieceIndex(index);
-        match self.kept_segment(index.segment_index()) {
-            Some(kept) => into_slab(&kept[usize::from(index.position())], pool).await,
-            None => into_slab(&self.fetch(index).await?, pool).await,
+        match self.held(index).await {
+            Ok(Some(verified)) => into_slab(&verified, pool).await,
+            // A bad disk here is no reason not to ask the node.
+            Ok(None) | Err(PieceError::Spool(_)) => into_slab(&self.fetch(index).await?, pool).await,
+            Err(error) => Err(error),
         }
     }
 
-    fn kept_segment(&self, segment_index: u64) -> Option<Segment> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).get(&segment_index).cloned()
+    fn in_memory(&self) -> MutexGuard<'_, Option<(u64, Segment)>> {
+        self.in_memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn segment_in_memory(&self, segment_index: u64) -> Option<Segment> {
+        let held = self.in_memory();
+        held.as_ref().filter(|(index, _)| *index == segment_index).map(|(_, segment)| segment.clone())
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Spool) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, PieceError> {
+        let spool = self.spool.clone();
+        let done = tokio::task::spawn_blocking(move || work(&spool)).await;
+        done.map_err(|_| PieceError::Ended)?.map_err(Into::into)
     }
 
     async fn fetch_at(&self, segment_index: u64, position: u8) -> Result<Verified, PieceError> {

@@ -88,7 +88,7 @@ fn refusal(error: &PieceError) -> Refusal {
         PieceError::Node(_) => RefusalCode::NotReady,
         PieceError::Memory(_) => RefusalCode::Busy,
         PieceError::Invalid { .. } => RefusalCode::Damaged,
-        PieceError::Ended => RefusalCode::Failed,
+        PieceError::Spool(_) | PieceError::Ended => RefusalCode::Failed,
     };
     Refusal::new(code, error.to_string())
 }

@@ -16,13 +16,12 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use super::Context;
 use super::solutions::Counts;
 use bus::SharedBus;
 use control::ids::InstanceId;
 use control::messages::{Control, RewardSigningRequest, SigningAnswer, subjects};
 use control::signing::{Asking, AskingAction as Action, AskingEvent as Event, Outcome, QUIET_AFTER, Wanted};
-use node::client::FeedEvent;
+use node::client::{FeedEvent, NodeClient};
 use node::{RewardSignature, RewardSigning};
 
 /// How often a controller that is to end looks whether signatures are still expected.
@@ -83,8 +82,8 @@ impl Signatures {
 pub type Submit = Box<dyn Fn(RewardSignature) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// Passes wishes and signatures on until the process ends.
-pub async fn pass(context: &Context) {
-    let feed = context.node.reward_signings();
+pub async fn pass(node: &NodeClient, bus: SharedBus, signatures: Signatures, counts: Arc<Counts>) {
+    let feed = node.reward_signings();
     let wanted = futures::stream::unfold(feed, |mut feed| async {
         loop {
             if let FeedEvent::Item(RewardSigning { hash, public_key }) = feed.next().await {
@@ -92,7 +91,7 @@ pub async fn pass(context: &Context) {
             }
         }
     });
-    let node = context.node.clone();
+    let node = node.clone();
     let submit: Submit = Box::new(move |signature| {
         let node = node.clone();
         Box::pin(async move {
@@ -100,8 +99,6 @@ pub async fn pass(context: &Context) {
             connection.submit_reward_signature(signature).await.map_err(|error| error.to_string())
         })
     });
-    let (bus, signatures, counts) =
-        (context.bus().clone(), context.signatures.clone(), context.counts.clone());
     Passing { bus, submit, signatures, counts }.run(wanted.boxed()).await;
 }
 

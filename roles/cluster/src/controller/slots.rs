@@ -8,7 +8,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
-use super::Context;
+use super::context::Context;
 use super::solutions::{Book, Incoming, Outcome};
 use bus::BusError;
 use bus::claims::{Acquired, Claims, Held, SolutionKey};
@@ -46,6 +46,7 @@ fn locked(book: &Mutex<Book>) -> std::sync::MutexGuard<'_, Book> {
 async fn announce(context: &Context, book: &Mutex<Book>, event: FeedEvent<node::SlotInfo>) {
     let slot = match event {
         FeedEvent::Began => return locked(book).forget_announced(),
+        FeedEvent::Lost => return,
         FeedEvent::Item(slot) => slot,
     };
     locked(book).announce(slot.slot_number, Instant::now());

@@ -71,6 +71,7 @@ async fn node_and_cluster_meet() {
     let (cache, hashes) = cache::start(&bus, 3).await;
     let (keep_running, shutdown) = Shutdown::new();
     let counts = Arc::new(Counts::default());
+    let spool = tempfile::tempdir().unwrap();
     let config = Config {
         host: HostConfig::new(Role::Controller),
         node_rpc_url: format!("ws://{address}"),
@@ -78,6 +79,7 @@ async fn node_and_cluster_meet() {
         rebalance_after: Duration::from_secs(900),
         workers: ThreadWorkers::unbound(2),
         counts: counts.clone(),
+        spool: spool.path().to_owned(),
     };
     let cluster = Cluster::open(&*bus).await.unwrap();
     let running = tokio::spawn(controller::run(config, bus.clone(), shutdown));

@@ -17,7 +17,7 @@
 //! [`Event::StoreOpened`] it is compared with what this controller knows, and told again.
 
 mod backlog;
-mod live;
+mod choice;
 mod ranges;
 mod retry;
 mod words;
@@ -28,8 +28,8 @@ use std::time::Duration;
 use crate::ids::InstanceId;
 use crate::lease::Standing;
 use backlog::Backlog;
-use live::{Live, Owed, Stage};
 use ranges::Ranges;
+use retry::Retry;
 
 pub use words::{Action, Event, Note, Tell, Word};
 
@@ -45,6 +45,12 @@ pub const PLACE_PATIENCE: Duration = Duration::from_secs(60);
 /// After this a node has its newest segment no longer (its 120 s, and some).
 pub const NODE_HOLDS_FOR: Duration = Duration::from_secs(150);
 
+/// Pauses between tries to fetch what the node has only now.
+const FETCH_PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(16));
+/// Pauses between tries to write to a disk that refused.
+const SPOOL_PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
+/// Pauses between tries to place; short again when a cache comes.
+const PLACE_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(60));
 /// Pause after the store or the node did not take a word.
 const TELL_PAUSE: Duration = Duration::from_secs(2);
 /// Words on their way to the store at once.
@@ -55,6 +61,49 @@ const LIVE_MAX: usize = 256;
 const HELD_MAX: usize = 4096;
 /// Segments for which acknowledgements are owed; a node waits for its newest alone.
 const OWED_MAX: usize = 64;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Wanted,
+    Fetching,
+    Writing,
+    InMemory,
+    Spooled,
+}
+
+/// A segment under way.
+#[derive(Debug)]
+struct Live {
+    stage: Stage,
+    /// Whether it is of the backlog: nobody waits for it.
+    is_old: bool,
+    /// Whether it is fetched although others say that they hold it.
+    is_distrustful: bool,
+    since: Duration,
+    /// When to fetch, or to write.
+    retry: Retry,
+    place: Retry,
+}
+
+impl Live {
+    fn new(stage: Stage, is_old: bool, now: Duration) -> Self {
+        let retry = Retry::new(FETCH_PAUSE.0, FETCH_PAUSE.1, now);
+        let place = Retry::new(PLACE_PAUSE.0, PLACE_PAUSE.1, now);
+        Self { stage, is_old, is_distrustful: false, since: now, retry, place }
+    }
+
+    fn is_in_memory(&self) -> bool {
+        matches!(self.stage, Stage::Fetching | Stage::Writing | Stage::InMemory)
+    }
+}
+
+/// Acknowledgements that the node waits for.
+#[derive(Debug, Clone, Copy)]
+struct Owed {
+    count: u32,
+    underway: u32,
+    due: Duration,
+}
 
 /// One controller's part in all segments. Times are since its start.
 #[derive(Debug)]
@@ -235,7 +284,8 @@ impl Segments {
         };
         if matches!(event, Event::Fetched(_)) {
             // Where it is placed meanwhile it is let go at once.
-            live.fetched(self.now);
+            live.stage = Stage::InMemory;
+            live.retry = Retry::new(SPOOL_PAUSE.0, SPOOL_PAUSE.1, self.now);
             return;
         }
         live.stage = Stage::Wanted;
@@ -395,88 +445,6 @@ impl Segments {
                 actions.push(Action::Tell(word));
             }
         }
-    }
-
-    /// The segment in memory that the disk may take now.
-    fn next_write(&mut self) -> Option<u64> {
-        let (now, placing) = (self.now, self.placing);
-        let (index, live) = self.live.iter_mut().find(|(index, live)| {
-            live.stage == Stage::InMemory && live.retry.due <= now && placing != Some(**index)
-        })?;
-        live.stage = Stage::Writing;
-        Some(*index)
-    }
-
-    /// The lowest segment that is to be placed now: history grows from below.
-    fn next_place(&mut self) -> Option<u64> {
-        if self.placing.is_some() || self.caches == 0 {
-            return None;
-        }
-        let index =
-            self.live.iter().find(|(index, live)| self.is_to_place(**index, live)).map(|(index, _)| *index);
-        self.placing = index;
-        index
-    }
-
-    fn is_to_place(&self, index: u64, live: &Live) -> bool {
-        let is_here = matches!(live.stage, Stage::Spooled | Stage::InMemory);
-        let is_mine = self.lease == Standing::Mine
-            || !self.held_by_others.contains_key(&index)
-            || self.now.saturating_sub(live.since) >= PLACE_PATIENCE;
-        is_here && is_mine && live.place.due <= self.now && !self.placed.contains(index)
-    }
-
-    /// The segment that is to be fetched now: the newest first, whose pieces are the ones that vanish.
-    fn next_fetch(&mut self) -> Option<u64> {
-        if self.live.values().any(Live::is_in_memory) || !self.has_room() {
-            return None;
-        }
-        let wanted = self.live.iter().rev().find(|(index, live)| self.is_to_fetch(**index, live));
-        let index = wanted.map(|(index, _)| *index).or_else(|| self.next_old())?;
-        if let Some(live) = self.live.get_mut(&index) {
-            live.stage = Stage::Fetching;
-        }
-        Some(index)
-    }
-
-    fn is_to_fetch(&self, index: u64, live: &Live) -> bool {
-        let is_held = self.held_by_others.contains_key(&index) && !live.is_distrustful;
-        let is_turn = self.now.saturating_sub(live.since) >= self.fetch_patience(live);
-        // Without its commitment nothing can be verified.
-        let is_known = self.history.is_some_and(|history| index < history);
-        live.stage == Stage::Wanted && is_known && !is_held && is_turn && live.retry.due <= self.now
-    }
-
-    fn fetch_patience(&self, live: &Live) -> Duration {
-        match self.lease {
-            _ if live.is_distrustful || live.is_old => Duration::ZERO,
-            Standing::Mine if self.is_store_read => Duration::ZERO,
-            Standing::Theirs => FETCH_PATIENCE,
-            Standing::Mine | Standing::Unknown => FETCH_PATIENCE_ALONE,
-        }
-    }
-
-    /// A segment of the backlog, while there is nothing better to do.
-    fn next_old(&mut self) -> Option<u64> {
-        let is_idle = self.live.iter().all(|(index, live)| self.is_waiting(*index, live));
-        if !self.is_store_read || self.lease != Standing::Mine || self.caches == 0 || !is_idle {
-            return None;
-        }
-        let (live, held) = (&self.live, &self.held_by_others);
-        let is_skipped = |index| live.contains_key(&index) || held.contains_key(&index);
-        let index = self.backlog.next(self.history?, &self.placed, is_skipped, self.now)?;
-        self.live.insert(index, Live::new(Stage::Wanted, true, self.now));
-        Some(index)
-    }
-
-    /// Whether nothing can be done for a segment now.
-    fn is_waiting(&self, index: u64, live: &Live) -> bool {
-        live.stage == Stage::Wanted && (live.retry.due > self.now || self.held_by_others.contains_key(&index))
-    }
-
-    fn has_room(&self) -> bool {
-        let spooled = self.live.values().filter(|live| live.stage == Stage::Spooled).count();
-        spooled < self.spool_max
     }
 
     fn note_room(&mut self, actions: &mut Vec<Action>) {

@@ -57,7 +57,10 @@ pub fn start(
         });
     };
     let (bus, shutdown) = ends();
-    start(Role::Controller, controller::run(controller_config(node, cores), bus, shutdown).boxed());
+    start(
+        Role::Controller,
+        controller::run(controller_config(node, cores, base.join("spool")), bus, shutdown).boxed(),
+    );
     for role in [Role::ShardedCache, Role::FullPieceCache] {
         let (bus, shutdown) = ends();
         start(role, cache::run(cache_config(role, config, segments), bus, shutdown).boxed());
@@ -73,7 +76,7 @@ pub fn start(
     start(Role::PlotClient, plot_client::run(plot_client, bus, shutdown).boxed());
 }
 
-fn controller_config(node: SocketAddr, cores: usize) -> controller::Config {
+fn controller_config(node: SocketAddr, cores: usize, spool: PathBuf) -> controller::Config {
     controller::Config {
         host: HostConfig::new(Role::Controller),
         node_rpc_url: format!("ws://{node}"),
@@ -81,6 +84,7 @@ fn controller_config(node: SocketAddr, cores: usize) -> controller::Config {
         rebalance_after: REBALANCE_AFTER,
         workers: ThreadWorkers::unbound(cores),
         counts: Arc::default(),
+        spool,
     }
 }
 

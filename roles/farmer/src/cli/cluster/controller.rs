@@ -22,9 +22,12 @@ pub struct ControllerArgs {
     /// The node, started with `--rpc-methods unsafe`
     #[arg(long, value_name = "URL", default_value = "ws://127.0.0.1:9944", value_parser = node_url)]
     node_rpc_url: String,
-    /// Keep no state beyond this run, which is all a controller does
-    #[arg(long)]
+    /// Keep segments that are not in the caches yet in the system's temporary folder, where the next start on this host finds them again
+    #[arg(long, conflicts_with = "spool")]
     tmp: bool,
+    /// Folder for segments that are not in the caches yet, up to 4 GiB [default: autonomys-farmer/spool in the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    spool: Option<PathBuf>,
     /// Minutes of absence after which a cache loses its share of the pieces
     #[arg(long, value_name = "MINUTES", default_value_t = 15)]
     rebalance_after: u32,
@@ -46,11 +49,19 @@ fn node_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Where segments wait if the operator does not say. A service without a home has the temporary folder alone.
+fn usual_spool(is_temporary: bool) -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let data = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+    match data.filter(|_| !is_temporary) {
+        Some(data) => data.join("autonomys-farmer").join("spool"),
+        None => std::env::temp_dir().join("autonomys-farmer-spool"),
+    }
+}
+
 impl ControllerArgs {
     pub async fn run(self, start: Start<'_>) -> Result<(), RoleError> {
-        if !self.tmp {
-            tracing::debug!("a controller keeps no state, with or without --tmp");
-        }
+        let spool = self.spool.unwrap_or_else(|| usual_spool(self.tmp));
         start.placement.settle(Work { executors: SERVER_EXECUTORS, ..Work::default() });
         let host = self.member.apply(HostConfig::new(Role::Controller), &start).await?;
         let config = Config {
@@ -60,6 +71,7 @@ impl ControllerArgs {
             rebalance_after: Duration::from_secs(60 * u64::from(self.rebalance_after)),
             workers: start.placement.compute(self.threads.map(NonZeroUsize::get)),
             counts: Arc::new(Counts::default()),
+            spool,
         };
         controller::run(config, start.bus, start.shutdown).await
     }

@@ -1,0 +1,70 @@
+//! What all parts of a running controller use.
+
+use std::sync::Arc;
+
+use bus::SharedBus;
+use consensus::kzg::insecure;
+use control::messages::{Control, Epoch, Role};
+use node::client::NodeClient;
+use tokio::sync::watch;
+
+use super::history::History;
+use super::pieces::Pieces;
+use super::signing::Signatures;
+use super::solutions::Counts;
+use crate::host::Host;
+
+/// A node that does not belong to this cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum WrongNode {
+    #[error(
+        "node {url} follows the chain with genesis hash {node}, this cluster that with {cluster}: \
+         connect to another node, or give this cluster its own NATS account",
+        node = hex::encode(node), cluster = hex::encode(cluster)
+    )]
+    OtherChain { url: String, node: [u8; 32], cluster: [u8; 32] },
+    #[error(
+        "node {url} is of a development chain with KZG setup `{name}`, this release knows `{}` only",
+        insecure::NAME
+    )]
+    UnknownSetup { url: String, name: String },
+}
+
+/// What all parts of a running controller use.
+pub struct Context {
+    pub node: NodeClient,
+    pub host: Host,
+    pub epoch: watch::Receiver<Option<Epoch>>,
+    pub history: Arc<History>,
+    pub pieces: Arc<Pieces>,
+    pub counts: Arc<Counts>,
+    pub signatures: Signatures,
+}
+
+impl Context {
+    pub fn bus(&self) -> &SharedBus {
+        self.host.bus()
+    }
+
+    /// Tells everybody who listens. A failure is logged: the next message may do better.
+    pub async fn publish(&self, subject: &str, message: &impl Control) {
+        let published = match message.to_bytes() {
+            Ok(bytes) => self.bus().publish(subject, bytes).await,
+            Err(error) => return tracing::error!(subject, "{error}"),
+        };
+        if let Err(error) = published {
+            tracing::warn!("{error}");
+        }
+    }
+
+    /// Number of the epoch, 0 before it is known.
+    pub fn epoch_number(&self) -> u64 {
+        self.epoch.borrow().as_ref().map_or(0, |epoch| epoch.number)
+    }
+
+    /// How many caches are present.
+    pub fn caches(&self) -> usize {
+        let count = |role| self.host.members(role).len();
+        count(Role::ShardedCache) + count(Role::FullPieceCache)
+    }
+}

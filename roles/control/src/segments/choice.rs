@@ -1,0 +1,90 @@
+//! Which segment comes next: to be written, placed, fetched.
+
+use std::time::Duration;
+
+use super::{FETCH_PATIENCE, FETCH_PATIENCE_ALONE, Live, PLACE_PATIENCE, Segments, Stage};
+use crate::lease::Standing;
+
+impl Segments {
+    /// The segment in memory that the disk may take now.
+    pub(super) fn next_write(&mut self) -> Option<u64> {
+        let (now, placing) = (self.now, self.placing);
+        let (index, live) = self.live.iter_mut().find(|(index, live)| {
+            live.stage == Stage::InMemory && live.retry.due <= now && placing != Some(**index)
+        })?;
+        live.stage = Stage::Writing;
+        Some(*index)
+    }
+
+    /// The lowest segment that is to be placed now: history grows from below.
+    pub(super) fn next_place(&mut self) -> Option<u64> {
+        if self.placing.is_some() || self.caches == 0 {
+            return None;
+        }
+        let index =
+            self.live.iter().find(|(index, live)| self.is_to_place(**index, live)).map(|(index, _)| *index);
+        self.placing = index;
+        index
+    }
+
+    fn is_to_place(&self, index: u64, live: &Live) -> bool {
+        let is_here = matches!(live.stage, Stage::Spooled | Stage::InMemory);
+        let is_mine = self.lease == Standing::Mine
+            || !self.held_by_others.contains_key(&index)
+            || self.now.saturating_sub(live.since) >= PLACE_PATIENCE;
+        is_here && is_mine && live.place.due <= self.now && !self.placed.contains(index)
+    }
+
+    /// The segment that is to be fetched now: the newest first, whose pieces are the ones that vanish.
+    pub(super) fn next_fetch(&mut self) -> Option<u64> {
+        if self.live.values().any(Live::is_in_memory) || !self.has_room() {
+            return None;
+        }
+        let wanted = self.live.iter().rev().find(|(index, live)| self.is_to_fetch(**index, live));
+        let index = wanted.map(|(index, _)| *index).or_else(|| self.next_old())?;
+        if let Some(live) = self.live.get_mut(&index) {
+            live.stage = Stage::Fetching;
+        }
+        Some(index)
+    }
+
+    fn is_to_fetch(&self, index: u64, live: &Live) -> bool {
+        let is_held = self.held_by_others.contains_key(&index) && !live.is_distrustful;
+        let is_turn = self.now.saturating_sub(live.since) >= self.fetch_patience(live);
+        // Without its commitment nothing can be verified.
+        let is_known = self.history.is_some_and(|history| index < history);
+        live.stage == Stage::Wanted && is_known && !is_held && is_turn && live.retry.due <= self.now
+    }
+
+    pub(super) fn fetch_patience(&self, live: &Live) -> Duration {
+        match self.lease {
+            _ if live.is_distrustful || live.is_old => Duration::ZERO,
+            Standing::Mine if self.is_store_read => Duration::ZERO,
+            Standing::Theirs => FETCH_PATIENCE,
+            Standing::Mine | Standing::Unknown => FETCH_PATIENCE_ALONE,
+        }
+    }
+
+    /// A segment of the backlog, while there is nothing better to do.
+    fn next_old(&mut self) -> Option<u64> {
+        let is_idle = self.live.iter().all(|(index, live)| self.is_waiting(*index, live));
+        if !self.is_store_read || self.lease != Standing::Mine || self.caches == 0 || !is_idle {
+            return None;
+        }
+        let (live, held) = (&self.live, &self.held_by_others);
+        let is_skipped = |index| live.contains_key(&index) || held.contains_key(&index);
+        let index = self.backlog.next(self.history?, &self.placed, is_skipped, self.now)?;
+        self.live.insert(index, Live::new(Stage::Wanted, true, self.now));
+        Some(index)
+    }
+
+    /// Whether nothing can be done for a segment now.
+    fn is_waiting(&self, index: u64, live: &Live) -> bool {
+        live.stage == Stage::Wanted && (live.retry.due > self.now || self.held_by_others.contains_key(&index))
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        let spooled = self.live.values().filter(|live| live.stage == Stage::Spooled).count();
+        spooled < self.spool_max
+    }
+}
