@@ -2,9 +2,9 @@
 #![no_main]
 
 use control::messages::{
-    Claim, ClusterInfo, Control, Epoch, FarmHeld, Heartbeat, Invalidation, MemberEntry, PlotJob,
+    ClusterInfo, Control, Epoch, FarmHeld, Heartbeat, Invalidation, MemberEntry, PlotJob,
     PlotProgress, ReinitializeCaches, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SigningAnswer,
-    SlotInfo, SolutionFound, VERSION,
+    SlotInfo, SolutionAnswer, SolutionFound, VERSION,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -23,6 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut bytes = bytes.to_vec();
     read::<SlotInfo>(&mut bytes);
     read::<SolutionFound>(&mut bytes);
+    read::<SolutionAnswer>(&mut bytes);
     read::<RewardSigningRequest>(&mut bytes);
     read::<SigningAnswer>(&mut bytes);
     read::<FarmHeld>(&mut bytes);
@@ -32,7 +33,6 @@ fuzz_target!(|bytes: &[u8]| {
     read::<MemberEntry>(&mut bytes);
     read::<Heartbeat>(&mut bytes);
     read::<Epoch>(&mut bytes);
-    read::<Claim>(&mut bytes);
     read::<ReinitializeCaches>(&mut bytes);
     read::<Invalidation>(&mut bytes);
     read::<SegmentCommitment>(&mut bytes);

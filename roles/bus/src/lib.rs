@@ -3,12 +3,12 @@
 //! ```text
 //!   publish ─▶ subject ─▶ every subscriber now          slots, solutions, signing, heartbeats
 //!   push ────▶ queue ───▶ one taker, until it acks      plot jobs
-//!   write ───▶ bucket ──▶ readers, watchers with replay members, epochs, claims, cluster settings
+//!   write ───▶ bucket ──▶ readers, watchers with replay members, epochs, cluster settings
 //! ```
 //!
 //! Owns: the [`Bus`] trait, its two backends ([`nats`] for a cluster, [`local`] for one process), the envelope and the cluster's
 //! name on everything (`sealed`), and the protocols
-//! that stand on it: [`members`], [`claims`], [`cluster`], [`jobs`], [`epochs`]; their messages are `control`'s.
+//! that stand on it: [`members`], [`cluster`], [`jobs`], [`epochs`]; their messages are `control`'s.
 //! Never: a piece or a sector (every payload is below `MAX_MESSAGE_BYTES`), or a decision taken from a key's
 //! expiry: buckets expire silently, so liveness is timed by who watches.
 //!
@@ -24,7 +24,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-pub mod claims;
 pub mod cluster;
 pub mod epochs;
 mod error;

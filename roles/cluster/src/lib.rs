@@ -21,3 +21,5 @@ pub mod proof_server;
 pub mod role;
 pub mod shutdown;
 pub mod sizes;
+#[cfg(test)]
+mod test_bus;

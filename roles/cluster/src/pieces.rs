@@ -3,7 +3,7 @@
 //! ```text
 //!   owners of the piece in this epoch ─▶ full-piece caches ─▶ controllers (their node) ─▶ pause, and again
 //! ```
-//! Owns: the order of asking, and patience. Never: what is in a piece: it was verified in full when it came into the
+//! Owns: the order of asking. Never: when to give up, or what is in a piece, which was verified in full when it came into the
 //! cluster, and its hash, checked by the host, travels with it.
 
 use std::sync::Arc;
@@ -64,9 +64,13 @@ impl PieceSource {
         self.owners.clone()
     }
 
-    /// The piece, laid out as [`Layout::Piece`], and its BLAKE3. Asks until somebody has it; errs only when this member
-    /// ends. Dropping the future ends the search.
-    pub async fn get(&self, index: u64) -> Result<(Slab, Blake3Hash), HostError> {
+    /// The piece, laid out as [`Layout::Piece`], and its BLAKE3. Asks until somebody has it, and tells `in_vain` each time that nobody
+    /// had; errs only when this member ends. Dropping the future ends the search: patience is the caller's.
+    pub async fn get(
+        &self,
+        index: u64,
+        in_vain: &(dyn Fn(&str) + Sync),
+    ) -> Result<(Slab, Blake3Hash), HostError> {
         let mut pause = FIRST_PAUSE;
         for round in 1u32.. {
             let mut last = None;
@@ -80,8 +84,9 @@ impl PieceSource {
                     found => return found,
                 }
             }
+            let reason = last.map_or("no cache and no controller is present".into(), |e| e.to_string());
+            in_vain(&reason);
             if round % ROUNDS_TO_LOG == 0 {
-                let reason = last.map_or("no cache and no controller is present".into(), |e| e.to_string());
                 tracing::warn!(index, round, "nobody gives this piece, asking on; the last answer: {reason}");
             }
             tokio::time::sleep(pause).await;

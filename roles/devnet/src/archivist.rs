@@ -38,11 +38,13 @@ pub struct Archivist {
 }
 
 impl Archivist {
-    /// Goes on behind the stored segments. Also gives the stored blocks that it has to be [given](Self::add) next.
+    /// Goes on behind the stored segments, of whose blocks the first `finals` are final. Also gives those of them that it has to be
+    /// [given](Self::add) next.
     pub fn resume(
         store: Arc<Store>,
         kzg: Kzg,
         stored: &Stored,
+        finals: usize,
     ) -> Result<(Self, VecDeque<Block>), ArchivistError> {
         let (archiver, archived) = match stored.headers.last() {
             Some(header) => {
@@ -59,7 +61,7 @@ impl Archivist {
                 (archiver, 0)
             }
         };
-        let left = stored.blocks.iter().skip(archived).cloned().collect();
+        let left = stored.blocks.iter().take(finals).skip(archived).cloned().collect();
         let threads = available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = ThreadWorkers::unbound(threads);
         Ok((Self { store, kzg, kzg_with_table: None, workers, archiver }, left))
@@ -98,10 +100,11 @@ impl Archivist {
                 chain.add_segment(header);
             } else if let Some(block) = left.pop_front() {
                 self.add(&block)?;
-            } else if chain.has_imported_bytes() {
-                left.extend(chain.authorless_blocks(1));
-                self.store.append_blocks(left.make_contiguous())?;
-                chain.import(&left[0]).expect("made to continue the chain");
+            } else if chain.has_imported_bytes() && chain.root() == chain.tip() {
+                let block = chain.made_blocks(1, 0).remove(0);
+                self.store.put_blocks(chain.tip().position as usize, std::slice::from_ref(&block))?;
+                chain.load(block.clone(), true).expect("made to continue the chain");
+                left.push_back(block);
             } else {
                 tracing::info!(
                     segments = chain.headers().len(),

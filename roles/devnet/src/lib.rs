@@ -4,20 +4,30 @@
 //!                      ┌ begin_slots ─▶ slot info ─────────────┐
 //!  clock ──────────────┘                                       ▼
 //!  files ─ history ─▶ store ◀─ archive ◀─ blocks ◀─ make_blocks ◀─ chain ◀── rpc ◀── WebSocket ◀── farmers
-//!                      │                                  │  judge, sign                ▲
+//!                      │                    ▲             │  judge, sign                ▲
+//!                      │        importing ──┘             │                             │
+//!                      │            └── peers ◀── WebSocket ◀── nodes of the same chain │
 //!                      └── pieces, headers ───────────────┴── report ───────────────────┘
 //! ```
 //!
 //! It speaks the network's own JSON-RPC, archives by the network's rules, verifies every solution in full and keeps its verdicts
 //! to itself, as the network's node does: they are in the report alone.
 //!
-//! Owns: one development chain. There is no peer: what it authors, nobody else sees.
+//! Nodes of one chain, made of the same files with the same flags, are each other's peers: they follow the longest branch, and
+//! tell each other of every solution, so that one which reaches two of them is counted.
+//!
+//! Owns: one node's view of a development chain.
 //! Never: knows a farm other than through the RPC.
 
 mod acknowledgements;
 mod archivist;
 mod chain;
+mod clock;
 mod history;
+mod importing;
+mod loading;
+mod pause;
+mod peers;
 mod report_file;
 mod rpc;
 mod shared;
@@ -33,7 +43,7 @@ use std::time::Duration;
 
 use consensus::kzg::{Kzg, insecure};
 use jsonrpsee::server::ServerHandle;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use archivist::{Archivist, ArchivistError};
@@ -41,7 +51,7 @@ use chain::Chain;
 use node::kzg_setup::{self, KzgSetupError};
 use report_file::ReportFile;
 use shared::Shared;
-use store::{Store, StoreError};
+use store::{Store, StoreError, now_ms};
 
 pub use chain::{Reason, Report, SignatureCounts, SolutionCounts};
 pub use store::GenesisParameters;
@@ -100,12 +110,14 @@ pub struct DevNodeConfig {
     pub segment_every_slots: Option<u64>,
     /// Which methods callers may use.
     pub rpc_methods: RpcMethods,
-    /// Give out only the pieces that the network's node would have at hand.
+    /// Give out only the pieces that the network's node would have at hand, which is the default; else all of history.
     pub strict_pieces: bool,
     /// How long to pretend to be syncing; no slot begins until then.
     pub syncing_for: Duration,
     /// Where to write the [`Report`] after every slot.
     pub report: Option<PathBuf>,
+    /// Nodes of the same chain, `ws://HOST:PORT`.
+    pub peers: Vec<String>,
 }
 
 impl DevNodeConfig {
@@ -119,9 +131,10 @@ impl DevNodeConfig {
             kzg: KzgSource::default(),
             segment_every_slots: None,
             rpc_methods: RpcMethods::default(),
-            strict_pieces: false,
+            strict_pieces: true,
             syncing_for: Duration::ZERO,
             report: None,
+            peers: Vec::new(),
         }
     }
 }
@@ -154,14 +167,6 @@ pub enum DevNodeError {
         /// The system's answer.
         source: io::Error,
     },
-    /// The report cannot be written.
-    #[error("cannot write the report {path}: {source}", path = path.display())]
-    Report {
-        /// The file.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
 }
 
 /// A node that listens; [`run`](Self::run) makes it go on.
@@ -173,27 +178,29 @@ pub struct DevNode {
     address: SocketAddr,
     segment_every_slots: Option<u64>,
     report: Option<ReportFile>,
+    peers: Vec<String>,
 }
 
 impl DevNode {
     /// Opens the chain, or makes it, which takes some ten seconds of a core a segment, and listens.
     pub async fn start(mut config: DevNodeConfig) -> Result<Self, DevNodeError> {
+        begin_as_peers_did(&mut config).await;
         let prepare = move || prepare(&mut config).map(|(shared, archivist)| (config, shared, archivist));
         let (config, shared, archivist) = spawn_blocking(prepare).await.expect("preparing does not panic")?;
         let shared = Arc::new(shared);
         let report = config.report.clone().map(ReportFile::new);
-        write_report(&shared, report.as_ref()).await?;
+        write_report(&shared, report.as_ref()).await;
         let (address, server) = rpc::serve(config.listen, Arc::clone(&shared))
             .await
             .map_err(|source| DevNodeError::Listen { address: config.listen, source })?;
         let (segments, height) = {
             let chain = shared.chain();
-            (chain.headers().len(), chain.height())
+            (chain.headers().len(), chain.tip().height)
         };
         let genesis_hash = hex::encode(shared.store.genesis().hash());
         tracing::info!(%address, genesis_hash, segments, height, "development node listens");
-        let segment_every_slots = config.segment_every_slots;
-        Ok(Self { shared, archivist, server, address, segment_every_slots, report })
+        let DevNodeConfig { segment_every_slots, peers, .. } = config;
+        Ok(Self { shared, archivist, server, address, segment_every_slots, report, peers })
     }
 
     /// Where it listens.
@@ -208,7 +215,7 @@ impl DevNode {
 
     /// Number of its newest authored block, 0 when there is none.
     pub fn height(&self) -> u32 {
-        self.shared.chain().height()
+        self.shared.chain().tip().height
     }
 
     /// A view of its report that stays when the node [runs](Self::run).
@@ -219,17 +226,23 @@ impl DevNode {
     /// Runs until `shutdown` ends. What was stored by then is whole, whatever is underway.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<Report, DevNodeError> {
         let shared = &self.shared;
+        let mut links = JoinSet::new();
+        for url in self.peers {
+            links.spawn(peers::link::keep(Arc::clone(shared), url));
+        }
         let outcome = tokio::select! {
             () = shutdown => Ok(()),
-            () = tasks::begin_slots(shared) => Ok(()),
+            () = clock::begin_slots(shared) => Ok(()),
+            () = tasks::forward_solutions(shared) => Ok(()),
             outcome = tasks::make_blocks(shared, self.segment_every_slots) => outcome.map_err(Into::into),
             outcome = tasks::archive(shared, self.archivist) => outcome.map_err(Into::into),
             () = tasks::report(shared, self.report.as_ref()) => Ok(()),
         };
+        links.shutdown().await;
         // An error means that it is stopped already.
         let _ = self.server.stop();
         let _ = timeout(STOP_TIMEOUT, self.server.stopped()).await;
-        write_report(shared, self.report.as_ref()).await?;
+        write_report(shared, self.report.as_ref()).await;
         outcome.map(|()| shared.chain().report().clone())
     }
 }
@@ -245,10 +258,25 @@ impl ReportReader {
     }
 }
 
-async fn write_report(shared: &Shared, file: Option<&ReportFile>) -> Result<(), DevNodeError> {
-    let Some(file) = file else { return Ok(()) };
-    let failed = |source| DevNodeError::Report { path: file.path().to_owned(), source };
-    file.write(shared).await.map_err(failed)
+async fn write_report(shared: &Shared, file: Option<&ReportFile>) {
+    if let Some(file) = file {
+        file.write(shared).await;
+    }
+}
+
+/// A new chain begins when that of the first peer that answers did, unless the operator says when.
+async fn begin_as_peers_did(config: &mut DevNodeConfig) {
+    if Store::exists(&config.base_path) {
+        return;
+    }
+    for url in &config.peers {
+        if let Some(hello) = peers::link::hello(url).await {
+            let parameters = &mut config.parameters;
+            parameters.genesis_time_ms.get_or_insert(hello.genesis_time_ms);
+            parameters.segments.get_or_insert(hello.segments_at_start);
+            return;
+        }
+    }
 }
 
 /// Everything that takes time before anybody can connect.
@@ -259,14 +287,14 @@ fn prepare(config: &mut DevNodeConfig) -> Result<(Shared, Archivist), DevNodeErr
     let store = Arc::new(store);
     let genesis = store.genesis();
     let parameters = genesis.parameters.clone();
+    let node = shared::new_node_id();
     let mut chain =
-        Chain::new(genesis.hash(), parameters, genesis.imported_in_block_0(), genesis.imported_size);
-    stored.headers.iter().for_each(|header| chain.add_segment(*header));
-    for block in &stored.blocks {
-        let block_error = |source| DevNodeError::Block { path: config.base_path.clone(), source };
-        chain.apply(block).map_err(block_error)?;
-    }
-    let (mut archivist, left) = Archivist::resume(Arc::clone(&store), kzg.clone(), &stored)?;
+        Chain::new(genesis.hash(), parameters, genesis.imported_in_block_0(), genesis.imported_size, node);
+    let finals = loading::final_blocks(&stored);
+    let block_error = |source| DevNodeError::Block { path: config.base_path.clone(), source };
+    loading::load(&mut chain, &stored, finals).map_err(block_error)?;
+    let (mut archivist, left) = Archivist::resume(Arc::clone(&store), kzg.clone(), &stored, finals)?;
     let left = archivist.fill(&mut chain, left)?;
-    Ok((Shared::new(config, store, *kzg.verifier(), chain, left), archivist))
+    chain.pass_to(genesis.slot_at(now_ms()).unwrap_or(0));
+    Ok((Shared::new(config, node, store, *kzg.verifier(), chain, left), archivist))
 }

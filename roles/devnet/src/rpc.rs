@@ -11,9 +11,11 @@ use jsonrpsee::types::ErrorObjectOwned;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
+use super::peers::gossip::Gossip;
+use super::peers::rpc::{DevnetRpcServer, DevnetServer};
 use super::shared::Shared;
 use node::{
-    ERROR_CODE, FarmerAppInfo, HexBytes, NodeRpcServer, PIECES_IN_FLIGHT_MAX, RewardSignature,
+    ERROR_CODE, FarmerAppInfo, HexBytes, NodeRpcServer, PIECES_IN_FLIGHT_MAX, RewardSignatureAnswer,
     SEGMENT_HEADERS_MAX, SegmentHeaderJson, SolutionResponse, UNSAFE_ERROR, UNSAFE_ERROR_CODE,
 };
 
@@ -47,8 +49,10 @@ pub async fn serve(listen: SocketAddr, shared: Arc<Shared>) -> std::io::Result<(
         .build();
     let server = Server::builder().set_config(config).build(listen).await?;
     let address = server.local_addr()?;
-    let rpc = Rpc { shared, pieces: Semaphore::new(PIECES_IN_FLIGHT_MAX) };
-    Ok((address, server.start(rpc.into_rpc())))
+    let peers = DevnetServer(Arc::clone(&shared)).into_rpc();
+    let mut methods = Rpc { shared, pieces: Semaphore::new(PIECES_IN_FLIGHT_MAX) }.into_rpc();
+    methods.merge(peers).expect("names of methods differ");
+    Ok((address, server.start(methods)))
 }
 
 fn error(text: impl Into<String>) -> ErrorObjectOwned {
@@ -75,7 +79,12 @@ impl NodeRpcServer for Rpc {
         self.check_unsafe()?;
         let SolutionResponse { slot_number, solution } = response;
         let outcome = self.shared.chain().submit(slot_number, solution.into());
-        outcome.map_err(|ignored| error(ignored.to_string()))
+        let sighting = outcome.map_err(|ignored| error(ignored.to_string()))?;
+        self.shared.submitted.notify_one();
+        if let Some(sighting) = sighting {
+            self.shared.tell(&Gossip::Sightings(vec![sighting]));
+        }
+        Ok(())
     }
 
     async fn subscribe_slot_info(&self, pending: PendingSubscriptionSink) -> SubscriptionResult {
@@ -91,10 +100,13 @@ impl NodeRpcServer for Rpc {
         Ok(())
     }
 
-    async fn submit_reward_signature(&self, signature: RewardSignature) -> RpcResult<()> {
+    async fn submit_reward_signature(&self, answer: RewardSignatureAnswer) -> RpcResult<()> {
         self.check_unsafe()?;
-        self.shared.chain().sign(&signature.hash, &signature.signature);
-        self.shared.signed.notify_one();
+        // Without a signature it says that this farmer has none; another may.
+        if let Some(signature) = answer.signature {
+            self.shared.chain().sign(&answer.hash, &signature);
+            self.shared.signed.notify_one();
+        }
         Ok(())
     }
 

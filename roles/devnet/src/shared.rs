@@ -1,7 +1,9 @@
 //! What the parts of a running node share.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -12,23 +14,48 @@ use tokio::sync::{Notify, watch};
 
 use super::acknowledgements::Acknowledgements;
 use super::chain::{BLOCK_AUTHORING_DELAY_SLOTS, Block, Chain};
+use super::pause::Pause;
+use super::peers::gossip::Gossip;
+use super::peers::gossip::Hello;
 use super::store::Store;
 use super::subscribers::Subscribers;
 use super::{DevNodeConfig, RpcMethods};
 use node::{FarmerAppInfo, ProtocolInfoJson, SegmentHeaderJson};
 
+/// Messages that wait for a peer; who is further behind compares chains anew.
+const GOSSIP_QUEUED_MAX: usize = 256;
+
+/// A number that tells this process from those of peers.
+pub fn new_node_id() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
 /// State and connections of a running node.
 #[derive(Debug)]
 pub struct Shared {
+    node: u64,
     chain: Mutex<Chain>,
     pub store: Arc<Store>,
+    /// Held while blocks come into the chain and to disk, or count as final.
+    pub importing: tokio::sync::Mutex<()>,
     pub verifier: KzgVerifier,
     dev_kzg: Option<String>,
     pub rpc_methods: RpcMethods,
     strict_pieces: bool,
     syncing_until: Instant,
-    /// The newest slot.
+    /// The newest slot that has begun.
     pub slot: watch::Sender<u64>,
+    /// Solutions wait at the RPC.
+    pub submitted: Notify,
+    pausing: Mutex<Option<Pause>>,
+    /// Messages to peers.
+    pub gossip: Subscribers,
+    /// Links whose first try has not ended.
+    links_untried: AtomicUsize,
+    /// First slot in which peers are heard again; none is 0.
+    separated_until: AtomicU64,
+    /// Told when all links should compare chains.
+    pub resync: watch::Sender<()>,
     pub slot_subscribers: Subscribers,
     pub signing_subscribers: Subscribers,
     /// A signature has come.
@@ -46,12 +73,15 @@ pub struct Shared {
 impl Shared {
     pub fn new(
         config: &DevNodeConfig,
+        node: u64,
         store: Arc<Store>,
         verifier: KzgVerifier,
         chain: Chain,
         unarchived: VecDeque<Block>,
     ) -> Self {
         Self {
+            node,
+            importing: tokio::sync::Mutex::default(),
             chain: Mutex::new(chain),
             store,
             verifier,
@@ -60,6 +90,12 @@ impl Shared {
             strict_pieces: config.strict_pieces,
             syncing_until: Instant::now() + config.syncing_for,
             slot: watch::Sender::new(0),
+            submitted: Notify::new(),
+            pausing: Mutex::default(),
+            gossip: Subscribers::with_queues(GOSSIP_QUEUED_MAX),
+            links_untried: AtomicUsize::new(config.peers.len()),
+            separated_until: AtomicU64::new(0),
+            resync: watch::Sender::new(()),
             slot_subscribers: Subscribers::default(),
             signing_subscribers: Subscribers::default(),
             signed: Notify::new(),
@@ -86,9 +122,80 @@ impl Shared {
         self.unarchived.lock().expect("moving blocks does not panic")
     }
 
-    /// Whether the node pretends to catch up still.
+    /// Whether the node pretends to catch up still, or does: with peers it begins no slot before it has tried each.
     pub fn is_syncing(&self) -> bool {
-        Instant::now() < self.syncing_until
+        Instant::now() < self.syncing_until || self.links_untried.load(Ordering::Relaxed) > 0
+    }
+
+    /// The first try of a link has ended.
+    pub fn link_tried(&self) {
+        self.links_untried.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The slot behind the newest that has begun.
+    pub fn slots_begun(&self) -> u64 {
+        let newest = *self.slot.borrow();
+        newest.checked_add(u64::from(newest > 0)).unwrap_or(newest)
+    }
+
+    /// The pause that was asked for.
+    pub fn pausing(&self) -> MutexGuard<'_, Option<Pause>> {
+        self.pausing.lock().expect("copying does not panic")
+    }
+
+    /// Announces nothing for `slots` slots, then the newest `burst` of them with the one that follows.
+    pub fn pause(&self, slots: u64, burst: u64) {
+        let until_slot = self.chain().now().saturating_add(slots).saturating_add(1);
+        *self.pausing() = Some(Pause { until_slot, burst: burst.saturating_add(1) });
+    }
+
+    /// Whether peers are neither heard nor told anything.
+    pub fn is_separated(&self) -> bool {
+        self.separated_until.load(Ordering::Relaxed) > 0
+    }
+
+    /// Neither hears nor tells peers for `slots` slots.
+    pub fn separate(&self, slots: u64) {
+        let until_slot = self.chain().now().saturating_add(slots).saturating_add(1);
+        self.separated_until.store(until_slot, Ordering::Relaxed);
+    }
+
+    /// Goes back to peers if it is time.
+    pub fn end_separation(&self) {
+        let until_slot = self.separated_until.load(Ordering::Relaxed);
+        if until_slot > 0 && until_slot <= self.chain().now() {
+            self.separated_until.store(0, Ordering::Relaxed);
+            self.tell(&Gossip::Sync);
+            self.resync.send_replace(());
+        }
+    }
+
+    /// Tells all peers, without waiting.
+    pub fn tell(&self, gossip: &Gossip) {
+        if !self.is_separated() {
+            self.gossip.publish(&gossip.to_hex());
+        }
+    }
+
+    /// Who this node is, for peers.
+    pub fn hello(&self) -> Hello {
+        let genesis = self.store.genesis();
+        let chain = self.chain();
+        Hello {
+            genesis_hash: *chain.genesis_hash(),
+            genesis_time_ms: genesis.genesis_time_ms,
+            segments_at_start: genesis.segments_at_start,
+            node: self.node,
+            final_blocks: chain.root().position,
+            tip_hash: chain.tip().hash,
+        }
+    }
+
+    /// What a peer should know beside blocks.
+    pub fn all_seen(&self) -> Vec<Gossip> {
+        let chain = self.chain();
+        let times = chain.time_changes().into_iter().map(Gossip::Time);
+        times.chain(Gossip::of_sightings(&chain.sightings())).collect()
     }
 
     /// Whether this node takes what only `--rpc-methods unsafe` allows.

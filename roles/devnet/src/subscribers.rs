@@ -14,9 +14,16 @@ const QUEUED_MAX: usize = 16;
 pub type SubscriberId = u64;
 
 /// The subscribers of one kind of notification.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Subscribers {
     list: Mutex<List>,
+    queued_max: usize,
+}
+
+impl Default for Subscribers {
+    fn default() -> Self {
+        Self::with_queues(QUEUED_MAX)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -26,6 +33,11 @@ struct List {
 }
 
 impl Subscribers {
+    /// Subscribers for each of whom so many notifications may wait.
+    pub fn with_queues(queued_max: usize) -> Self {
+        Self { list: Mutex::default(), queued_max }
+    }
+
     /// Tells everybody, without waiting. Gives those who will hear of it.
     pub fn publish(&self, notification: &impl Serialize) -> Vec<SubscriberId> {
         let json: Arc<RawValue> = to_raw_value(notification).expect("plain data makes JSON").into();
@@ -59,8 +71,9 @@ impl Subscribers {
         Some(id)
     }
 
-    fn subscribe(&self) -> (SubscriberId, mpsc::Receiver<Arc<RawValue>>) {
-        let (sender, receiver) = mpsc::channel(QUEUED_MAX);
+    /// Somebody within this process.
+    pub fn subscribe(&self) -> (SubscriberId, mpsc::Receiver<Arc<RawValue>>) {
+        let (sender, receiver) = mpsc::channel(self.queued_max);
         let mut list = self.list.lock().expect("holders of this lock do not panic");
         let id = list.next_id;
         list.next_id += 1;

@@ -19,8 +19,8 @@ use jsonrpsee::core::{RpcResult, SubscriptionResult};
 use jsonrpsee::proc_macros::rpc;
 
 pub use types::{
-    FarmerAppInfo, HexBytes, InvalidSolution, ProtocolInfoJson, RewardSignature, RewardSigning,
-    SegmentHeaderJson, SlotInfo, SolutionJson, SolutionResponse,
+    FarmerAppInfo, HexBytes, InvalidSolution, ProtocolInfoJson, RewardSignature, RewardSignatureAnswer,
+    RewardSigning, SegmentHeaderJson, SlotInfo, SolutionJson, SolutionResponse,
 };
 
 /// Code of every error that these methods make themselves; the text tells which.
@@ -66,9 +66,9 @@ pub trait NodeRpc {
     )]
     async fn subscribe_reward_signing(&self) -> SubscriptionResult;
 
-    /// Hands in the signature of a hash.
+    /// Hands in the signature of a hash, or the word that there is none.
     #[method(name = "submitRewardSignature")]
-    async fn submit_reward_signature(&self, signature: RewardSignature) -> RpcResult<()>;
+    async fn submit_reward_signature(&self, signature: RewardSignatureAnswer) -> RpcResult<()>;
 
     /// Headers of segments as they are archived. Each one wants to be acknowledged on the same node.
     #[subscription(

@@ -191,7 +191,46 @@ pub struct RewardSigning {
     pub public_key: [u8; 32],
 }
 
-/// Parameter of `subspace_submitRewardSignature`.
+/// Parameter of `subspace_submitRewardSignature`, as a node takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RewardSignatureAnswer {
+    /// What was to be signed.
+    #[serde(with = "hex")]
+    pub hash: [u8; 32],
+    /// The signature; null from a farmer that has none.
+    #[serde(with = "optional_hex")]
+    pub signature: Option<[u8; 64]>,
+}
+
+impl From<RewardSignature> for RewardSignatureAnswer {
+    fn from(signature: RewardSignature) -> Self {
+        Self { hash: signature.hash, signature: Some(signature.signature) }
+    }
+}
+
+/// A signature in hex, or null.
+mod optional_hex {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Signature(#[serde(with = "hex")] [u8; 64]);
+
+    pub(super) fn serialize<S: Serializer>(
+        signature: &Option<[u8; 64]>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        signature.map(Signature).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<[u8; 64]>, D::Error> {
+        Ok(Option::<Signature>::deserialize(deserializer)?.map(|Signature(bytes)| bytes))
+    }
+}
+
+/// A signature for `subspace_submitRewardSignature`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RewardSignature {

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used)]
 
 mod backends;
-mod claims;
 mod clusters;
 mod members;
 #[path = "../../../shared_tests/nats_cluster.rs"]
@@ -53,10 +52,6 @@ on_both!(
     strangers::messages_that_cannot_be_read_are_skipped,
     strangers::values_that_cannot_be_read_are_absent_or_kept,
     strangers::jobs_that_cannot_be_read_are_removed_or_left,
-    claims::one_of_many_wins,
-    claims::a_stalled_claim_is_taken_over_once,
-    claims::sending_is_never_taken_over,
-    claims::only_who_was_announced_the_slot_claims,
     members::join_update_silence_and_return,
     members::leaving_is_told_at_once,
     members::an_old_entry_is_no_sign_of_life,

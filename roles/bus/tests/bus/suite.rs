@@ -210,6 +210,8 @@ fn job(sector_index: u16) -> PlotJob {
         },
         client: ids::InstanceId([3; 16]),
         staged_on: None,
+        attempt: 1,
+        avoid: Vec::new(),
     }
 }
 

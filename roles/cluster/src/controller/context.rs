@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use bus::SharedBus;
 use consensus::kzg::insecure;
-use control::messages::{Control, Epoch, Role};
+use control::messages::{Epoch, Role};
 use node::client::NodeClient;
 use tokio::sync::watch;
 
 use super::history::History;
 use super::pieces::Pieces;
-use super::signing::Signatures;
 use super::solutions::Counts;
 use crate::host::Host;
 
@@ -38,23 +37,11 @@ pub struct Context {
     pub history: Arc<History>,
     pub pieces: Arc<Pieces>,
     pub counts: Arc<Counts>,
-    pub signatures: Signatures,
 }
 
 impl Context {
     pub fn bus(&self) -> &SharedBus {
         self.host.bus()
-    }
-
-    /// Tells everybody who listens. A failure is logged: the next message may do better.
-    pub async fn publish(&self, subject: &str, message: &impl Control) {
-        let published = match message.to_bytes() {
-            Ok(bytes) => self.bus().publish(subject, bytes).await,
-            Err(error) => return tracing::error!(subject, "{error}"),
-        };
-        if let Err(error) = published {
-            tracing::warn!("{error}");
-        }
     }
 
     /// Number of the epoch, 0 before it is known.

@@ -1,12 +1,13 @@
 //! The controller: where one node and the cluster meet.
 //!
 //! ```text
-//!   node ── slots ─────────▶ bus ──▶ farms        farms ──▶ bus ── claim ── solution ──▶ node
+//!   node ── slots ─────────▶ bus ──▶ farms        farms ──▶ bus ── solution ───────────▶ node
 //!   node ── hash to sign ──▶ bus ──▶ the one plot-client that has the key ── signature ─────▶ node
 //!   node ── pieces ─▶ full verification ─▶ owner caches ─▶ acknowledgement ─▶ node; history size ─▶ bus
 //!   members ─▶ epochs ─▶ bus
 //! ```
-//! Several run at once, each on its own node; what one alone should do is decided by leases and revisions on the bus.
+//! Several run at once, each on its own node. Which of them sends a solution is decided by who found it; what else one alone should do,
+//! by leases and revisions on the bus.
 //!
 //! Owns: what the cluster knows of the chain, the epochs, the books about solutions, and segments until the caches have them.
 
@@ -48,6 +49,7 @@ use node::kzg_setup;
 use pieces::Pieces;
 use segments::Seams;
 use signing::Signatures;
+use slots::Between;
 use spool::Spool;
 use tokio::sync::watch;
 use verifier::Verifier;
@@ -90,7 +92,6 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, &name, &genesis_hash)).await?;
     let (spool, spooled) = opened.map_err(RoleError::own)?;
     let (desk, asks) = serve::Desk::new();
-    let farming_timeout = Duration::from_millis(own.farming_timeout_ms.into());
     let host = Host::start(config.host, bus.clone(), move |_| Rc::new(desk)).await?;
     let history = Arc::new(History::default());
     let (verifier, batches) = Verifier::new();
@@ -101,36 +102,42 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let (known, ends) = settings::known();
     let settings = Settings::new(own, machine.first_unplaced());
     let seams = Seams { known: known.clone(), epoch: epoch.clone() };
-    let context = Context { node, host: host.clone(), epoch, history, pieces, counts, signatures };
+    let context = Context { node, host: host.clone(), epoch, history, pieces, counts };
+    let between = Between {
+        me: host.id(),
+        node: &context.node,
+        bus: &*bus,
+        counts: &context.counts,
+        handed: &signatures,
+    };
     let earn = async {
         known.belongs().await;
-        slots::pass(&context, farming_timeout).await
+        // Also when told to end, as long as its node may want signatures.
+        slots::pass(&between, &shutdown).await
     };
     // Boxed, since the compiler cannot see through all of them at once that they are Send.
     let outcome = tokio::select! {
         ended = settings::keep(&bus, &config.node_rpc_url, settings, ends).boxed() => ended,
         ended = earn.boxed() => ended.map_err(Into::into),
-        () = signing::pass(&context.node, bus.clone(), context.signatures.clone(), context.counts.clone()).boxed() => Ok(()),
+        () = signing::pass(&context.node, bus.clone(), signatures.clone(), context.counts.clone()).boxed() => Ok(()),
         ended = segments::follow(&context, machine, &seams).boxed() => ended,
         ended = epochs::keep(&bus, &host, config.rebalance_after, &current).boxed() => ended.map_err(Into::into),
         ended = batches.run(kzg, config.workers).boxed() => ended.map_err(Into::into),
         () = serve::answer(asks, context.pieces.clone(), host.clone()).boxed() => Ok(()),
-        () = end(&context, &shutdown).boxed() => Ok(()),
+        () = nobody_signs(&context, &shutdown).boxed() => Ok(()),
     };
     host.shutdown(SHUTDOWN_LIMIT).await;
     outcome
 }
 
-/// Ready when the controller was told to end, and no signature of what it handed to its node is expected, or nobody is left to sign.
-async fn end(context: &Context, shutdown: &Shutdown) {
+/// Ready when the controller was told to end and nobody is left to sign.
+async fn nobody_signs(context: &Context, shutdown: &Shutdown) {
     shutdown.requested().await;
     let mut present = context.host.present();
-    let no_signer =
+    let is_nobody =
         present.wait_for(|present| present.values().all(|member| member.role != Role::PlotClient));
-    tokio::select! {
-        () = context.signatures.quiet() => {}
-        _ = no_signer => {}
-    }
+    // Its other end goes with the host.
+    let _ = is_nobody.await;
 }
 
 /// The setup of the node's chain. Only a node that says so gets the insecure one.

@@ -16,16 +16,14 @@ use futures::stream::{BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
+use super::slots::HandedToNode;
 use super::solutions::Counts;
 use bus::SharedBus;
 use control::ids::InstanceId;
 use control::messages::{Control, RewardSigningRequest, SigningAnswer, subjects};
-use control::signing::{Asking, AskingAction as Action, AskingEvent as Event, Outcome, QUIET_AFTER, Wanted};
+use control::signing::{Asking, AskingAction as Action, AskingEvent as Event, Outcome, Wanted};
 use node::client::{FeedEvent, NodeClient};
 use node::{RewardSignature, RewardSigning};
-
-/// How often a controller that is to end looks whether signatures are still expected.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// What the node may want signed; clones are handles to the same.
 #[derive(Clone)]
@@ -43,24 +41,6 @@ impl Signatures {
         Self(Arc::new(Shared { started_at: Instant::now(), asking }))
     }
 
-    /// To be called when the node has queued a solution of this key, or may have: it may want signatures from then on.
-    pub fn handed_to_node(&self, public_key: [u8; 32]) {
-        let actions = self.on(Event::HandedToNode { public_key });
-        debug_assert!(actions.is_empty(), "the node asked for nothing: {actions:?}");
-    }
-
-    /// Ready when no signature is under way nor expected, after ten seconds at the latest. No more solutions may go to the node.
-    pub async fn quiet(&self) {
-        let is_quiet = async {
-            while !self.lock().is_quiet(self.0.started_at.elapsed()) {
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        if tokio::time::timeout(QUIET_AFTER, is_quiet).await.is_err() {
-            tracing::warn!("ending although the node may still want signatures");
-        }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Asking> {
         self.0.asking.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -75,6 +55,17 @@ impl Signatures {
             Some(at) => tokio::time::sleep_until(self.0.started_at + at).await,
             None => std::future::pending().await,
         }
+    }
+}
+
+impl HandedToNode for Signatures {
+    fn handed_to_node(&self, public_key: [u8; 32]) {
+        let actions = self.on(Event::HandedToNode { public_key });
+        debug_assert!(actions.is_empty(), "the node asked for nothing: {actions:?}");
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.lock().is_quiet(self.0.started_at.elapsed())
     }
 }
 

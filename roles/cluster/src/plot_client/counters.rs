@@ -32,8 +32,10 @@ impl Counter {
 /// Counters of a plot-client since its start.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Slots audited.
+    /// Slots worked on.
     pub slots: Counter,
+    /// Slots not worked on since they came too late.
+    pub refused_slots: Counter,
     /// Slots that a farm did not audit since it was still busy with the one before.
     pub skipped: Counter,
     /// Sectors that could not be audited.
@@ -42,14 +44,24 @@ pub struct Counters {
     pub found: Counter,
     /// Candidates that cannot win: their chunk is not encoded.
     pub not_encoded: Counter,
-    /// Candidates proved.
+    /// Candidates proved: solutions. Each of them ends in one of `queued`, `refused`, `not_sent`, `unknown`, `proved_late` and `known`.
     pub proved: Counter,
     /// Candidates that could not be read or proved, or whose proof is wrong.
     pub failed: Counter,
-    /// Candidates and solutions dropped because their slot's time was over.
+    /// Candidates dropped because their slot's time was over before they were proved.
     pub expired: Counter,
-    /// Solutions handed to the controllers.
-    pub sent: Counter,
+    /// Solutions that a node queued.
+    pub queued: Counter,
+    /// Solutions that a node would not have.
+    pub refused: Counter,
+    /// Solutions that certainly no node got.
+    pub not_sent: Counter,
+    /// Solutions that a node got, or not: nobody said.
+    pub unknown: Counter,
+    /// Solutions whose slot's time was over when they were proved.
+    pub proved_late: Counter,
+    /// Solutions found a second time, and not sent again.
+    pub known: Counter,
     /// Reward hashes signed.
     pub signed: Counter,
     /// Sectors that the farms had when they were opened.
@@ -63,6 +75,16 @@ impl Counters {
     /// A farm has audited a slot.
     pub fn audited(&self, took: Duration) {
         self.audits.add(took);
+    }
+
+    /// Solutions that a node got, or may have got.
+    pub fn sent(&self) -> u64 {
+        self.queued.get() + self.refused.get() + self.unknown.get()
+    }
+
+    /// Solutions that have their outcome.
+    pub fn ended(&self) -> u64 {
+        self.sent() + self.not_sent.get() + self.proved_late.get() + self.known.get()
     }
 
     /// Time that the share `percent` of the last audits stayed within; none before the first.

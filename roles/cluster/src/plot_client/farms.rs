@@ -100,7 +100,7 @@ pub enum OpenError {
 
 /// A farm that was stopped, or whose executor has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the farm was stopped, or its executor has ended or is overloaded")]
+#[error("the farm was stopped, its executor has ended or is overloaded, or what it did panicked")]
 pub struct FarmGone;
 
 /// A farm, from anywhere; clones lead to the same one.

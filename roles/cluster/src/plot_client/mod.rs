@@ -1,7 +1,7 @@
 //! The plot-client: has the disks. It farms what is plotted, and has plotted what is not.
 //!
 //! ```text
-//!   SlotInfo ────────────▶ farming ─ audit ─▶ disks ─ records ─▶ proof-server or CPU ─▶ SolutionFound
+//!   SlotInfo ─▶ slots ───▶ farming ─ audit ─▶ disks ─ records ─▶ proof-server or CPU ─▶ solutions ─▶ one controller
 //!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ SigningAnswer
 //!   FarmHeld ◀───────────▶ holder ─ whether a farm is this plot-client's alone, and may do any of this
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
@@ -14,26 +14,31 @@ mod candidates;
 mod counters;
 mod farming;
 mod farms;
+mod ground;
 mod holder;
-mod planner;
 mod plotting;
 mod proving;
 mod pull;
 mod signatures;
 mod signing;
 mod slots;
+mod solutions;
 mod spec;
 
+pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters};
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
 
 use self::farming::Farming;
 use self::farms::FarmHandle;
+use self::ground::{Ground, OnDisk};
 use self::holder::Holding;
 use self::plotting::Plotting;
 use self::proving::Provers;
 use self::signing::{Signing, Store, Windows};
+use self::slots::{FOUND_CAPACITY, Following};
+use self::solutions::Solutions;
 use crate::host::{Host, HostConfig, host_name};
 use crate::role::{RoleError, await_cluster, cluster_kzg};
 use crate::shutdown::Shutdown;
@@ -48,8 +53,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use transport::message::{Refusal, RefusalCode, Request};
 use transport::tcp::{Answer, Handler, PeerInfo, Received};
 
@@ -163,11 +169,15 @@ async fn start(
     let mut tasks = JoinSet::new();
     // Subscribed before anything starts, so that nothing said from now on is missed.
     let slots = bus.subscribe(subjects::SLOT).await?;
-    let progress = bus.subscribe(subjects::PLOT_PROGRESS).await?;
+    let ground = |farm: &FarmHandle| -> Arc<dyn Ground> {
+        Arc::new(OnDisk { host: host.clone(), farm: farm.clone() })
+    };
+    let grounds: Vec<_> = farms.iter().map(ground).collect();
+    let words = plotting::listen(&bus, &grounds).await?;
     let info = watch_info(&bus, info, &mut tasks).await?;
 
     let group = config.host.group.clone();
-    let plotting = Plotting::new(host.clone(), group, &farms, info.clone(), counters.clone()).await?;
+    let plotting = Plotting::new(bus.clone(), group, grounds, info.clone(), counters.clone()).await?;
     let windows = Windows::new();
     let (mut holding, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
     for farm in &farms {
@@ -181,21 +191,20 @@ async fn start(
         });
         tasks.spawn(Signing { bus, public_key, store, windows, counters }.run(requests));
     }
-    let (reward_address, level, host) = (config.reward_address, CpuLevel::current(), host.clone());
-    let farming = Farming {
-        bus,
-        host,
-        held,
-        windows,
-        farms,
-        provers,
-        reward_address,
-        info,
-        counters: counters.clone(),
-        level,
+    let (reward_address, level) = (config.reward_address, CpuLevel::current());
+    let (found, to_send) = mpsc::channel(FOUND_CAPACITY);
+    let started = Instant::now();
+    let may_farm: MayFarm = {
+        let held = held.clone();
+        Arc::new(move |public_key| held.may_farm(public_key))
     };
-    tasks.spawn(farming.run(slots));
-    tasks.spawn(plotting.run(progress));
+    let solutions = Solutions::new(host.id(), bus, Arc::new(windows), may_farm, counters.clone(), started);
+    let following = Following { solutions, info, counters: counters.clone(), started };
+    let farming = Farming { held, farms, provers, reward_address, found, counters: counters.clone(), level };
+    let farming = Arc::new(farming);
+    let work = move |slot, deadline| farming.clone().work_on(slot, deadline);
+    tasks.spawn(following.run(slots, to_send, work));
+    tasks.spawn(plotting.run(words));
     tasks.spawn(tell(counters));
     Ok((tasks, holding))
 }
@@ -228,11 +237,15 @@ async fn tell(counters: Arc<Counters>) {
         interval.tick().await;
         tracing::info!(
             slots = counters.slots.get(),
+            refused_slots = counters.refused_slots.get(),
             skipped = counters.skipped.get(),
             found = counters.found.get(),
             proved = counters.proved.get(),
-            sent = counters.sent.get(),
-            expired = counters.expired.get(),
+            queued = counters.queued.get(),
+            refused = counters.refused.get(),
+            not_sent = counters.not_sent.get(),
+            unknown = counters.unknown.get(),
+            expired = counters.expired.get() + counters.proved_late.get(),
             failed = counters.failed.get(),
             signed = counters.signed.get(),
             plotted = counters.plotted.get(),

@@ -1,339 +1,306 @@
-//! Keeps farms plotted: offers jobs for what is missing or expires, and fetches what plot-servers have staged.
+//! Keeps farms plotted: carries out what each farm's [`FarmJobs`] decides.
 //!
 //! ```text
-//!   statuses, history ─▶ planner ─▶ PlotJobs::offer          at most two open a farm; offered again after a silence
-//!   PlotProgress Staged ─▶ planner ─▶ Pull ─▶ Stored         or Refused, or Stored at once if it is of no use
+//!   looks at the farm, words of plot-servers, ends of offers and pulls, time ─▶ FarmJobs ─▶ queue, plot-server, disk
 //! ```
-//! Messages may be lost: a plot-server repeats `Staged` until it is answered, so nothing here is remembered over a restart but what
-//! the farms say themselves.
+//! Owns: the tasks in which that is done; one that panics is the end of what it did, and of nothing else. Never: a decision.
 
 use super::counters::Counters;
-use super::farms::{FarmGone, FarmHandle};
-use super::planner::{Life, OnStaged, next_jobs, on_staged};
-use super::pull::{Pull, PullError};
-use crate::host::Host;
+use super::ground::Ground;
 use bus::cluster::Cluster;
-use bus::jobs::PlotJobs;
-use bus::{BusError, Subscription};
-use consensus::sector::{expiration_check_history_size, public_key_hash};
-use control::ids::InstanceId;
-use control::messages::{
-    ClusterInfo, Control, MAX_TEXT_BYTES, PlotJob, PlotPhase, PlotProgress, SectorId, subjects,
-};
-use engine::Class;
-use engine::farm::SectorStatus;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use bus::jobs::{Offered, PlotJobs};
+use bus::{BusError, Message, SharedBus};
+use control::messages::{ClusterInfo, Control, PlotJob, PlotProgress, SectorId, subjects};
+use control::plot_jobs::{Action, Event, FarmJobs, Note, OfferAnswer, PullEnd};
+use futures::future::FutureExt;
+use futures::stream::{BoxStream, StreamExt, select_all, unfold};
+use std::any::Any;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// How often every farm is looked over without a reason.
-const PLAN_INTERVAL: Duration = Duration::from_secs(10);
-/// Silence of a job after which it is offered again; that is refused while it still waits or is worked on.
-const OFFER_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// Segment commitments asked for in one look over a farm: the rest follows in the next.
-const MAX_COMMITMENTS: usize = 512;
+/// How often it is looked whether the bus is there again.
+const LOOK_AT_BUS_EVERY: Duration = Duration::from_secs(1);
+/// Reads of segment commitments at once: a full farm needs hundreds, and nothing waits for them.
+const READS: usize = 8;
+/// Commitments kept for all farms; 3.5 MiB, more than a network has segments in a year.
+const MAX_COMMITMENTS: usize = 1 << 16;
+/// Failures in a row from which a sector's trouble is an error for an operator: the pauses are five minutes and more.
+const ERROR_FROM: u16 = 6;
 
-/// What plotting needs.
+/// What plot-servers say about some farms.
+pub type Words = BoxStream<'static, Message>;
+
+/// Subscribes to what is said about these farms.
+pub async fn listen(bus: &SharedBus, grounds: &[Arc<dyn Ground>]) -> Result<Words, BusError> {
+    let mut all = Vec::new();
+    for ground in grounds {
+        let words = bus.subscribe(&subjects::plot_progress(ground.farm().id)).await?;
+        let next = async |mut words: bus::Subscription| words.next().await.map(|word| (word, words));
+        all.push(unfold(words, next).boxed());
+    }
+    Ok(select_all(all).boxed())
+}
+
+/// The plotting of a plot-client's farms.
 pub struct Plotting {
-    host: Host,
+    bus: SharedBus,
     group: String,
     cluster: Cluster,
-    jobs: PlotJobs,
+    queue: PlotJobs,
     farms: Vec<PlottedFarm>,
     info: watch::Receiver<ClusterInfo>,
     counters: Arc<Counters>,
     /// Commitments of the segments that decide when sectors expire, by index.
     commitments: HashMap<u64, [u8; 48]>,
-    pulls: JoinSet<(usize, SectorId, InstanceId, Result<(), PullError>)>,
+    reads: Arc<Semaphore>,
+    /// What is done for which farm, and what that comes to.
+    tasks: JoinSet<(usize, Option<Event>)>,
+    started: Instant,
 }
 
 struct PlottedFarm {
-    handle: FarmHandle,
-    key_hash: [u8; 32],
-    open: BTreeMap<u16, OpenJob>,
-    /// The sector being fetched: one at a time, the disk is no faster with more.
-    pulling: Option<u16>,
-}
-
-struct OpenJob {
-    history_size: u64,
-    heard_at: Instant,
-    server: Option<InstanceId>,
-}
-
-/// Why a farm is not plotted now.
-#[derive(Debug, thiserror::Error)]
-enum PlotError {
-    #[error(transparent)]
-    Bus(#[from] BusError),
-    #[error(transparent)]
-    Gone(#[from] FarmGone),
+    ground: Arc<dyn Ground>,
+    place: String,
+    jobs: FarmJobs,
 }
 
 impl Plotting {
     /// For the farms given, by jobs offered to plot-servers of `group`.
     pub async fn new(
-        host: Host,
+        bus: SharedBus,
         group: String,
-        farms: &[FarmHandle],
+        grounds: Vec<Arc<dyn Ground>>,
         info: watch::Receiver<ClusterInfo>,
         counters: Arc<Counters>,
     ) -> Result<Self, BusError> {
-        let (cluster, jobs) = (Cluster::open(&**host.bus()).await?, PlotJobs::open(&**host.bus()).await?);
-        let farm = |handle: &FarmHandle| PlottedFarm {
-            handle: handle.clone(),
-            key_hash: public_key_hash(&handle.identity().public_key()),
-            open: BTreeMap::new(),
-            pulling: None,
+        let (cluster, queue) = (Cluster::open(&*bus).await?, PlotJobs::open(&*bus).await?);
+        let settings = info.borrow().protocol_info.clone();
+        let farm = |ground: Arc<dyn Ground>| PlottedFarm {
+            place: ground.place(),
+            jobs: FarmJobs::new(ground.farm(), settings.clone(), Duration::ZERO),
+            ground,
         };
-        let farms = farms.iter().map(farm).collect();
-        let (commitments, pulls) = (HashMap::new(), JoinSet::new());
-        Ok(Self { host, group, cluster, jobs, farms, info, counters, commitments, pulls })
+        Ok(Self {
+            farms: grounds.into_iter().map(farm).collect(),
+            bus,
+            group,
+            cluster,
+            queue,
+            info,
+            counters,
+            commitments: HashMap::new(),
+            reads: Arc::new(Semaphore::new(READS)),
+            tasks: JoinSet::new(),
+            started: Instant::now(),
+        })
     }
 
     /// Plots until the bus is closed.
-    pub async fn run(mut self, mut progress: Subscription) {
-        let mut plan_at = tokio::time::interval(PLAN_INTERVAL);
+    pub async fn run(mut self, mut words: Words) {
+        let mut is_connected = self.bus.is_connected();
+        let mut generation = self.queue.generation();
+        let mut look_at_bus = tokio::time::interval(LOOK_AT_BUS_EVERY);
+        self.all(&Event::Tick).await;
         loop {
+            let wake_at = self.wake_at();
             tokio::select! {
-                message = progress.next() => {
-                    let Some(message) = message else { return };
-                    match PlotProgress::from_bytes(&message.payload) {
-                        Ok(progress) => self.on_progress(progress).await,
-                        Err(error) => tracing::warn!("plot progress that cannot be read: {error}"),
+                word = words.next() => match word {
+                    Some(word) => self.on_word(&word).await,
+                    None => return,
+                },
+                Some(done) = self.tasks.join_next() => match done {
+                    Ok((farm, Some(event))) => self.on(farm, event).await,
+                    Ok((_, None)) => {}
+                    // Panics are caught in them.
+                    Err(error) => tracing::error!("a task of plotting ended early: {error}"),
+                },
+                () = tokio::time::sleep_until(wake_at) => self.all(&Event::Tick).await,
+                Ok(()) = self.info.changed() => {
+                    let settings = self.info.borrow_and_update().protocol_info.clone();
+                    self.all(&Event::Settings(settings)).await;
+                }
+                Ok(()) = generation.changed() => self.all(&Event::QueueAnew).await,
+                _ = look_at_bus.tick() => {
+                    let was_connected = std::mem::replace(&mut is_connected, self.bus.is_connected());
+                    if is_connected && !was_connected {
+                        self.all(&Event::QueueAnew).await;
                     }
                 }
-                Some(done) = self.pulls.join_next() => match done {
-                    Ok((farm, sector, server, result)) => self.on_pulled(farm, sector, server, result).await,
-                    Err(error) => tracing::error!("fetching a sector ended early: {error}"),
-                },
-                _ = plan_at.tick() => self.plan_all().await,
-                Ok(()) = self.info.changed() => self.plan_all().await,
             }
         }
     }
 
-    async fn plan_all(&mut self) {
+    fn wake_at(&self) -> Instant {
+        let farms = self.farms.iter().filter(|farm| !farm.ground.is_stopped());
+        let first = farms.filter_map(|farm| farm.jobs.wake_at()).min();
+        self.started + first.unwrap_or_else(|| self.started.elapsed() + control::plot_jobs::LOOK_EVERY)
+    }
+
+    async fn all(&mut self, event: &Event) {
         for farm in 0..self.farms.len() {
-            self.plan(farm).await;
+            self.on(farm, event.clone()).await;
         }
     }
 
-    /// Looks a farm over and offers what is to be plotted. Trouble is told; the next look may do better.
-    async fn plan(&mut self, farm: usize) {
-        if self.farms[farm].handle.is_stopped() {
-            return;
-        }
-        if let Err(error) = self.try_plan(farm).await {
-            tracing::warn!(dir = %self.farms[farm].handle.dir().display(), "plotting waits: {error}");
-        }
-    }
-
-    async fn try_plan(&mut self, farm: usize) -> Result<(), PlotError> {
-        let statuses = self.farms[farm].handle.run(Class::Scrub, |open| async move { open.farm.statuses() });
-        let statuses = statuses.await?;
-        let info = self.info.borrow_and_update().clone();
-        let ordered = self.farms[farm].open.values();
-        let ordered = ordered.map(|job| SectorStatus::Plotted { history_size: job.history_size });
-        let all: Vec<_> = statuses.iter().copied().chain(ordered).collect();
-        self.learn_commitments(&all, &info).await?;
-        self.forget_useless(farm, &info);
-        let now = Instant::now();
-        let silent = |job: &OpenJob| now - job.heard_at >= OFFER_AGAIN_AFTER;
-        let open = &self.farms[farm].open;
-        let mut offers: Vec<_> = open
-            .iter()
-            .filter(|(_, job)| silent(job))
-            .map(|(sector, job)| (*sector, job.history_size, job.server))
-            .collect();
-        let key_hash = &self.farms[farm].key_hash;
-        for (sector, reason) in
-            next_jobs(&statuses, open, |sector, size| self.life(key_hash, sector, size, &info))
-        {
-            tracing::info!(dir = %self.farms[farm].handle.dir().display(), sector, ?reason, "to be plotted");
-            offers.push((sector, info.protocol_info.history_size, None));
-        }
-        for (sector_index, history_size, server) in offers {
-            let job = self.job(farm, sector_index, history_size, server, &info);
-            self.jobs.offer(&self.group, &job).await?;
-            let open = OpenJob { history_size, heard_at: now, server };
-            self.farms[farm].open.insert(sector_index, open);
-        }
-        Ok(())
-    }
-
-    /// A job ordered so long ago that its sector would have to be replaced at once is no longer waited for.
-    fn forget_useless(&mut self, farm: usize, info: &ClusterInfo) {
-        let mut open = std::mem::take(&mut self.farms[farm].open);
-        let key_hash = &self.farms[farm].key_hash;
-        open.retain(|&sector, job| self.life(key_hash, sector, job.history_size, info) == Life::Good);
-        self.farms[farm].open = open;
-    }
-
-    fn job(
-        &self,
-        farm: usize,
-        sector_index: u16,
-        history_size: u64,
-        staged_on: Option<InstanceId>,
-        info: &ClusterInfo,
-    ) -> PlotJob {
-        let handle = &self.farms[farm].handle;
-        PlotJob {
-            sector: SectorId { farm: handle.id(), sector_index, history_size },
-            public_key: handle.identity().public_key(),
-            pieces_in_sector: handle.layout().pieces_in_sector(),
-            protocol_info: info.protocol_info.clone(),
-            client: self.host.id(),
-            staged_on,
-        }
-    }
-
-    /// Asks for the commitments that decide about these sectors, once each.
-    async fn learn_commitments(
-        &mut self,
-        statuses: &[SectorStatus],
-        info: &ClusterInfo,
-    ) -> Result<(), BusError> {
-        let size = |status: &SectorStatus| match status {
-            SectorStatus::Plotted { history_size } => Some(*history_size),
-            _ => None,
+    async fn on_word(&mut self, message: &Message) {
+        let progress = match PlotProgress::from_bytes(&message.payload) {
+            Ok(progress) => progress,
+            Err(error) => return tracing::warn!("plot progress that cannot be read: {error}"),
         };
-        let sizes: BTreeSet<_> = statuses.iter().filter_map(size).collect();
-        let unknown: Vec<_> = sizes
-            .into_iter()
-            .filter_map(|size| deciding_segment(size, info))
-            .filter(|segment| !self.commitments.contains_key(segment))
-            .take(MAX_COMMITMENTS)
-            .collect();
-        for segment in unknown {
-            if let Some(commitment) = self.cluster.segment(segment).await? {
-                self.commitments.insert(segment, commitment);
-            }
+        let is_its = |farm: &PlottedFarm| farm.ground.farm().id == progress.sector.farm;
+        if let Some(farm) = self.farms.iter().position(is_its) {
+            self.on(farm, Event::Heard(progress)).await;
         }
-        Ok(())
     }
 
-    /// How long a sector lives that was plotted at `history_size`.
-    fn life(&self, key_hash: &[u8; 32], sector: u16, history_size: u64, info: &ClusterInfo) -> Life {
-        let commitment =
-            deciding_segment(history_size, info).and_then(|segment| self.commitments.get(&segment));
-        let Some(commitment) = commitment else { return Life::Good };
-        let id = consensus::sector::SectorId::new(key_hash, sector, history_size);
-        let lifetime = info.protocol_info.min_sector_lifetime;
-        let expires_at = id.expiration_history_size(history_size, lifetime, commitment);
-        Life::of(expires_at, info.protocol_info.history_size)
-    }
-
-    async fn on_progress(&mut self, progress: PlotProgress) {
-        let PlotProgress { sector, server, phase } = progress;
-        if matches!(phase, PlotPhase::Stored | PlotPhase::Refused { .. }) {
+    /// Gives an event to a farm, and does what follows.
+    async fn on(&mut self, farm: usize, event: Event) {
+        if self.farms[farm].ground.is_stopped() {
             return;
         }
-        let is_here = |farm: &PlottedFarm| farm.handle.id() == sector.farm && !farm.handle.is_stopped();
-        let Some(farm) = self.farms.iter().position(is_here) else { return };
-        if let Some(job) = self.farms[farm].open.get_mut(&sector.sector_index) {
-            (job.heard_at, job.server) = (Instant::now(), Some(server));
+        if let Event::Segment { index, commitment } = &event {
+            if self.commitments.len() >= MAX_COMMITMENTS {
+                self.commitments.clear();
+            }
+            self.commitments.insert(*index, *commitment);
         }
-        match (self.judge(farm, sector).await, phase) {
-            (Ok(OnStaged::LetGo), _) => {
-                let open = &mut self.farms[farm].open;
-                if open.get(&sector.sector_index).is_some_and(|job| job.history_size == sector.history_size) {
-                    open.remove(&sector.sector_index);
+        let now = self.started.elapsed();
+        for action in self.farms[farm].jobs.on(event, now) {
+            match action {
+                Action::Look => self.look(farm),
+                Action::AskSegment(index) => self.ask_segment(farm, index),
+                Action::Offer(job) => self.offer(farm, job),
+                Action::Pull { sector, server, checksum } => {
+                    let ground = self.farms[farm].ground.clone();
+                    let pull = async move {
+                        let pulled = AssertUnwindSafe(ground.pull(sector, server, checksum)).catch_unwind();
+                        let end = match pulled.await {
+                            Ok(end) => end,
+                            Err(panic) => {
+                                ground.drop_pull(sector).await;
+                                PullEnd::Failed(format!("fetching it panicked: {}", text_of(&*panic)))
+                            }
+                        };
+                        Some(Event::Pulled { sector, server, end })
+                    };
+                    self.tasks.spawn(pull.map(move |event| (farm, event)));
                 }
-                self.answer(sector, server, PlotPhase::Stored).await;
+                Action::Tell(progress) => self.tell(&progress).await,
+                Action::Note(note) => self.note(farm, note),
             }
-            (Ok(OnStaged::Pull), PlotPhase::Staged { sector_size_bytes, checksum }) => {
-                self.pull(farm, sector, server, sector_size_bytes, checksum).await;
-            }
-            (Ok(_), _) => {}
-            (Err(error), _) => tracing::warn!(%sector, "{error}"),
         }
     }
 
-    async fn judge(&mut self, farm: usize, sector: SectorId) -> Result<OnStaged, PlotError> {
-        let handle = &self.farms[farm].handle;
-        if sector.sector_index >= handle.layout().sectors() {
-            return Ok(OnStaged::LetGo);
-        }
-        let index = sector.sector_index;
-        let status =
-            handle.run(Class::SectorWrite, move |open| async move { open.farm.status(index) }).await?;
-        let info = self.info.borrow().clone();
-        let staged = SectorStatus::Plotted { history_size: sector.history_size };
-        self.learn_commitments(&[status, staged], &info).await?;
-        let key_hash = &self.farms[farm].key_hash;
-        Ok(on_staged(status, sector.history_size, |size| self.life(key_hash, index, size, &info)))
-    }
-
-    /// Begins to fetch, unless the farm fetches already: the server will say again that the sector waits.
-    async fn pull(
+    /// Does `work` for a farm. If it panics nothing came of it.
+    fn spawn(
         &mut self,
         farm: usize,
-        sector: SectorId,
-        server: InstanceId,
-        bytes: u64,
-        checksum: [u8; 32],
+        what: &'static str,
+        work: impl Future<Output = Option<Event>> + Send + 'static,
     ) {
-        let handle = self.farms[farm].handle.clone();
-        let expected = handle.layout().sector_bytes();
-        if bytes != expected {
-            let reason = format!("{bytes} bytes are staged, a sector of this farm has {expected}");
-            return self.answer(sector, server, PlotPhase::Refused { reason }).await;
-        }
-        if self.farms[farm].pulling.is_some() {
-            return;
-        }
-        self.farms[farm].pulling = Some(sector.sector_index);
-        let pull = Pull { host: self.host.clone(), farm: handle, sector, server, checksum };
-        self.pulls.spawn(async move { (farm, sector, server, pull.run().await) });
+        let place = self.farms[farm].place.clone();
+        let work = async move {
+            let done = AssertUnwindSafe(work).catch_unwind().await;
+            let event = done.unwrap_or_else(|panic| {
+                tracing::error!(dir = place, "{what} panicked: {}", text_of(&*panic));
+                None
+            });
+            (farm, event)
+        };
+        self.tasks.spawn(work);
     }
 
-    async fn on_pulled(
-        &mut self,
-        farm: usize,
-        sector: SectorId,
-        server: InstanceId,
-        result: Result<(), PullError>,
-    ) {
-        self.farms[farm].pulling = None;
-        match result {
-            Ok(()) => {
-                self.counters.plotted.increment();
-                tracing::info!(%sector, "sector stored");
-                self.farms[farm].open.remove(&sector.sector_index);
-                self.answer(sector, server, PlotPhase::Stored).await;
-            }
-            Err(PullError::Refused(reason)) => {
-                tracing::error!(%sector, %server, "the staged sector is no good: {reason}");
-                self.answer(sector, server, PlotPhase::Refused { reason }).await;
-            }
-            Err(error) => tracing::warn!(%sector, %server, "fetching a sector will be tried again: {error}"),
-        }
-        self.plan(farm).await;
+    fn look(&mut self, farm: usize) {
+        let (ground, place) = (self.farms[farm].ground.clone(), self.farms[farm].place.clone());
+        self.spawn(farm, "looking a farm over", async move {
+            let looked = ground.look().await;
+            looked
+                .inspect_err(|error| tracing::warn!(dir = place, "plotting waits: {error}"))
+                .ok()
+                .map(Event::Looked)
+        });
     }
 
-    /// Tells the server. A message that is lost is asked for again.
-    async fn answer(&self, sector: SectorId, server: InstanceId, mut phase: PlotPhase) {
-        if let PlotPhase::Refused { reason } = &mut phase {
-            let end = (0..=MAX_TEXT_BYTES.min(reason.len())).rev().find(|&at| reason.is_char_boundary(at));
-            reason.truncate(end.unwrap_or(0));
-        }
-        let told = match (PlotProgress { sector, server, phase }).to_bytes() {
-            Ok(bytes) => self.host.bus().publish(subjects::PLOT_PROGRESS, bytes).await,
+    fn ask_segment(&mut self, farm: usize, index: u64) {
+        let known = self.commitments.get(&index).copied();
+        let (cluster, reads) = (self.cluster.clone(), self.reads.clone());
+        self.spawn(farm, "reading a segment's commitment", async move {
+            if let Some(commitment) = known {
+                return Some(Event::Segment { index, commitment });
+            }
+            let _permit = reads.acquire().await.ok()?;
+            match cluster.segment(index).await {
+                Ok(commitment) => commitment.map(|commitment| Event::Segment { index, commitment }),
+                Err(error) => {
+                    tracing::debug!(index, "a segment's commitment: {error}");
+                    None
+                }
+            }
+        });
+    }
+
+    fn offer(&mut self, farm: usize, job: PlotJob) {
+        let (queue, group) = (self.queue.clone(), self.group.clone());
+        self.spawn(farm, "offering a job", async move {
+            let answer = match queue.offer(&group, &job).await {
+                Ok(Offered::Queued) => OfferAnswer::Queued,
+                Ok(Offered::AlreadyThere) => OfferAnswer::AlreadyThere,
+                Err(error) => OfferAnswer::Failed(error.to_string()),
+            };
+            Some(Event::Offered { sector: job.sector, answer })
+        });
+    }
+
+    /// Tells a server. A word that is lost is asked for again.
+    async fn tell(&self, progress: &PlotProgress) {
+        let sector = progress.sector;
+        let told = match progress.to_bytes() {
+            Ok(bytes) => self.bus.publish(&subjects::plot_answer(progress.server), bytes).await,
             Err(error) => return tracing::error!(%sector, "{error}"),
         };
         if let Err(error) = told {
             tracing::warn!(%sector, "{error}");
         }
     }
+
+    fn note(&self, farm: usize, note: Note) {
+        let dir = &self.farms[farm].place;
+        match note {
+            Note::Offered { sector: SectorId { sector_index, history_size, .. }, reason, attempt } => {
+                tracing::info!(dir, sector_index, history_size, attempt, ?reason, "to be plotted");
+            }
+            Note::NotOffered { sector, reason } => tracing::warn!(dir, %sector, "plotting waits: {reason}"),
+            Note::Failed { sector, server, failures, reason, pause } => {
+                let pause_s = pause.as_secs();
+                if failures < ERROR_FROM {
+                    tracing::warn!(dir, %sector, %server, failures, pause_s, "an attempt failed: {reason}");
+                } else {
+                    tracing::error!(dir, %sector, %server, failures, pause_s, "attempts keep failing: {reason}");
+                }
+            }
+            Note::PullFailed { sector, server, reason, pause } => {
+                let pause_s = pause.as_secs();
+                tracing::warn!(dir, %sector, %server, pause_s, "fetching will be tried again: {reason}");
+            }
+            Note::Stored { sector } => {
+                self.counters.plotted.increment();
+                tracing::info!(dir, %sector, "sector stored");
+            }
+        }
+    }
 }
 
-/// Index of the segment that decides when a sector plotted at `history_size` expires, once it exists.
-fn deciding_segment(history_size: u64, info: &ClusterInfo) -> Option<u64> {
-    let check_size = expiration_check_history_size(history_size, info.protocol_info.min_sector_lifetime)?;
-    (check_size <= info.protocol_info.history_size).then(|| check_size.saturating_sub(1))
+/// What a panic said.
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a text".to_owned())
 }
+
+#[cfg(test)]
+#[path = "plotting_tests.rs"]
+mod tests;

@@ -25,7 +25,7 @@ use transport::transfer::{Range, Received, SectorPlace, SectorTransfer};
 const WINDOW: usize = 8;
 /// Ranges between two notes of what is there: 128 MiB.
 const RANGES_PER_NOTE: usize = 64;
-/// Failures of ranges after which a pull ends; the server's next word begins another that goes on.
+/// Failures of ranges after which a pull ends; the next one goes on where it was.
 const MAX_FAILURES: usize = 8;
 /// Time for one range or the metadata.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);

@@ -8,6 +8,7 @@
 //! ([`control::signing`]), or a signature ([`super::signatures`]).
 
 use super::counters::Counters;
+use super::solutions::Handovers;
 use bus::{Message, SharedBus, Subscription};
 use control::ids::InstanceId;
 use control::messages::{Control, RewardSigningRequest, SigningAnswer};
@@ -42,16 +43,6 @@ impl Windows {
     /// None is open, and no key is served.
     pub fn new() -> Self {
         Self(Arc::new(Shared { started_at: Instant::now(), state: Mutex::default() }))
-    }
-
-    /// To be called just before a solution of this key leaves for this controller: its node may ask for signatures from then on.
-    pub fn handed_over(&self, public_key: [u8; 32], controller: InstanceId) {
-        self.quietly(Event::HandedOver { public_key, controller });
-    }
-
-    /// The controller's node certainly has not got that solution.
-    pub fn not_taken(&self, public_key: [u8; 32], controller: InstanceId) {
-        self.quietly(Event::NotTaken { public_key, controller });
     }
 
     /// The key is this plot-client's alone.
@@ -101,6 +92,16 @@ impl Windows {
         if let Err(error) = sent {
             tracing::warn!("a reward signature could not be sent: {error}");
         }
+    }
+}
+
+impl Handovers for Windows {
+    fn handed_over(&self, public_key: [u8; 32], controller: InstanceId) {
+        self.quietly(Event::HandedOver { public_key, controller });
+    }
+
+    fn not_taken(&self, public_key: [u8; 32], controller: InstanceId) {
+        self.quietly(Event::NotTaken { public_key, controller });
     }
 }
 

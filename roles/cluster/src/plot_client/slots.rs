@@ -1,51 +1,135 @@
-//! Slots as they come from several controllers: each is worked on once.
+//! Slots as they are heard: the runner of [`Listener`], which begins the work of each and hands what it finds to [`Solutions`].
+//!
+//! ```text
+//!   SlotInfo ─▶ Listener ─▶ work, a task each ─▶ Found ─▶ Solutions
+//!      └──────────────────── who announced what ─────────▶┘
+//! ```
+//! Nothing in this loop waits for a disk, a proof or a controller.
 
-use std::collections::VecDeque;
+use super::counters::Counters;
+use super::solutions::{Found, Solutions};
+use bus::Subscription;
+use control::messages::{ClusterInfo, Control, SlotInfo};
+use control::slots::{Listener, ListenerAction, ListenerEvent, Refusal};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 
-/// Slots remembered. Controllers announce a slot within seconds of each other; at one a second this is over a minute.
-const REMEMBERED: usize = 64;
+/// Solutions that may wait for the loop; it takes them at once.
+pub const FOUND_CAPACITY: usize = 256;
+/// Time between two lines in the log about the same kind of trouble of a slot.
+const QUIET: Duration = Duration::from_secs(60);
 
-/// The last slots seen.
-#[derive(Debug, Default)]
-pub struct SeenSlots(VecDeque<(u64, [u8; 32])>);
+/// What the loop over slots needs.
+pub struct Following {
+    /// Where solutions go.
+    pub solutions: Solutions,
+    /// The cluster's settings.
+    pub info: watch::Receiver<ClusterInfo>,
+    /// What became of everything.
+    pub counters: Arc<Counters>,
+    /// The origin of this plot-client's clock.
+    pub started: Instant,
+}
 
-impl SeenSlots {
-    /// Whether this slot with this challenge comes for the first time. The same slot may come again with another challenge, after
-    /// the chain took another turn.
-    pub fn is_new(&mut self, slot: u64, global_challenge: &[u8; 32]) -> bool {
-        let seen = (slot, *global_challenge);
-        if self.0.contains(&seen) {
-            return false;
+fn farming_timeout(info: &ClusterInfo) -> Duration {
+    Duration::from_millis(info.farming_timeout_ms.into())
+}
+
+impl Following {
+    /// Follows the slots until the bus is closed. `work` works on one until its deadline and says what was wrong, if anything was;
+    /// what it finds comes by `found`.
+    pub async fn run<F>(
+        mut self,
+        mut slots: Subscription,
+        mut found: mpsc::Receiver<Found>,
+        work: impl Fn(SlotInfo, Instant) -> F,
+    ) where
+        F: Future<Output = Option<String>> + Send + 'static,
+    {
+        let mut listener = Listener::new(farming_timeout(&self.info.borrow_and_update()));
+        let (mut working, mut trouble) = (JoinSet::new(), Trouble::default());
+        loop {
+            let wake_at = listener.wake_at().map(|at| self.started + at);
+            let event = tokio::select! {
+                message = slots.next() => match message.map(|message| SlotInfo::from_bytes(&message.payload)) {
+                    None => return,
+                    Some(Ok(info)) => {
+                        self.solutions.heard(info.clone());
+                        ListenerEvent::Heard(info)
+                    }
+                    Some(Err(error)) => {
+                        tracing::warn!("a slot that cannot be read: {error}");
+                        continue;
+                    }
+                },
+                Some(found) = found.recv() => {
+                    self.solutions.found(found);
+                    continue;
+                }
+                Some(done) = working.join_next() => {
+                    trouble.tell(done);
+                    continue;
+                }
+                Ok(()) = self.info.changed() => {
+                    ListenerEvent::FarmingTimeout(farming_timeout(&self.info.borrow_and_update()))
+                }
+                () = sleep_until(wake_at.unwrap_or(self.started)), if wake_at.is_some() => ListenerEvent::Tick,
+                () = self.solutions.go_on() => continue,
+            };
+            for action in listener.on(event, self.started.elapsed()) {
+                match action {
+                    ListenerAction::Work { slot, deadline } => {
+                        self.counters.slots.increment();
+                        working.spawn(work(slot, self.started + deadline));
+                    }
+                    ListenerAction::Refuse { slot, reason } => trouble.note(&self.refused(slot, reason)),
+                }
+            }
         }
-        if self.0.len() == REMEMBERED {
-            self.0.pop_front();
+    }
+
+    fn refused(&self, slot: u64, reason: Refusal) -> String {
+        self.counters.refused_slots.increment();
+        match reason {
+            Refusal::Old => format!("slot {slot} came when four newer ones were known: not worked on"),
+            Refusal::Late { age } => {
+                let age_ms = age.as_millis();
+                format!(
+                    "slot {slot} came {age_ms} ms after it began, too late to be worked on: is the bus slow?"
+                )
+            }
         }
-        self.0.push_back(seen);
-        true
+    }
+}
+
+/// Tells about trouble with slots, but not each second anew.
+#[derive(Default)]
+struct Trouble {
+    told_at: Option<Instant>,
+    untold: u64,
+}
+
+impl Trouble {
+    fn tell(&mut self, slot: Result<Option<String>, JoinError>) {
+        match slot {
+            Ok(None) => {}
+            Ok(Some(trouble)) => self.note(&trouble),
+            Err(error) => self.note(&format!("the work on a slot ended early: {error}")),
+        }
+    }
+
+    fn note(&mut self, trouble: &str) {
+        if self.told_at.is_some_and(|told_at| told_at.elapsed() < QUIET) {
+            self.untold += 1;
+            return;
+        }
+        tracing::warn!(slots_with_trouble_before = self.untold, "{trouble}");
+        *self = Self { told_at: Some(Instant::now()), untold: 0 };
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_slot_is_worked_on_once_for_each_challenge() {
-        let mut slots = SeenSlots::default();
-        assert!(slots.is_new(5, &[1; 32]));
-        assert!(!slots.is_new(5, &[1; 32]), "from another controller");
-        assert!(slots.is_new(5, &[2; 32]), "another challenge");
-        assert!(slots.is_new(4, &[1; 32]), "another slot");
-        assert!(!slots.is_new(5, &[2; 32]));
-    }
-
-    #[test]
-    fn memory_is_bounded_and_keeps_the_newest() {
-        let mut slots = SeenSlots::default();
-        let count = REMEMBERED as u64 + 10;
-        assert!((0..count).all(|slot| slots.is_new(slot, &[0; 32])));
-        assert_eq!(slots.0.len(), REMEMBERED);
-        assert!((10..count).all(|slot| !slots.is_new(slot, &[0; 32])));
-        assert!(slots.is_new(9, &[0; 32]), "long forgotten");
-    }
-}
+mod tests;

@@ -112,6 +112,8 @@ pub(super) mod tests {
             protocol_info,
             client: InstanceId([3; 16]),
             staged_on: None,
+            attempt: 1,
+            avoid: Vec::new(),
         };
         let metadata = SectorMetadata {
             sector_index,

@@ -21,7 +21,7 @@ pub use encoder::GpusLost;
 pub use encoding::{Concurrency, Encoding, GpuOptions, NothingEncodes, PlanError};
 pub use memory::TooLittleMemory;
 pub use staging::StagingError;
-pub use work::{FetchedPiece, PieceFailure, Pieces};
+pub use work::{FetchedPiece, Missing, PieceFailure, Pieces};
 
 use self::encoder::Encoder;
 use self::encoding::{Plan, WantedWork};
@@ -115,8 +115,8 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
 
 #[async_trait]
 impl Pieces for PieceSource {
-    async fn get(&self, index: u64) -> Result<FetchedPiece, PieceFailure> {
-        Ok(PieceSource::get(self, index).await?)
+    async fn get(&self, index: u64, missing: &Missing) -> Result<FetchedPiece, PieceFailure> {
+        Ok(PieceSource::get(self, index, &|reason| missing.note(index, reason)).await?)
     }
 }
 

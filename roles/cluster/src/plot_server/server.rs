@@ -4,13 +4,11 @@
 use super::staging::{Staging, needed_bytes};
 use super::work::{MakeError, Progress, Workshop};
 use crate::host::Present;
-use bus::jobs::{ACK_WAIT, PlotJobs, TakenJob};
+use bus::jobs::{PlotJobs, TakenJob};
 use bus::{BusError, Delivery, Message, SharedBus};
 use control::ids::InstanceId;
-use control::messages::{
-    Control, MAX_TEXT_BYTES, PlotJob, PlotPhase, PlotProgress, Role, SectorId, subjects,
-};
-use control::plot_server::{Action, Event, Life, Made, RETRY_AFTER};
+use control::messages::{Control, PlotJob, PlotPhase, PlotProgress, Role, SectorId, bounded_text, subjects};
+use control::plot_server::{Action, Event, Life, Made, Surroundings, Taking, judge};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,8 +21,6 @@ use tokio::time::{Instant, MissedTickBehavior};
 const TAKE_WAIT: Duration = Duration::from_secs(5);
 /// Pause after the queue or the work failed.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Deliveries of a job after which a server makes a sector that another is said to hold.
-const LEAVE_TO_HOLDER: u64 = 3;
 
 /// What the loop is given.
 pub struct Server {
@@ -59,7 +55,7 @@ struct Maker {
     progress: Arc<Progress>,
 }
 
-type Taking = JoinHandle<Result<Option<TakenJob>, BusError>>;
+type QueueLook = JoinHandle<Result<Option<TakenJob>, BusError>>;
 /// Of which maker, for which sector.
 type MakerResult = (u64, SectorId, Result<Made, MakeError>);
 
@@ -73,7 +69,7 @@ struct Running {
     sectors: HashMap<SectorId, Sector>,
     results: mpsc::UnboundedSender<MakerResult>,
     makers_started: u64,
-    taking: Option<Taking>,
+    taking: Option<QueueLook>,
     not_before: Instant,
     /// Bytes that must be free before the next job is taken: what the last one needed.
     wanted_bytes: u64,
@@ -87,7 +83,7 @@ impl Server {
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), BusError> {
         let queue = PlotJobs::open(&*self.bus).await?;
-        let mut progress = self.bus.subscribe(subjects::PLOT_PROGRESS).await?;
+        let mut progress = self.bus.subscribe(&subjects::plot_answer(self.id)).await?;
         let (results, mut made) = mpsc::unbounded_channel();
         let mut tick = tokio::time::interval(self.tell_every);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -113,7 +109,7 @@ impl Server {
 }
 
 /// The end of the look at the queue that is under way, if there is one.
-async fn taken(taking: &mut Option<Taking>) -> Result<Option<TakenJob>, BusError> {
+async fn taken(taking: &mut Option<QueueLook>) -> Result<Option<TakenJob>, BusError> {
     let Some(task) = taking else { return std::future::pending().await };
     let result = task.await;
     *taking = None;
@@ -161,7 +157,7 @@ impl Running {
 
     /// Looks at the queue in a task of its own: a job must not be lost because something else happened meanwhile.
     fn take_if_there_is_room(&mut self) {
-        let making = self.sectors.values().filter(|sector| sector.life.is_making()).count();
+        let making = self.sectors.values().filter(|sector| sector.life.has_place()).count();
         let is_room = making < self.server.concurrency && self.staging().free_bytes() >= self.wanted_bytes;
         if !is_room || self.taking.is_some() {
             return;
@@ -204,22 +200,43 @@ impl Running {
             }
             return;
         }
-        if self.is_held_elsewhere(&job, delivery.delivery_count) {
-            return settled(delivery.nak(ACK_WAIT).await);
-        }
         self.wanted_bytes = needed_bytes(&job);
-        if self.staging().free_bytes() < self.wanted_bytes {
-            tracing::info!(sector = %job.sector, "no room for another staged sector: left to others");
-            return settled(delivery.nak(RETRY_AFTER).await);
+        let taking = {
+            let servers = self.present_servers();
+            let has_room = self.staging().free_bytes() >= self.wanted_bytes;
+            let (own, deliveries) = (self.server.id, delivery.delivery_count);
+            judge(&job, &Surroundings { own, servers: &servers, deliveries, has_room })
+        };
+        match taking {
+            Taking::Here => self.begin(job, delivery).await,
+            Taking::Leave { after, why } => {
+                tracing::info!(sector = %job.sector, "left to others: {why}");
+                settled(delivery.nak(after).await);
+            }
+            Taking::Fail(reason) => {
+                tracing::error!(sector = %job.sector, "not plotted: {reason}");
+                self.tell(job.sector, PlotPhase::Failed { reason: bounded_text(&reason) }).await;
+                settled(delivery.ack().await);
+            }
         }
-        tracing::info!(sector = %job.sector, pieces = job.pieces_in_sector, "plotting");
-        let (life, actions) = Life::taken(job.pieces_in_sector, self.now());
+    }
+
+    async fn begin(&mut self, job: PlotJob, delivery: Delivery) {
+        let client_is_present = self.server.present.borrow().contains_key(&job.client);
+        tracing::info!(
+            sector = %job.sector,
+            pieces = job.pieces_in_sector,
+            attempt = job.attempt,
+            client_is_present,
+            "plotting"
+        );
+        let (life, actions) = Life::taken(job.pieces_in_sector, client_is_present, self.now());
         self.enter(job, life, Some(delivery), actions).await;
     }
 
-    fn is_held_elsewhere(&self, job: &PlotJob, delivery_count: u64) -> bool {
-        let Some(holder) = job.staged_on.filter(|holder| *holder != self.server.id) else { return false };
-        delivery_count <= LEAVE_TO_HOLDER && self.server.present.borrow().contains_key(&holder)
+    fn present_servers(&self) -> Vec<InstanceId> {
+        let present = self.server.present.borrow();
+        present.values().filter(|entry| entry.role == Role::PlotServer).map(|entry| entry.id).collect()
     }
 
     async fn on_made(&mut self, (number, id, result): MakerResult) {
@@ -234,7 +251,6 @@ impl Running {
                 self.on(id, Event::Made(made)).await;
             }
             Err(error) => {
-                tracing::error!(sector = %id, "not plotted: {error}");
                 self.not_before = Instant::now() + PAUSE;
                 self.on(id, Event::MakingFailed(error.to_string())).await;
             }
@@ -247,8 +263,10 @@ impl Running {
             Err(error) => return tracing::warn!("plot progress: {error}"),
         };
         let event = match progress.phase {
+            _ if progress.server != self.server.id => return,
             PlotPhase::Stored => Event::Stored,
-            PlotPhase::Refused { reason } if progress.server == self.server.id => Event::Unusable(reason),
+            PlotPhase::Refused { reason } => Event::Unusable(reason),
+            PlotPhase::Wanted => Event::ClientAlive,
             _ => return,
         };
         self.on(progress.sector, event).await;
@@ -273,9 +291,10 @@ impl Running {
             events.push(Event::ClientAlive);
         }
         if let Some(maker) = &sector.maker {
-            let (pieces, records) = (&maker.progress.pieces, &maker.progress.records);
+            let Progress { pieces, records, missing } = &*maker.progress;
             let load = |count: &std::sync::atomic::AtomicU16| count.load(Ordering::Relaxed);
-            events.push(Event::Worked { pieces: load(pieces), records: load(records) });
+            let (pieces, records, missing) = (load(pieces), load(records), missing.text());
+            events.push(Event::Worked { pieces, records, missing });
         }
         if let Some(reason) = staged.as_ref().and_then(|staged| staged.unreadable.get()) {
             events.push(Event::Unusable(reason.clone()));
@@ -312,7 +331,9 @@ impl Running {
                 Action::Tell(phase) => self.tell(id, phase).await,
                 Action::KeepJob => settle(&sector.delivery, Delivery::progress).await,
                 Action::AckJob => settle(&sector.delivery, Delivery::ack).await,
-                Action::GiveJobBack(after) => settle(&sector.delivery, |delivery| delivery.nak(after)).await,
+                Action::GiveJobBack => {
+                    settle(&sector.delivery, |delivery| delivery.nak(Duration::ZERO)).await;
+                }
                 Action::Discard => discard(&self.workshop.staging, &sector.job).await,
             }
         }
@@ -322,14 +343,13 @@ impl Running {
     }
 
     async fn tell(&self, sector: SectorId, phase: PlotPhase) {
-        let phase = match phase {
-            PlotPhase::Failed { reason } => PlotPhase::Failed { reason: one_line(&reason) },
-            other => other,
-        };
+        if let PlotPhase::Failed { reason } = &phase {
+            tracing::warn!(%sector, "this attempt is over: {reason}");
+        }
         let progress = PlotProgress { sector, server: self.server.id, phase };
         let bytes = progress.to_bytes().expect("reasons are cut to what fits");
         // It is told again with the next tick.
-        if let Err(error) = self.server.bus.publish(subjects::PLOT_PROGRESS, bytes).await {
+        if let Err(error) = self.server.bus.publish(&subjects::plot_progress(sector.farm), bytes).await {
             tracing::debug!(%sector, "plot progress: {error}");
         }
     }
@@ -412,11 +432,4 @@ fn settled(result: Result<(), BusError>) {
     if let Err(error) = result {
         tracing::warn!("plot queue: {error}; the job will come again");
     }
-}
-
-/// A text as messages take it.
-fn one_line(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    text[..end].to_owned()
 }

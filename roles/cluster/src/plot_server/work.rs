@@ -19,8 +19,8 @@ use gpu::{
     BeginError, EncodingSession, FinishError, FinishedSector, PieceError, PieceToEncode, SectorEncoder,
     SectorError, SectorPlan,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 use transport::tcp::{PIECE_POINTS_AT, PIECE_RECORD_AT};
 
@@ -40,8 +40,8 @@ pub type PieceFailure = Box<dyn std::error::Error + Send + Sync>;
 /// Where pieces come from.
 #[async_trait]
 pub trait Pieces: Send + Sync + 'static {
-    /// The piece of this index of the history. Tries for as long as there is hope; dropping the future ends that.
-    async fn get(&self, index: u64) -> Result<FetchedPiece, PieceFailure>;
+    /// The piece of this index of the history. Asks on when nobody has it, and notes that each time; dropping the future ends that.
+    async fn get(&self, index: u64, missing: &Missing) -> Result<FetchedPiece, PieceFailure>;
 }
 
 /// Why a sector was not made.
@@ -96,6 +96,36 @@ pub struct Progress {
     pub pieces: AtomicU16,
     /// Records that are encoded.
     pub records: AtomicU16,
+    /// What nobody has.
+    pub missing: Missing,
+}
+
+/// One of the pieces of a sector that nobody gave when all were asked last, if there is one.
+#[derive(Debug, Default)]
+pub struct Missing(Mutex<Option<(u64, String)>>);
+
+impl Missing {
+    /// Nobody has this piece, for this reason.
+    pub fn note(&self, index: u64, reason: &str) {
+        *self.lock() = Some((index, reason.to_owned()));
+    }
+
+    /// The piece has come.
+    fn came(&self, index: u64) {
+        self.lock().take_if(|(missing, _)| *missing == index);
+    }
+
+    /// In words.
+    pub fn text(&self) -> Option<String> {
+        let missing = self.lock();
+        missing
+            .as_ref()
+            .map(|(index, reason)| format!("piece {index} did not come, nobody gives it: {reason}"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(u64, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What sectors are made with.
@@ -176,7 +206,8 @@ impl Workshop {
         progress: &Progress,
     ) -> Result<(), MakeError> {
         for attempt in 1.. {
-            let piece = self.fetch(session, piece_offset, index).await?;
+            let piece = self.fetch(session, piece_offset, index, &progress.missing).await?;
+            progress.missing.came(index);
             progress.pieces.fetch_add(1, Ordering::Relaxed);
             match session.submit(piece).await {
                 Ok(()) => break,
@@ -197,10 +228,11 @@ impl Workshop {
         session: &dyn EncodingSession,
         piece_offset: u16,
         index: u64,
+        missing: &Missing,
     ) -> Result<PieceToEncode, MakeError> {
         let credit = session.credit().await;
         let failed = |error: PieceFailure| MakeError::Fetch { index, reason: error.to_string() };
-        let (slab, hash) = self.pieces.get(index).await.map_err(failed)?;
+        let (slab, hash) = self.pieces.get(index, missing).await.map_err(failed)?;
         let record = slab.slice(PIECE_RECORD_AT..PIECE_RECORD_AT + RECORD_SIZE);
         let (points, _) = slab[PIECE_POINTS_AT..PIECE_RECORD_AT].as_chunks::<POINT_SIZE>();
         let (commitment, witness) = (points[0], points[1]);

@@ -5,7 +5,6 @@
 
 mod cache;
 
-use bus::Fresh;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,8 +18,8 @@ use cluster::controller::{self, Config, Counts, Outcome};
 use cluster::host::{Host, HostConfig};
 use cluster::shutdown::Shutdown;
 use consensus::solution::Solution;
-use control::ids::FarmId;
-use control::messages::{Control, EpochMember, Role, SlotInfo, SolutionFound, subjects};
+use control::ids::{FarmId, InstanceId};
+use control::messages::{Control, EpochMember, Role, SlotInfo, SolutionAnswer, SolutionFound, subjects};
 use devnet::{DevNode, DevNodeConfig, GenesisParameters};
 use engine::threads::ThreadWorkers;
 use node::client::NodeClient;
@@ -115,14 +114,23 @@ async fn solutions_go_to_the_node_and_are_booked(cast: &Cast) {
     let slot = SlotInfo::from_bytes(&within(slots.next()).await.unwrap().payload).unwrap();
     let solution: [u8; 412] = std::array::from_fn(|at| at as u8);
     assert!(Solution::from_bytes(&solution).is_ok());
-    let SlotInfo { slot, global_challenge, .. } = slot;
-    for slot in [slot, slot, 0] {
-        let found = SolutionFound { slot, global_challenge, farm: FarmId::generate(), solution };
-        cast.bus.publish(subjects::SOLUTION, found.to_bytes().unwrap()).await.unwrap();
+    let SlotInfo { slot, global_challenge, controller, .. } = slot;
+    let ask = async |slot, global_challenge| {
+        let (finder, farm) = (InstanceId([7; 16]), FarmId([8; 16]));
+        let found = SolutionFound { slot, global_challenge, finder, farm, solution };
+        let subject = subjects::solution(controller);
+        let answer = cast.bus.request(&subject, found.to_bytes().unwrap(), PATIENCE).await.unwrap();
+        SolutionAnswer::from_bytes(&answer).unwrap()
+    };
+    let is_not_sent = |answer| matches!(answer, SolutionAnswer::NotSent { .. });
+    assert!(is_not_sent(ask(0, global_challenge).await), "a slot that the node has not announced");
+    assert!(is_not_sent(ask(slot, [1; 32]).await), "a challenge that it has not");
+    for _ in 0..2 {
+        assert_eq!(ask(slot, global_challenge).await, SolutionAnswer::Queued);
     }
     let count = |outcome| cast.counts.of(outcome);
-    eventually(async || (count(Outcome::Queued) + count(Outcome::Expired) == 2).then_some(())).await;
-    assert_eq!((count(Outcome::Queued), count(Outcome::Expired)), (1, 1), "and the double was not sent");
+    assert_eq!((count(Outcome::Queued), count(Outcome::NotSent)), (1, 2));
+    assert_eq!(count(Outcome::Repeated), 1, "the double was not sent");
 }
 
 async fn pieces_come_into_the_caches(cast: &Cast, hashes: &cache::Hashes) {

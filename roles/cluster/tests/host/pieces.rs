@@ -33,14 +33,15 @@ async fn the_owner_the_next_owner_a_full_cache_or_a_controller_has_it() {
     let holders = [by_rank[0], by_rank[1], hosts[2].id(), hosts[3].id()];
     for (index, holder) in [7, 7 + 100, 7 + 200, 7 + 300].into_iter().zip(holders) {
         put(&server, holder, index).await;
-        let (found, hash) = tokio::time::timeout(PATIENCE, source.get(index)).await.unwrap().unwrap();
+        let (found, hash) =
+            tokio::time::timeout(PATIENCE, source.get(index, &|_| ())).await.unwrap().unwrap();
         let expected = piece(server.pool(), index);
         assert!(found[PIECE_POINTS_AT..] == expected[PIECE_POINTS_AT..found.len()]);
         assert_eq!(hash, SlabPayload::piece(&expected).blake3());
     }
 
     // A piece that nobody has yet is found once somebody has it.
-    let searching = tokio::spawn(async move { source.get(1000).await });
+    let searching = tokio::spawn(async move { source.get(1000, &|_| ()).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!searching.is_finished());
     put(&server, holders[3], 1000).await;

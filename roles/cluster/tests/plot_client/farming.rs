@@ -9,8 +9,8 @@ use consensus::solution::Solution;
 use consensus::verify::{VerifyParameters, verify_solution};
 use control::ids::InstanceId;
 use control::messages::{
-    Control, FarmHeld, PlotJob, PlotPhase, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionFound,
-    subjects,
+    Control, FarmHeld, PlotJob, PlotPhase, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer,
+    SolutionFound, subjects,
 };
 use std::collections::HashSet;
 use std::fs;
@@ -35,12 +35,21 @@ fn challenge(slot: u64) -> [u8; 32] {
 /// Half of all chunks are within it.
 const RANGE: u64 = u64::MAX / 2;
 
+const CONTROLLERS: [InstanceId; 2] = [InstanceId([1; 16]), InstanceId([2; 16])];
+
 /// Announces a slot as two controllers do.
 async fn announce(bus: &SharedBus, slot: u64) {
-    for controller in [InstanceId([1; 16]), InstanceId([2; 16])] {
+    for controller in CONTROLLERS {
         let global_challenge = challenge(slot);
         let (solution_range, voting_solution_range) = (RANGE / 2, RANGE);
-        let slot = SlotInfo { slot, global_challenge, solution_range, voting_solution_range, controller };
+        let slot = SlotInfo {
+            slot,
+            global_challenge,
+            solution_range,
+            voting_solution_range,
+            controller,
+            announced_ms: slot * 1000,
+        };
         publish(bus, subjects::SLOT, &slot).await;
     }
 }
@@ -58,9 +67,9 @@ async fn sign(bus: &SharedBus, hash: u8, public_key: [u8; 32]) -> Option<[u8; 64
 
 /// Announces slots until one is won, and verifies the solution as the chain would.
 async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
-    let mut solutions = bus.subscribe(subjects::SOLUTION).await.unwrap();
-    let (found, announced) = tokio::select! {
-        found = next::<SolutionFound>(&mut solutions) => (found, 0),
+    let mut solutions = bus.subscribe("solution.*").await.unwrap();
+    let (asked, announced) = tokio::select! {
+        asked = solutions.next() => (asked.unwrap(), 0),
         announced = async {
             let mut slot = 0;
             loop {
@@ -72,6 +81,10 @@ async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
         } => panic!("none of {announced} slots was won"),
     };
     assert_eq!(announced, 0);
+    let queued = SolutionAnswer::Queued.to_bytes().unwrap();
+    bus.publish(&asked.reply_to.unwrap(), queued).await.unwrap();
+    let found = SolutionFound::from_bytes(&asked.payload).unwrap();
+    assert!(CONTROLLERS.map(subjects::solution).contains(&asked.subject));
     assert_eq!((found.global_challenge, found.farm), (challenge(found.slot), job.sector.farm));
     let solution = Solution::from_bytes(&found.solution).unwrap();
     let of = (solution.public_key, solution.reward_address, solution.sector_index, solution.history_size);
@@ -112,9 +125,13 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
     let signature = sign(&bus, 3, first.public_key).await.unwrap();
     assert!(is_reward_signature_valid(&[3; 32], &signature, &first.public_key));
     assert_eq!(sign(&bus, 3, first.public_key).await, Some(signature));
+    // What was refused is ordered again after a pause, of others if there are any.
+    let again = take(&bus, PATIENCE).await.unwrap();
+    assert_eq!((again.sector, again.attempt, again.avoid.len()), (second.sector, 2, 1));
     let counters = client.counters.clone();
     client.stop().await;
-    assert!(counters.slots.get() > won && counters.sent.get() >= 1, "{counters:?}");
+    assert!(counters.slots.get() > won && counters.queued.get() == 1, "{counters:?}");
+    assert_eq!(counters.proved.get(), counters.ended(), "each solution has one outcome: {counters:?}");
     assert_eq!((counters.plotted.get(), counters.failed.get(), counters.signed.get()), (1, 0, 1));
     assert!(counters.audit_time(99) >= counters.audit_time(50));
 

@@ -106,16 +106,16 @@ pub async fn stage(bus: &SharedBus, job: &PlotJob, made: Made, checksum: [u8; 32
     let sector_size_bytes = made.bytes.len() as u64;
     let handler = move |local: engine::Local| Rc::new(Staged { staging, made, pool: local.pool().clone() });
     let host = Host::start(host_config(Role::PlotServer), bus.clone(), handler).await.unwrap();
-    let mut answers = bus.subscribe(subjects::PLOT_PROGRESS).await.unwrap();
+    let mut answers = bus.subscribe(&subjects::plot_answer(host.id())).await.unwrap();
     let phase = PlotPhase::Staged { sector_size_bytes, checksum };
     let staged = PlotProgress { sector: job.sector, server: host.id(), phase };
     let answer = async {
         loop {
-            publish(bus, subjects::PLOT_PROGRESS, &staged).await;
+            publish(bus, &subjects::plot_progress(job.sector.farm), &staged).await;
             let until = tokio::time::Instant::now() + Duration::from_millis(300);
             while let Ok(message) = tokio::time::timeout_at(until, answers.next()).await {
                 let said = PlotProgress::from_bytes(&message.unwrap().payload).unwrap();
-                if said.sector == job.sector && said.phase != staged.phase {
+                if said.sector == job.sector && said.phase != PlotPhase::Wanted {
                     return said.phase;
                 }
             }

@@ -4,6 +4,7 @@ use bus::jobs::{Offered, PlotJobs};
 use bus::members::Liveness;
 use bus::{SharedBus, Subscription};
 use cluster::host::{Host, HostConfig, HostError, HostReply};
+use control::ids::FarmId;
 use control::messages::{Control, PlotJob, PlotPhase, PlotProgress, Role, SectorId, subjects};
 use engine::Local;
 use futures::future::LocalBoxFuture;
@@ -15,6 +16,8 @@ use transport::transfer::{Received as RangeReceived, SectorPlace, SectorTransfer
 
 pub const PATIENCE: Duration = Duration::from_secs(120);
 const GROUP: &str = "default";
+/// The farm it plots.
+pub const FARM: FarmId = FarmId([1; 16]);
 
 /// Fast heartbeats; nobody is taken for dead by a slow machine.
 pub fn liveness() -> Liveness {
@@ -48,7 +51,7 @@ impl PlotClient {
     pub async fn start(bus: &SharedBus) -> Self {
         let config = HostConfig { slabs: 16, liveness: liveness(), ..HostConfig::new(Role::PlotClient) };
         let host = Host::start(config, bus.clone(), |_: Local| Rc::new(Silent)).await.unwrap();
-        let progress = bus.subscribe(subjects::PLOT_PROGRESS).await.unwrap();
+        let progress = bus.subscribe(&subjects::plot_progress(FARM)).await.unwrap();
         let jobs = PlotJobs::open(&**bus).await.unwrap();
         Self { host, bus: bus.clone(), jobs, progress }
     }
@@ -88,7 +91,8 @@ impl PlotClient {
     /// Answers a word of a server.
     pub async fn say(&self, to: &PlotProgress, phase: PlotPhase) {
         let answer = PlotProgress { phase, ..to.clone() };
-        self.bus.publish(subjects::PLOT_PROGRESS, answer.to_bytes().unwrap()).await.unwrap();
+        let subject = subjects::plot_answer(answer.server);
+        self.bus.publish(&subject, answer.to_bytes().unwrap()).await.unwrap();
     }
 
     pub async fn ask(&self, from: &PlotProgress, request: Request) -> Result<HostReply, HostError> {

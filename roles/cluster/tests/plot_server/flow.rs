@@ -1,6 +1,6 @@
 //! A job from the queue to the client's disk, and what may happen on the way.
 
-use crate::client::{PATIENCE, PlotClient, liveness};
+use crate::client::{FARM, PATIENCE, PlotClient, liveness};
 use crate::pieces::{Library, Nothing, expected};
 use bus::SharedBus;
 use bus::cluster::Cluster;
@@ -10,7 +10,6 @@ use cluster::host::Host;
 use cluster::plot_server::{Config, Encoding, Pieces, PlotServer};
 use cluster::role::RoleError;
 use cluster::shutdown::{KeepRunning, Shutdown};
-use control::ids::FarmId;
 use control::messages::{ClusterInfo, PlotJob, PlotPhase, ProtocolInfo, SectorId};
 use engine::threads::ThreadWorkers;
 use std::path::Path;
@@ -89,12 +88,14 @@ pub async fn cluster() -> (SharedBus, PlotClient, TempDir, PlotJob) {
     Cluster::open(&*bus).await.unwrap().put_info(&info).await.unwrap();
     let client = PlotClient::start(&bus).await;
     let job = PlotJob {
-        sector: SectorId { farm: FarmId([1; 16]), sector_index: 3, history_size: 5 },
+        sector: SectorId { farm: FARM, sector_index: 3, history_size: 5 },
         public_key: [7; 32],
         pieces_in_sector: PIECES_IN_SECTOR,
         protocol_info: protocol_info(),
         client: client.host.id(),
         staged_on: None,
+        attempt: 1,
+        avoid: Vec::new(),
     };
     assert_eq!(client.offer(&job).await, Offered::Queued);
     (bus, client, tempdir().unwrap(), job)
@@ -163,12 +164,16 @@ async fn a_restarted_server_offers_what_it_had_staged() {
 }
 
 #[tokio::test]
-async fn a_refused_sector_is_made_anew() {
-    let (bus, mut client, folder, _) = cluster().await;
+async fn a_refused_sector_is_over_and_made_anew_when_it_is_offered_again() {
+    let (bus, mut client, folder, mut job) = cluster().await;
     let server = Server::start(&bus, folder.path(), library);
     let staged = client.hear_staged().await;
     client.say(&staged, PlotPhase::Refused { reason: "it does not please".into() }).await;
     client.hear(|phase| matches!(phase, PlotPhase::Failed { .. })).await;
+    until_empty(folder.path()).await;
+    // There is no other server: this one takes it though it is to be avoided.
+    (job.attempt, job.avoid) = (2, vec![staged.server]);
+    assert_eq!(client.offer(&job).await, Offered::Queued);
     let anew = client.hear_staged().await;
     assert_eq!(anew.phase, staged.phase);
     client.pull(&anew).await;

@@ -1,7 +1,7 @@
 //! Pieces that follow from their index, and the sector as consensus alone makes it.
 
 use async_trait::async_trait;
-use cluster::plot_server::{FetchedPiece, PieceFailure, Pieces};
+use cluster::plot_server::{FetchedPiece, Missing, PieceFailure, Pieces};
 use consensus::CpuLevel;
 use consensus::piece::Piece;
 use consensus::sector::{
@@ -30,7 +30,7 @@ pub struct Library {
 
 #[async_trait]
 impl Pieces for Library {
-    async fn get(&self, index: u64) -> Result<FetchedPiece, PieceFailure> {
+    async fn get(&self, index: u64, _: &Missing) -> Result<FetchedPiece, PieceFailure> {
         let (mut slab, piece) = (self.pool.acquire().await?, piece(index));
         let view = piece.view();
         slab[PIECE_RECORD_AT..][..1 << 20].copy_from_slice(view.record.as_flattened());
@@ -48,7 +48,7 @@ pub struct Nothing;
 
 #[async_trait]
 impl Pieces for Nothing {
-    async fn get(&self, _: u64) -> Result<FetchedPiece, PieceFailure> {
+    async fn get(&self, _: u64, _: &Missing) -> Result<FetchedPiece, PieceFailure> {
         std::future::pending().await
     }
 }

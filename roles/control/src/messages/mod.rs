@@ -25,24 +25,42 @@ pub const SOLUTION_SIZE: usize = 412;
 pub const MAX_EPOCH_MEMBERS: usize = 2048;
 /// Addresses of one member.
 pub const MAX_ADDRESSES: usize = 16;
+/// Plot-servers that a plot job names as to be avoided: more than have failed one farm within half an hour.
+pub const MAX_AVOIDED_SERVERS: usize = 8;
 /// Longest text anywhere in a message, bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
 
 /// Subjects of the messages that go to everybody listening.
 pub mod subjects {
     use super::Role;
-    use crate::ids::InstanceId;
+    use crate::ids::{FarmId, InstanceId};
 
     /// [`super::SlotInfo`], from every controller.
     pub const SLOT: &str = "slot";
-    /// [`super::SolutionFound`], to every controller.
-    pub const SOLUTION: &str = "solution";
-    /// [`super::PlotProgress`], to whoever shows it.
-    pub const PLOT_PROGRESS: &str = "progress";
+    /// [`super::PlotProgress`] of every plot-server, for whoever shows it: a filter.
+    pub const PLOT_PROGRESS_OF_ALL: &str = "progress.*";
+    /// [`super::PlotProgress`] of every plot-client, for whoever shows it: a filter.
+    pub const PLOT_ANSWERS_OF_ALL: &str = "plotted.*";
     /// [`super::Invalidation`], to every cache.
     pub const INVALIDATION: &str = "invalidation";
     /// [`super::ReinitializeCaches`], to every controller.
     pub const REINITIALIZE_CACHES: &str = "caches.reinitialize";
+
+    /// [`super::SolutionFound`], to one controller, which answers.
+    pub fn solution(controller: InstanceId) -> String {
+        format!("solution.{controller}")
+    }
+
+    /// [`super::PlotProgress`] of plot-servers about one farm. Named after the farm and not after the plot-client, which has another id
+    /// after each start and must still hear what was made for it.
+    pub fn plot_progress(farm: FarmId) -> String {
+        format!("progress.{farm}")
+    }
+
+    /// [`super::PlotProgress`] of plot-clients to one plot-server.
+    pub fn plot_answer(server: InstanceId) -> String {
+        format!("plotted.{server}")
+    }
 
     /// [`super::RewardSigningRequest`] to whoever holds the key; answered with [`super::SigningAnswer`].
     pub fn signature(public_key: &[u8; 32]) -> String {
@@ -79,7 +97,6 @@ macro_rules! message {
 }
 
 mod caches;
-mod claims;
 mod farms;
 mod members;
 mod network;
@@ -89,14 +106,13 @@ mod signing;
 mod slots;
 
 pub use caches::{Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
-pub use claims::{Claim, ClaimState};
 pub use farms::FarmHeld;
 pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced};
 pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};
 pub use segments::{Lease, SegmentHeld};
 pub use signing::{RewardSigningRequest, SigningAnswer};
-pub use slots::{SlotInfo, SolutionFound};
+pub use slots::{SlotInfo, SolutionAnswer, SolutionFound};
 
 /// `text` as a message may carry it: no longer than [`MAX_TEXT_BYTES`], and on one line.
 pub fn bounded_text(text: &str) -> String {

@@ -1,6 +1,6 @@
 //! What plot-clients and plot-servers say about sectors.
 
-use super::{Control, MessageError, ProtocolInfo, check_text};
+use super::{Control, MAX_AVOIDED_SERVERS, MessageError, ProtocolInfo, check_text};
 use crate::ids::{FarmId, InstanceId};
 use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
 
@@ -48,6 +48,11 @@ message! {
         pub client: InstanceId,
         /// The plot-server known to hold it staged, wholly or in part: others leave it alone for a while.
         pub staged_on: Option<InstanceId>,
+        /// Which attempt in a row this is, from 1.
+        pub attempt: u16,
+        /// Plot-servers that failed this farm lately: each leaves it to others as long as there are any. At most
+        /// [`MAX_AVOIDED_SERVERS`].
+        pub avoid: Vec<InstanceId>,
     }
 }
 impl Control for PlotJob {
@@ -56,14 +61,16 @@ impl Control for PlotJob {
     fn check(&self) -> Result<(), MessageError> {
         self.protocol_info.check()?;
         let fits = (1..=self.protocol_info.max_pieces_in_sector).contains(&self.pieces_in_sector);
-        if fits && self.sector.history_size > 0 { Ok(()) } else { Err(MessageError::Impossible("plot job")) }
+        let is_attempt = self.attempt > 0 && self.avoid.len() <= MAX_AVOIDED_SERVERS;
+        let is_possible = fits && is_attempt && self.sector.history_size > 0;
+        if is_possible { Ok(()) } else { Err(MessageError::Impossible("plot job")) }
     }
 }
 
 message! {
-    /// How far a plot job is: told by its plot-server, and, of what is staged, by its plot-client. Messages may be lost, so a
-    /// plot-server repeats [`PlotPhase::Staged`] until it is answered, and a plot-client answers any word of a plot-server
-    /// about a sector that it has already with [`PlotPhase::Stored`].
+    /// How far a plot job is: told by its plot-server on the subject of the farm, and answered by whoever serves that farm on the subject
+    /// of the plot-server. Messages may be lost, so a plot-server repeats itself until it is answered, and a plot-client answers
+    /// any word of a plot-server about a sector that it has already with [`PlotPhase::Stored`].
     struct PlotProgress {
         /// Which.
         pub sector: SectorId,
@@ -104,7 +111,7 @@ message! {
             /// BLAKE3 of the sector.
             checksum: [u8; 32],
         },
-        /// This attempt failed; the job goes back to the queue.
+        /// This attempt failed and its job is gone from the queue: the plot-client offers it anew, when and to whom it likes.
         Failed {
             /// Why.
             reason: String,
@@ -116,5 +123,7 @@ message! {
             /// Why.
             reason: String,
         },
+        /// From the plot-client: it is there, whatever its id was when it offered the job, and will fetch the sector.
+        Wanted,
     }
 }

@@ -21,6 +21,8 @@ fn plot_job() -> PlotJob {
         protocol_info: protocol_info(),
         client: InstanceId([2; 16]),
         staged_on: Some(InstanceId([3; 16])),
+        attempt: 2,
+        avoid: vec![InstanceId([4; 16])],
     }
 }
 
@@ -54,6 +56,7 @@ fn survives<M: Control>(bytes: &[u8]) {
 fn all_survive(bytes: &[u8]) {
     survives::<SlotInfo>(bytes);
     survives::<SolutionFound>(bytes);
+    survives::<SolutionAnswer>(bytes);
     survives::<RewardSigningRequest>(bytes);
     survives::<SigningAnswer>(bytes);
     survives::<FarmHeld>(bytes);
@@ -65,7 +68,6 @@ fn all_survive(bytes: &[u8]) {
     survives::<MemberEntry>(bytes);
     survives::<Heartbeat>(bytes);
     survives::<Epoch>(bytes);
-    survives::<Claim>(bytes);
     survives::<ReinitializeCaches>(bytes);
     survives::<Invalidation>(bytes);
     survives::<SegmentCommitment>(bytes);
@@ -81,15 +83,25 @@ fn messages_survive_the_way() {
         solution_range: 1,
         voting_solution_range: 2,
         controller: InstanceId([9; 16]),
+        announced_ms: 10,
     };
     let bytes = slot.to_bytes().unwrap();
-    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16, "compact");
+    assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16 + 8, "compact");
     assert_eq!(SlotInfo::from_bytes(&bytes).unwrap(), slot);
     let reason = "x".repeat(MAX_TEXT_BYTES);
     let (sector, server) = (plot_job().sector, InstanceId([1; 16]));
-    for phase in
-        [PlotPhase::Failed { reason: reason.clone() }, PlotPhase::Stored, PlotPhase::Refused { reason }]
+    for answer in [SolutionAnswer::Queued, SolutionAnswer::NotSent { reason: bounded_text(&"é".repeat(200)) }]
     {
+        assert_eq!(SolutionAnswer::from_bytes(&answer.to_bytes().unwrap()).unwrap(), answer);
+    }
+    assert!(SolutionAnswer::Unknown { reason: "two\nlines".into() }.to_bytes().is_err());
+    assert_eq!(bounded_text("two\nlines"), "two lines");
+    for phase in [
+        PlotPhase::Failed { reason: reason.clone() },
+        PlotPhase::Stored,
+        PlotPhase::Wanted,
+        PlotPhase::Refused { reason },
+    ] {
         let progress = PlotProgress { sector, server, phase };
         assert_eq!(PlotProgress::from_bytes(&progress.to_bytes().unwrap()).unwrap(), progress);
     }
@@ -143,6 +155,10 @@ fn wrong_version_kind_length_and_content_are_told_apart() {
     assert!(matches!(PlotJob::from_bytes(&longer), Err(MessageError::Malformed { .. })));
     let no_pieces = PlotJob { pieces_in_sector: 0, ..plot_job() };
     assert!(matches!(no_pieces.to_bytes(), Err(MessageError::Impossible(_))));
+    let avoid = vec![InstanceId([4; 16]); MAX_AVOIDED_SERVERS + 1];
+    for bad in [PlotJob { attempt: 0, ..plot_job() }, PlotJob { avoid, ..plot_job() }] {
+        assert!(matches!(bad.to_bytes(), Err(MessageError::Impossible(_))));
+    }
     let bad_group = MemberEntry { group: "a.b".to_owned(), ..member() };
     assert!(matches!(bad_group.to_bytes(), Err(MessageError::Impossible(_))));
     let mut twice = epoch(2);

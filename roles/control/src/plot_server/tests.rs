@@ -12,9 +12,24 @@ fn downloading(pieces: u16) -> Action {
     Action::Tell(PlotPhase::Downloading { pieces })
 }
 
+fn failed(reason: &str) -> Action {
+    Action::Tell(PlotPhase::Failed { reason: reason.into() })
+}
+
+fn worked(pieces: u16, records: u16) -> Event {
+    Event::Worked { pieces, records, missing: None }
+}
+
 /// A life in each phase that has one.
+fn asking() -> Life {
+    let (life, actions) = Life::taken(2, false, NOW);
+    assert_eq!(actions, [downloading(0)]);
+    assert!(life.has_place() && !life.is_making());
+    life
+}
+
 fn making() -> Life {
-    let (life, actions) = Life::taken(2, NOW);
+    let (life, actions) = Life::taken(2, true, NOW);
     assert_eq!(actions, [Action::Make, downloading(0)]);
     life
 }
@@ -35,9 +50,9 @@ fn found() -> Life {
 fn a_sector_is_made_staged_fetched_and_forgotten() {
     let mut life = making();
     assert!(life.is_making());
-    assert_eq!(life.on(Event::Worked { pieces: 1, records: 0 }, NOW), []);
+    assert_eq!(life.on(worked(1, 0), NOW), []);
     assert_eq!(life.on(Event::Tick, NOW), [Action::KeepJob, downloading(1)]);
-    life.on(Event::Worked { pieces: 2, records: 1 }, NOW);
+    life.on(worked(2, 1), NOW);
     let encoding = Action::Tell(PlotPhase::Encoding { records: 1 });
     assert_eq!(life.on(Event::Tick, NOW), [Action::KeepJob, encoding]);
     assert_eq!(life.on(Event::Made(MADE), NOW), [staged()]);
@@ -72,19 +87,52 @@ fn a_sector_stored_from_elsewhere_ends_the_work() {
 }
 
 #[test]
-fn failures_give_the_job_back_and_bad_staging_is_made_anew() {
+fn failures_end_the_attempt_and_the_client_is_told() {
     let mut life = making();
-    let failed = |reason: &str| Action::Tell(PlotPhase::Failed { reason: reason.into() });
     let actions = life.on(Event::MakingFailed("no piece".into()), NOW);
-    assert_eq!(actions, [failed("no piece"), Action::GiveJobBack(RETRY_AFTER)]);
+    assert_eq!(actions, [failed("no piece"), Action::AckJob]);
     assert!(life.is_over());
-    let mut life = made();
-    let actions = life.on(Event::Unusable("bad".into()), NOW);
-    assert_eq!(actions, [failed("bad"), Action::Discard, Action::Make]);
-    assert!(life.is_making());
-    let mut life = found();
-    assert_eq!(life.on(Event::Unusable("bad".into()), NOW), [failed("bad"), Action::Discard]);
-    assert!(life.is_over());
+    let unusable = || Event::Unusable("bad".into());
+    assert_eq!(made().on(unusable(), NOW), [failed("bad"), Action::AckJob, Action::Discard]);
+    assert_eq!(found().on(unusable(), NOW), [failed("bad"), Action::Discard], "no job to settle");
+    assert_eq!(making().on(unusable(), NOW), [Action::StopMaking, failed("bad"), Action::AckJob]);
+}
+
+#[test]
+fn pieces_that_nobody_has_free_the_place_a_minute_after_all_else_has_come() {
+    let missing = |pieces, records| Event::Worked { pieces, records, missing: Some("piece 7".into()) };
+    let mut life = making();
+    let moved = NOW + MISSING_PIECES_AFTER;
+    life.on(missing(1, 0), moved);
+    let end = moved + MISSING_PIECES_AFTER;
+    let soon = Duration::from_secs(1);
+    assert_eq!(life.on(Event::Tick, end - soon), [Action::KeepJob, downloading(1)]);
+    life.on(missing(1, 0), end - soon);
+    assert_eq!(life.on(Event::Tick, end), [Action::StopMaking, failed("piece 7"), Action::AckJob]);
+    assert!(!life.has_place());
+}
+
+#[test]
+fn a_piece_that_comes_after_all_is_waited_for() {
+    let mut life = making();
+    life.on(Event::Worked { pieces: 1, records: 0, missing: Some("piece 7".into()) }, NOW);
+    life.on(worked(1, 0), NOW);
+    assert_eq!(life.on(Event::Tick, NOW + MISSING_PIECES_AFTER), [Action::KeepJob, downloading(1)]);
+    let actions = life.on(Event::Tick, NOW + STALLED_AFTER);
+    let stalled = failed("nothing moved for 600 s, at 1 pieces and 0 records of 2");
+    assert_eq!(actions, [Action::StopMaking, stalled, Action::AckJob], "not for ever");
+}
+
+#[test]
+fn nothing_is_made_for_a_client_that_is_not_there() {
+    let mut life = asking();
+    let soon = NOW + CLIENT_ANSWERS_WITHIN - Duration::from_secs(1);
+    assert_eq!(life.on(Event::Tick, soon), [Action::KeepJob, downloading(0)]);
+    assert_eq!(life.on(Event::ClientAlive, soon), [Action::Make, downloading(0)]);
+    assert_eq!(life.on(Event::Tick, NOW + CLIENT_ANSWERS_WITHIN), [Action::KeepJob, downloading(0)]);
+    assert_eq!(asking().on(Event::Tick, NOW + CLIENT_ANSWERS_WITHIN), [Action::AckJob]);
+    assert_eq!(asking().on(Event::Shutdown, NOW), [Action::GiveJobBack]);
+    assert_eq!(asking().on(Event::Stored, NOW), [Action::AckJob]);
 }
 
 #[test]
@@ -104,7 +152,7 @@ fn a_client_that_is_gone_for_long_is_given_up_and_one_that_fetches_is_not() {
 
 #[test]
 fn the_end_of_the_server_frees_unmade_jobs_and_keeps_what_is_staged() {
-    let back = [Action::StopMaking, Action::GiveJobBack(Duration::ZERO)];
+    let back = [Action::StopMaking, Action::GiveJobBack];
     assert_eq!(making().on(Event::Shutdown, NOW), back);
     assert_eq!(made().on(Event::Shutdown, NOW), []);
     let mut over = making();
@@ -115,7 +163,8 @@ fn the_end_of_the_server_frees_unmade_jobs_and_keeps_what_is_staged() {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         Just(Event::Delivered),
-        Just(Event::Worked { pieces: 2, records: 1 }),
+        Just(worked(2, 1)),
+        Just(Event::Worked { pieces: 2, records: 1, missing: Some("piece 1".into()) }),
         Just(Event::Made(MADE)),
         Just(Event::MakingFailed("x".into())),
         Just(Event::Unusable("x".into())),
@@ -132,14 +181,14 @@ proptest! {
     /// Whatever comes in whatever order: work is begun and stopped in turn, a job that is not ours is never settled, a settled one
     /// never touched again, and nothing stays staged once it is over.
     #[test]
-    fn any_order_is_survived(restarted: bool, events in prop::collection::vec(event(), 0..40)) {
-        let (mut life, first) = if restarted { Life::found(2, MADE, NOW) } else { Life::taken(2, NOW) };
+    fn any_order_is_survived(restarted: bool, present: bool, events in prop::collection::vec(event(), 0..40)) {
+        let (mut life, first) = if restarted { Life::found(2, MADE, NOW) } else { Life::taken(2, present, NOW) };
         let (mut has_job, mut settled, mut working, mut staged) = (!restarted, false, false, restarted);
         let mut now = NOW;
         let nothing = Vec::new();
         let steps = std::iter::once((None, first)).chain(events.into_iter().map(|event| (Some(event), nothing.clone())));
         for (event, mut actions) in steps {
-            now += CLIENT_GONE_AFTER / 8;
+            now += MISSING_PIECES_AFTER / 4;
             if let Some(event) = event {
                 // The maker speaks only while it works, the queue only before it is settled.
                 let is_makers = matches!(event, Event::Made(_) | Event::MakingFailed(_));
@@ -158,7 +207,7 @@ proptest! {
                     Action::Make => { prop_assert!(!working && !staged); working = true; }
                     Action::StopMaking => { prop_assert!(working); working = false; }
                     Action::KeepJob => prop_assert!(has_job && !settled),
-                    Action::AckJob | Action::GiveJobBack(_) => { prop_assert!(has_job && !settled); settled = true; }
+                    Action::AckJob | Action::GiveJobBack => { prop_assert!(has_job && !settled); settled = true; }
                     Action::Discard => { prop_assert!(staged); staged = false; }
                     Action::Tell(_) => {}
                 }

@@ -42,6 +42,8 @@ pub enum Verdict {
 pub struct Judged {
     /// The slot.
     pub slot: u64,
+    /// Solution range that they were held against.
+    pub solution_range: u64,
     /// Its solutions.
     pub solutions: Vec<(Solution, Verdict)>,
 }
@@ -52,7 +54,8 @@ impl Due {
         let mut seen = HashSet::new();
         let verdicts: Vec<_> =
             self.solutions.iter().map(|solution| self.verdict(solution, kzg, &mut seen)).collect();
-        Judged { slot: self.slot, solutions: self.solutions.into_iter().zip(verdicts).collect() }
+        let (slot, solution_range) = (self.slot, self.solution_range);
+        Judged { slot, solution_range, solutions: self.solutions.into_iter().zip(verdicts).collect() }
     }
 
     fn verdict(
@@ -90,6 +93,27 @@ impl Due {
             }),
         };
         verify_solution(solution, &parameters, kzg).map_err(|error| self.reason(&error))
+    }
+
+    /// Whether the block of a peer, with one of the challenges that its slot has had, was won by its only solution. History may
+    /// have grown here since, or not yet: a piece of an unknown segment is taken on trust, and nothing is too old or too new.
+    pub fn is_won(&self, challenges: &[[u8; 32]], kzg: &KzgVerifier) -> bool {
+        let [solution] = &self.solutions[..] else { return false };
+        let segment_index = piece_index_of(solution, &self.info) / SEGMENT_PIECES as u64;
+        let history_size = self.info.history_size.max(solution.history_size);
+        let piece_check = self.commitment(segment_index).map(|segment_commitment| PieceCheck {
+            info: ProtocolInfo { history_size, ..self.info },
+            segment_commitment,
+            expiration_check_commitment: None,
+        });
+        challenges.iter().any(|challenge| {
+            let parameters = VerifyParameters {
+                global_challenge: *challenge,
+                solution_range: self.solution_range,
+                piece_check: piece_check.clone(),
+            };
+            verify_solution(solution, &parameters, kzg).is_ok()
+        })
     }
 
     fn commitment(&self, segment_index: u64) -> Option<PointBytes> {

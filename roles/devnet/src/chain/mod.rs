@@ -1,125 +1,107 @@
 //! Rules of a development chain: who may write a block, who votes, and how the solution range follows.
 //!
 //! ```text
-//!            announce          submit              take_due        judge              settle        sign, finish_round
-//!  slot S ───────────▶ window ───────▶ queue of S ─────────▶ Due ────────▶ Judged ─────────▶ Round ─────────────▶ Block
-//!                      (last 4)        (10 at most)   S + 4      (pure, slow)      first block, votes            import
+//!            announce          submit, forward        take_due        judge              settle        sign, finish_round
+//!  slot S ───────────▶ window ───────────────▶ queue of S ─────────▶ Due ────────▶ Judged ─────────▶ Round ─────────────▶ Block
+//!                      (last 4)   (9, then 10 at most)     S + 4      (pure, slow)      first block, votes            import
+//!
+//!  peers ─▶ check_of ─▶ import ─▶ tree ─▶ finalise ─▶ archivist
 //! ```
 //!
-//! Owns: slots, solutions, signatures, blocks and counts, all in memory.
+//! Owns: slots, solutions, signatures, blocks, what was seen of solutions, and counts, all in memory.
 //! Never: a clock, a socket or a disk. Whoever drives it says which slot it is, carries requests for signatures out and
-//! brings blocks to disk before importing them.
+//! brings blocks to disk.
 
 mod block;
+mod check;
 mod judge;
 mod parameters;
 mod report;
 mod round;
+mod sightings;
 mod slots;
+mod time;
+mod tip;
+mod tree;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use consensus::challenge::{PotOutput, global_challenge, global_randomness};
+use consensus::identity::is_reward_signature_valid;
 use consensus::sector::ProtocolInfo;
 use consensus::segment::SegmentHeader;
 use consensus::solution::Solution;
-use consensus::solution_range::{next_solution_range, voting_solution_range};
+use consensus::solution_range::voting_solution_range;
 
 use node::SlotInfo;
 
-pub use block::{BODY_SIZE_MAX, Block, Body};
+#[cfg(test)]
+pub use block::MadeBlock;
+pub use block::{BODY_SIZE_MAX, Block, Body, Vote};
+pub use check::BlockCheck;
 pub use judge::Due;
 pub use parameters::{ChainParameters, InvalidParameters};
 pub use report::{Reason, Report, SignatureCounts, SolutionCounts};
-pub use round::SigningRequest;
+pub use round::{Signed, SigningRequest};
+pub use sightings::{Mark, Sighting, SolutionId};
 pub use slots::{BLOCK_AUTHORING_DELAY_SLOTS, Ignored};
+pub use time::TimeChange;
+pub use tip::{BlockError, Tip};
+pub use tree::{Change, FINAL_DEPTH};
 
-use block::BlockHeader;
+use block::{AuthoredBlock, BlockHeader};
 use judge::{Judged, Verdict};
 use round::{Claim, Round};
-use slots::{Slots, Submission};
-
-/// What the proof-of-time output of a slot is derived from, beside genesis hash and slot.
-const POT_DOMAIN: &[u8] = b"dev pot";
-
-/// A block that does not continue the chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BlockError {
-    /// It has another parent.
-    #[error("block at height {height} does not continue the block at height {tip_height}")]
-    Parent {
-        /// Its height.
-        height: u32,
-        /// Height of the chain.
-        tip_height: u32,
-    },
-    /// Its slot is not after that of its parent.
-    #[error("block for slot {slot} follows a block for slot {tip_slot}")]
-    Slot {
-        /// Its slot.
-        slot: u64,
-        /// Slot of its parent.
-        tip_slot: u64,
-    },
-    /// Its body is not the next part of the imported bytes.
-    #[error("block carries imported bytes from {found}, next are those from {expected}")]
-    Body {
-        /// First byte expected.
-        expected: u64,
-        /// First byte of its body.
-        found: u64,
-    },
-}
+use sightings::Sightings;
+use slots::{Lost, Slots, Submission};
+use time::Time;
+use tip::Rules;
+use tree::Tree;
 
 /// A development chain.
 #[derive(Debug)]
 pub struct Chain {
     genesis_hash: [u8; 32],
-    parameters: ChainParameters,
+    /// Tells this process from those of its peers.
+    node: u64,
     headers: Arc<Vec<SegmentHeader>>,
-    tip: Tip,
-    solution_range: u64,
-    /// Slot in which the current era began, none before block 1.
-    era_start_slot: Option<u64>,
-    /// Imported bytes that are in no block yet.
-    imported_next: u64,
-    imported_end: u64,
+    tree: Tree,
+    time: Time,
+    /// The present slot, whether it began here or not.
+    now: u64,
+    /// The first of the slots that passed one by one up to the present one.
+    steady_since: u64,
     slots: Slots,
     round: Option<Round>,
+    sightings: Sightings,
     report: Report,
-}
-
-/// The newest authored block.
-#[derive(Debug, Clone, Copy)]
-struct Tip {
-    height: u32,
-    hash: [u8; 32],
-    slot: u64,
 }
 
 impl Chain {
     /// A chain of the first block alone, which holds the imported bytes before `imported_next`; those up to `imported_end`
-    /// are for later blocks.
+    /// are for later blocks. `node` tells its process from those of its peers.
     pub fn new(
         genesis_hash: [u8; 32],
         parameters: ChainParameters,
         imported_next: u64,
         imported_end: u64,
+        node: u64,
     ) -> Self {
+        let rules = Rules { parameters, imported_end };
+        let first = Tip::first(genesis_hash, &rules, imported_next);
         Self {
             genesis_hash,
+            node,
             headers: Arc::default(),
-            tip: Tip { height: 0, hash: genesis_hash, slot: 0 },
-            solution_range: parameters.initial_solution_range(),
-            parameters,
-            era_start_slot: None,
-            imported_next,
-            imported_end,
+            tree: Tree::new(rules, first),
+            time: Time::default(),
+            now: 0,
+            steady_since: 0,
             slots: Slots::default(),
             round: None,
+            sightings: Sightings::default(),
             report: Report::default(),
         }
     }
@@ -136,12 +118,17 @@ impl Chain {
 
     /// Rules for plotting, and the current history size.
     pub fn protocol_info(&self) -> ProtocolInfo {
-        self.parameters.protocol_info(self.headers.len() as u64)
+        self.tree.rules().parameters.protocol_info(self.headers.len() as u64)
     }
 
-    /// Number of the newest authored block, 0 when there is the first block alone.
-    pub fn height(&self) -> u32 {
-        self.tip.height
+    /// The newest block of the branch that is followed.
+    pub fn tip(&self) -> &Tip {
+        self.tree.best()
+    }
+
+    /// The newest final block.
+    pub fn root(&self) -> &Tip {
+        self.tree.root()
     }
 
     /// What happened since this process has the chain.
@@ -155,205 +142,320 @@ impl Chain {
         self.report.segments = self.headers.len() as u64;
     }
 
+    /// The present slot, whether it began here or not.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Says which slot it is, announced or not.
+    pub fn pass_to(&mut self, slot: u64) {
+        if slot > self.now {
+            if slot > self.now + 1 {
+                self.steady_since = slot;
+            }
+            self.now = slot;
+        }
+    }
+
     /// What `slot` asks of farms.
     pub fn slot_info(&self, slot: u64) -> SlotInfo {
         SlotInfo {
             slot_number: slot,
-            global_challenge: self.global_challenge(slot),
-            solution_range: self.solution_range,
+            global_challenge: self.time.challenge(&self.genesis_hash, slot),
+            solution_range: self.tip().solution_range,
             voting_solution_range: self.voting_range(),
         }
     }
 
     /// Begins `slot`. False when it is not after all earlier ones, which leaves everything as it was.
     pub fn begin_slot(&mut self, slot: u64) -> bool {
-        let begins = slot > self.tip.slot && self.slots.begin(slot);
+        self.pass_to(slot);
+        let begins = slot > self.tip().slot && self.slots.begin(slot);
         if begins {
             self.report.slots += 1;
-            (0..self.slots.shed()).for_each(|_| self.report.reject(Reason::NodeBehind));
+            self.forward();
+            self.slots.close(slot);
+            let shed = self.slots.shed();
+            self.lose(shed);
         }
         begins
     }
 
-    /// Says that a farm was told of `slot`, which must be the one that began last: only now solutions for it are taken.
+    /// Says that a farm was told of `slot`, one of the last that began: only now solutions for it are taken. Told once more with
+    /// another challenge, those for the earlier one are lost.
     pub fn announce(&mut self, slot: u64) {
+        let challenge = self.time.challenge(&self.genesis_hash, slot);
         let voting_range = self.voting_range();
-        self.slots.announce(slot, voting_range);
+        let lost = self.slots.announce(slot, challenge, voting_range);
+        self.lose(lost);
     }
 
-    /// Queues a solution. Being queued says nothing about it: it is looked at when its slot is due.
-    pub fn submit(&mut self, slot: u64, solution: Solution) -> Result<(), Ignored> {
+    /// Queues a solution. Being queued says nothing about it: it is looked at when its slot is due. Gives what peers are to
+    /// hear of that.
+    pub fn submit(&mut self, slot: u64, solution: Solution) -> Result<Option<Sighting>, Ignored> {
+        let id = SolutionId::new(slot, &solution);
         match self.slots.submit(slot, solution) {
-            Submission::Queued => Ok(()),
-            Submission::Swallowed(reason) => {
-                self.report.reject(reason);
-                Ok(())
-            }
+            Submission::Queued => {}
+            Submission::Swallowed(reason) => self.report.reject(reason),
             Submission::Refused(reason) => {
                 self.report.reject(reason);
-                Err(Ignored)
+                return Err(Ignored);
             }
         }
+        let sighting = Sighting { solution: id, mark: Mark::Queued { node: self.node } };
+        Ok(self.see(&sighting).then_some(sighting))
+    }
+
+    /// Takes solutions on from where the RPC has put them. What finds no place is dropped without a word.
+    pub fn forward(&mut self) {
+        let dropped = self.slots.forward();
+        self.lose(dropped);
     }
 
     /// The solutions of the oldest slot that is due in `now`, none when no slot with solutions is.
     pub fn take_due(&mut self, now: u64) -> Option<Due> {
+        self.forward();
         let closed = self.slots.take_closed(now)?;
         Some(Due {
             slot: closed.slot,
-            solutions: closed.queue,
+            solutions: closed.waiting,
             announced_voting_range: closed.voting_range,
-            global_challenge: self.global_challenge(closed.slot),
-            solution_range: self.solution_range,
+            global_challenge: self.time.challenge(&self.genesis_hash, closed.slot),
+            solution_range: self.tip().solution_range,
             voting_range: self.voting_range(),
             info: self.protocol_info(),
             headers: Arc::clone(&self.headers),
         })
     }
 
-    /// Opens the signing round of a slot: the first solution of block quality asks for a signature of its block, each vote for
-    /// one of its own. What follows must be [`finish_round`](Self::finish_round).
-    pub fn settle(&mut self, judged: Judged) -> Vec<SigningRequest> {
+    /// Opens the signing round of a slot: each vote asks for a signature, then the first solution of block quality for that of its
+    /// block. What follows must be [`next_request`](Self::next_request), again and again, then
+    /// [`finish_round`](Self::finish_round).
+    pub fn settle(&mut self, judged: Judged) {
         assert!(self.round.is_none(), "rounds follow each other");
-        let mut claims = Vec::new();
-        let mut has_block = judged.slot <= self.tip.slot;
+        let tip = *self.tip();
+        let is_same_range = judged.solution_range == tip.solution_range;
+        let (mut votes, mut block) = (Vec::new(), None);
         for (solution, verdict) in judged.solutions {
             match verdict {
                 Verdict::Rejected(reason) => self.report.reject(reason),
-                Verdict::Block if has_block => self.report.solutions.surplus += 1,
-                Verdict::Block => {
-                    has_block = true;
-                    claims.push(self.claim_block(judged.slot, solution));
+                // A block came meanwhile.
+                _ if !is_same_range => self.report.reject(Reason::RangeChanged),
+                Verdict::Block if judged.slot <= tip.slot || block.is_some() => {
+                    self.report.solutions.surplus += 1;
                 }
+                Verdict::Block => block = Some(self.claim_block(judged.slot, solution)),
                 // The first block takes no votes.
-                Verdict::Vote if self.tip.height == 0 => self.report.solutions.surplus += 1,
-                Verdict::Vote => claims.push(self.claim_vote(judged.slot, &solution)),
+                Verdict::Vote if tip.height == 0 => self.report.solutions.surplus += 1,
+                Verdict::Vote => votes.push(self.claim_vote(judged.slot, solution)),
             }
         }
-        let round = Round::new(claims);
-        let requests = round.requests();
-        self.round = Some(round);
-        requests
+        self.round = Some(Round::new(votes.into_iter().chain(block).collect()));
     }
 
-    /// Takes a signature, if the round asks for it.
+    /// The next hash to be signed. Signatures of any other are not taken from now on.
+    pub fn next_request(&mut self) -> Option<SigningRequest> {
+        self.round.as_mut()?.next_request()
+    }
+
+    /// Takes a signature, if it is of the present hash.
     pub fn sign(&mut self, hash: &[u8; 32], signature: &[u8; 64]) {
         if let Some(round) = &mut self.round {
             round.sign(hash, signature, &mut self.report.reward_signatures);
         }
     }
 
-    /// Whether the signing round, if there is one, waits for no further signature.
-    pub fn is_round_complete(&self) -> bool {
-        self.round.as_ref().is_none_or(Round::is_complete)
+    /// Whether there is no present hash, or its signature has come.
+    pub fn is_present_signed(&self) -> bool {
+        self.round.as_ref().is_none_or(Round::is_present_decided)
     }
 
-    /// Ends the signing round. What was not signed is lost. Gives the block, which must be [imported](Self::import) once it is
-    /// safe on disk.
-    pub fn finish_round(&mut self) -> Option<Block> {
-        let round = self.round.take()?;
-        round.finish(&mut self.report).map(|block| Block::Authored(Box::new(block)))
-    }
-
-    /// Continues the chain with a new block.
-    pub fn import(&mut self, block: &Block) -> Result<(), BlockError> {
-        self.apply(block)?;
-        if let Block::Authored(_) = block {
-            self.report.solutions.accepted += 1;
+    /// Ends the signing round. What was not signed is lost. Gives the block, which must be [imported](Self::import_own), and the
+    /// votes.
+    pub fn finish_round(&mut self) -> Signed {
+        let signed = self.round.take().map(|round| round.finish(&mut self.report)).unwrap_or_default();
+        for vote in &signed.votes {
+            self.see_signed(vote.slot, &vote.solution, &vote.signature);
         }
-        Ok(())
+        signed
     }
 
-    /// Continues the chain with a block of an earlier process, which counts no more.
-    pub fn apply(&mut self, block: &Block) -> Result<(), BlockError> {
-        if let Some(body) = block.body() {
-            if body.offset != self.imported_next {
-                return Err(BlockError::Body { expected: self.imported_next, found: body.offset });
-            }
-            if let Block::Authored(authored) = block {
-                self.extend_tip(&authored.header)?;
-            }
-            self.imported_next += u64::from(body.size);
+    /// Continues the chain with a block that a farm has won here.
+    pub fn import_own(&mut self, block: Block) -> Result<bool, BlockError> {
+        let imported = self.import(block);
+        match imported {
+            Ok(_) => self.report.solutions.accepted += 1,
+            // Peers have gone on so far without it that its parent is no more.
+            Err(_) => self.report.reject(Reason::NodeBehind),
         }
-        Ok(())
+        imported
     }
 
-    /// The next blocks without an author: imported bytes as far as they go, then bytes made up. All are to be imported.
-    pub fn authorless_blocks(&self, count: usize) -> Vec<Block> {
-        let mut next = self.imported_next;
+    /// Adds a block, one of a peer only when its [check](Self::check_of) was good; whether it is new.
+    pub fn import(&mut self, block: Block) -> Result<bool, BlockError> {
+        let author = match &block {
+            Block::Authored(authored) => Some(authored.clone()),
+            Block::Made(_) => None,
+        };
+        let is_new = self.tree.insert(block)?;
+        if let Some(AuthoredBlock { header, signature }) = author.as_deref() {
+            self.see_signed(header.slot, &header.solution, signature);
+        }
+        Ok(is_new)
+    }
+
+    /// Continues the chain with a block of an earlier process; final ones come first.
+    pub fn load(&mut self, block: Block, is_final: bool) -> Result<(), BlockError> {
+        if is_final { self.tree.insert_final(&block) } else { self.tree.insert(block).map(drop) }
+    }
+
+    /// What a block of a peer has to be held against before it is imported, none when it is known already. The check itself is slow
+    /// and needs no chain.
+    pub fn check_of(&self, block: &Block) -> Result<Option<BlockCheck>, BlockError> {
+        let slot = block.slot();
+        if self.tree.tip_at(&block.hash()).is_some() {
+            return Ok(None);
+        }
+        // Clocks of nodes differ a little.
+        if slot > self.now.saturating_add(1) {
+            return Err(BlockError::Future { slot });
+        }
+        let parent = self.tree.tip_at(block.parent_hash()).ok_or(BlockError::Parent { slot })?;
+        parent.after(block, self.tree.rules())?;
+        let Block::Authored(authored) = block else { return Ok(Some(BlockCheck::Made)) };
+        let due = Due {
+            slot,
+            solutions: vec![authored.header.solution.clone()],
+            announced_voting_range: parent.solution_range,
+            global_challenge: [0; 32],
+            solution_range: parent.solution_range,
+            voting_range: parent.solution_range,
+            info: self.protocol_info(),
+            headers: Arc::clone(&self.headers),
+        };
+        let challenges = self.time.challenges(&self.genesis_hash, slot);
+        let block = authored.clone();
+        Ok(Some(BlockCheck::Authored { block, due: Box::new(due), challenges }))
+    }
+
+    /// How the branch that is followed has changed since `old` was its newest block. Counted, so to be asked once.
+    pub fn change_since(&mut self, old: &Tip) -> Option<Change> {
+        let change = self.tree.change_since(old)?;
+        self.report.reorganisations += u64::from(change.removed > 0);
+        Some(change)
+    }
+
+    /// Makes blocks final that are deep enough, or came before a block without author that was there `delay` slots ago, and gives
+    /// them in order. After a gap between slots, peers get as long to tell of theirs.
+    pub fn finalise(&mut self, delay: u64) -> Vec<Block> {
+        let is_steady = self.steady_since.saturating_add(delay) <= self.now;
+        let final_slot = self.now.checked_sub(delay).filter(|_| is_steady);
+        self.tree.finalise(final_slot)
+    }
+
+    /// The next blocks without an author, to be imported in order.
+    pub fn made_blocks(&self, count: usize, slot: u64) -> Vec<Block> {
+        let rules = self.tree.rules();
+        let mut tip = *self.tip();
         let mut block = || {
-            let body = self.body_from(next);
-            next += u64::from(body.size);
-            if body.size == 0 { Block::Filler } else { Block::Imported(body) }
+            let block = tip.next_made(slot.max(tip.made_slot), rules);
+            tip = tip.after(&block, rules).expect("made to continue the chain");
+            block
         };
         (0..count).map(|_| block()).collect()
     }
 
+    /// Whether blocks without an author are not final yet.
+    pub fn has_unfinal_made(&self) -> bool {
+        self.tree.has_unfinal_made()
+    }
+
     /// Whether imported bytes wait for a block.
     pub fn has_imported_bytes(&self) -> bool {
-        self.imported_next < self.imported_end
+        self.tip().next_body(self.tree.rules()).size > 0
     }
 
-    fn extend_tip(&mut self, header: &BlockHeader) -> Result<(), BlockError> {
-        let tip = self.tip;
-        if header.parent_hash != tip.hash || header.height != tip.height + 1 {
-            return Err(BlockError::Parent { height: header.height, tip_height: tip.height });
+    /// Takes what was seen of a solution; whether it was new.
+    pub fn see(&mut self, sighting: &Sighting) -> bool {
+        let seen = self.sightings.see(sighting, self.now);
+        if seen.is_equivocation {
+            self.report.equivocations += 1;
+            let SolutionId { slot, hash } = sighting.solution;
+            tracing::warn!(
+                slot,
+                solution = hex::encode(hash),
+                "equivocation: a solution reached two nodes, or was seen under two signatures"
+            );
         }
-        if header.slot <= tip.slot {
-            return Err(BlockError::Slot { slot: header.slot, tip_slot: tip.slot });
-        }
-        self.tip = Tip { height: header.height, hash: header.hash(), slot: header.slot };
-        let start_slot = *self.era_start_slot.get_or_insert(header.slot);
-        if header.height.is_multiple_of(self.parameters.era_blocks) {
-            let ChainParameters { slot_probability, era_blocks, .. } = self.parameters;
-            self.solution_range = next_solution_range(
-                start_slot,
-                header.slot,
-                slot_probability,
-                self.solution_range,
-                era_blocks,
-            )
-            .expect("parameters without zeros were checked");
-            self.era_start_slot = Some(header.slot);
-            tracing::info!(height = header.height, solution_range = self.solution_range, "a new era begins");
-        }
-        Ok(())
+        seen.is_new
     }
 
-    fn body_from(&self, offset: u64) -> Body {
-        let left = self.imported_end - offset;
-        Body { offset, size: left.min(u64::from(BODY_SIZE_MAX)) as u32 }
+    /// Takes a vote of a peer; whether it was new, and is one.
+    pub fn see_vote(&mut self, vote: &Vote) -> bool {
+        is_reward_signature_valid(&vote.hash(), &vote.signature, &vote.solution.public_key)
+            && self.see_signed(vote.slot, &vote.solution, &vote.signature)
+    }
+
+    /// Everything that was seen of the newest slots.
+    pub fn sightings(&self) -> Vec<Sighting> {
+        self.sightings.all().collect()
+    }
+
+    /// Another proof of time from `from_slot` on. Gives the change; one without an end is to be told to peers.
+    pub fn change_time(&mut self, from_slot: u64, until_slot: Option<u64>) -> TimeChange {
+        let made_slot = self.now;
+        // Different for all changes of all nodes.
+        let seed = (self.node, made_slot, from_slot, self.report.slots, until_slot);
+        let hash = blake3::hash(&parity_scale_codec::Encode::encode(&seed));
+        let salt = u64::from_le_bytes(*hash.as_bytes().first_chunk().expect("a hash has 32 bytes"));
+        let change = TimeChange { made_slot, salt, from_slot, until_slot };
+        self.time.add(change);
+        change
+    }
+
+    /// Takes a change of a peer; whether it was new.
+    pub fn hear_of_time(&mut self, change: TimeChange) -> bool {
+        let is_shared = change.until_slot.is_none() && change.made_slot <= self.now.saturating_add(1);
+        is_shared && self.time.add(change)
+    }
+
+    /// Changes of time that all nodes share.
+    pub fn time_changes(&self) -> Vec<TimeChange> {
+        self.time.shared().copied().collect()
+    }
+
+    /// Ends changes of time of this node alone that last to `slot`, and gives the first slot that they covered: from there on all
+    /// is as for others.
+    pub fn end_time_changes(&mut self, slot: u64) -> Option<u64> {
+        self.time.end(slot)
+    }
+
+    fn see_signed(&mut self, slot: u64, solution: &Solution, signature: &[u8; 64]) -> bool {
+        let solution = SolutionId::new(slot, solution);
+        self.see(&Sighting { solution, mark: Mark::Signed { signature: *signature } })
+    }
+
+    fn lose(&mut self, lost: Lost) {
+        (0..lost.count).for_each(|_| self.report.reject(lost.reason));
     }
 
     fn claim_block(&self, slot: u64, solution: Solution) -> Claim {
-        let public_key = solution.public_key;
-        let header = BlockHeader {
-            height: self.tip.height + 1,
-            parent_hash: self.tip.hash,
+        let tip = self.tip();
+        Claim::block(BlockHeader {
+            height: tip.height + 1,
+            parent_hash: tip.hash,
             slot,
             solution,
-            body: self.body_from(self.imported_next),
-        };
-        Claim::new(header.hash(), public_key, Some(header))
+            body: tip.next_body(self.tree.rules()),
+        })
     }
 
-    fn claim_vote(&self, slot: u64, solution: &Solution) -> Claim {
-        let hash = block::vote_hash(self.tip.height + 1, &self.tip.hash, slot, solution);
-        Claim::new(hash, solution.public_key, None)
+    fn claim_vote(&self, slot: u64, solution: Solution) -> Claim {
+        let Tip { height, hash, .. } = *self.tip();
+        Claim::vote(Vote { height: height + 1, parent_hash: hash, slot, solution, signature: [0; 64] })
     }
 
     fn voting_range(&self) -> u64 {
-        voting_solution_range(self.solution_range, self.parameters.votes_per_block)
-    }
-
-    fn global_challenge(&self, slot: u64) -> [u8; 32] {
-        global_challenge(&global_randomness(&self.pot_output(slot)), slot)
-    }
-
-    /// There is no proof of time: its output is drawn from genesis hash and slot.
-    fn pot_output(&self, slot: u64) -> PotOutput {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(POT_DOMAIN).update(&self.genesis_hash).update(&slot.to_le_bytes());
-        *hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes")
+        voting_solution_range(self.tip().solution_range, self.tree.rules().parameters.votes_per_block)
     }
 }

@@ -12,8 +12,12 @@ pub enum Reason {
     NotAnnounced,
     /// The solutions for its slot were looked at already.
     Late,
-    /// Too many solutions are queued for its slot.
+    /// Too many solutions came at once: the node has said so.
     QueueFull,
+    /// Too many solutions for its slot: it was dropped after it counted as queued.
+    Dropped,
+    /// Its slot was announced again, with another challenge.
+    ChallengeChanged,
     /// The node was too far behind to look at it.
     NodeBehind,
     /// The same solution came before, for the same slot.
@@ -57,6 +61,13 @@ pub struct Report {
     pub solutions: SolutionCounts,
     /// Signatures that were asked for, by what they are worth.
     pub reward_signatures: SignatureCounts,
+    /// Solutions that reached two nodes of the chain, or were seen under two signatures. Each counts once, at every node that has
+    /// peers; on the network each costs a reward.
+    #[serde(default)]
+    pub equivocations: u64,
+    /// How often the chain went over to another branch.
+    #[serde(default)]
+    pub reorganisations: u64,
 }
 
 /// Solutions, by what became of them.
@@ -102,6 +113,8 @@ mod tests {
             "segments": 1,
             "solutions": { "accepted": 0, "surplus": 0, "rejected": { "late": 1, "invalid_proof_of_space": 2 } },
             "reward_signatures": { "valid": 0, "invalid": 0 },
+            "equivocations": 0,
+            "reorganisations": 0,
         });
         assert_eq!(serde_json::to_value(&report).unwrap(), json);
         assert_eq!(serde_json::from_value::<Report>(json).unwrap(), report);

@@ -1,8 +1,8 @@
-//! The signatures of one slot's block and votes.
+//! The signatures of one slot's block and votes, one after another: the votes, then the block, which was proposed meanwhile.
 
 use consensus::identity::is_reward_signature_valid;
 
-use super::block::{AuthoredBlock, BlockHeader};
+use super::block::{AuthoredBlock, BlockHeader, Vote};
 use super::report::{Reason, Report, SignatureCounts};
 
 /// Something a farm is asked to sign.
@@ -14,12 +14,18 @@ pub struct SigningRequest {
     pub public_key: [u8; 32],
 }
 
+/// What a farm can win by a solution. The signature is still missing.
+#[derive(Debug)]
+pub(super) enum Prize {
+    Block(Box<BlockHeader>),
+    Vote(Box<Vote>),
+}
+
 /// A block or vote that waits for its signature.
 #[derive(Debug)]
 pub(super) struct Claim {
     request: SigningRequest,
-    /// The block; none when it is a vote.
-    block: Option<Box<BlockHeader>>,
+    prize: Prize,
     signature: ClaimSignature,
 }
 
@@ -31,33 +37,57 @@ enum ClaimSignature {
 }
 
 impl Claim {
-    pub(super) fn new(hash: [u8; 32], public_key: [u8; 32], block: Option<BlockHeader>) -> Self {
-        let request = SigningRequest { hash, public_key };
-        Self { request, block: block.map(Box::new), signature: ClaimSignature::Missing }
+    pub(super) fn block(header: BlockHeader) -> Self {
+        let request = SigningRequest { hash: header.hash(), public_key: header.solution.public_key };
+        Self { request, prize: Prize::Block(Box::new(header)), signature: ClaimSignature::Missing }
     }
+
+    pub(super) fn vote(vote: Vote) -> Self {
+        let request = SigningRequest { hash: vote.hash(), public_key: vote.solution.public_key };
+        Self { request, prize: Prize::Vote(Box::new(vote)), signature: ClaimSignature::Missing }
+    }
+}
+
+/// What was signed in a round.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Signed {
+    /// The block.
+    pub block: Option<AuthoredBlock>,
+    /// The votes, in the order in which they were asked for.
+    pub votes: Vec<Vote>,
 }
 
 /// All claims of a slot.
 #[derive(Debug)]
 pub(super) struct Round {
     claims: Vec<Claim>,
+    /// Claims that were asked for: the last of them is the present one.
+    asked: usize,
 }
 
 impl Round {
+    /// A round of claims in the order in which they are to be asked for.
     pub(super) fn new(claims: Vec<Claim>) -> Self {
-        Self { claims }
+        Self { claims, asked: 0 }
     }
 
-    pub(super) fn requests(&self) -> Vec<SigningRequest> {
-        self.claims.iter().map(|claim| claim.request).collect()
+    /// Asks for the next signature, whatever became of the present one.
+    pub(super) fn next_request(&mut self) -> Option<SigningRequest> {
+        let next = self.claims.get(self.asked)?;
+        self.asked += 1;
+        Some(next.request)
     }
 
-    /// Takes a signature for a hash of this round; others are passed over. The first one for a hash decides, as on the network.
-    /// Several controllers of a farm may send the same one; two that differ are an equivocation there.
+    /// Takes a signature for the present hash; others are passed over. The first one decides, as on the network. Several controllers
+    /// of a farm may send the same one; two that differ are an equivocation there, even when the second comes late.
     pub(super) fn sign(&mut self, hash: &[u8; 32], signature: &[u8; 64], counts: &mut SignatureCounts) {
-        let Some(claim) = self.claims.iter_mut().find(|claim| claim.request.hash == *hash) else { return };
+        let asked = &mut self.claims[..self.asked];
+        let present = asked.len().checked_sub(1);
+        let Some(at) = asked.iter().position(|claim| claim.request.hash == *hash) else { return };
+        let claim = &mut asked[at];
         let valid = || is_reward_signature_valid(hash, signature, &claim.request.public_key);
         match claim.signature {
+            ClaimSignature::Missing if present != Some(at) => {}
             ClaimSignature::Missing if valid() => {
                 claim.signature = ClaimSignature::Valid(*signature);
                 counts.valid += 1;
@@ -77,23 +107,28 @@ impl Round {
         }
     }
 
-    pub(super) fn is_complete(&self) -> bool {
-        !self.claims.iter().any(|claim| matches!(claim.signature, ClaimSignature::Missing))
+    /// Whether the present hash needs no signature any more.
+    pub(super) fn is_present_decided(&self) -> bool {
+        let present = self.asked.checked_sub(1).map(|at| self.claims[at].signature);
+        !matches!(present, Some(ClaimSignature::Missing))
     }
 
-    /// Counts what is decided now and gives the block, if there is one and it is signed.
-    pub(super) fn finish(self, report: &mut Report) -> Option<AuthoredBlock> {
-        let mut block = None;
+    /// Counts what is decided now, all but the block, and gives what was signed.
+    pub(super) fn finish(self, report: &mut Report) -> Signed {
+        let mut signed = Signed::default();
         for claim in self.claims {
-            match (claim.signature, claim.block) {
-                (ClaimSignature::Valid(signature), Some(header)) => {
-                    block = Some(AuthoredBlock { header: *header, signature });
+            match (claim.signature, claim.prize) {
+                (ClaimSignature::Valid(signature), Prize::Block(header)) => {
+                    signed.block = Some(AuthoredBlock { header: *header, signature });
                 }
-                (ClaimSignature::Valid(_), None) => report.solutions.accepted += 1,
+                (ClaimSignature::Valid(signature), Prize::Vote(vote)) => {
+                    report.solutions.accepted += 1;
+                    signed.votes.push(Vote { signature, ..*vote });
+                }
                 (ClaimSignature::Missing, _) => report.reject(Reason::NotSigned),
                 (ClaimSignature::Invalid, _) => report.reject(Reason::BadSignature),
             }
         }
-        block
+        signed
     }
 }

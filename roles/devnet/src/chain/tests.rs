@@ -1,6 +1,8 @@
 use super::*;
 
 use consensus::identity::Identity;
+use consensus::kzg::KzgVerifier;
+use consensus::solution_range::next_solution_range;
 use proptest::prelude::*;
 
 const PARAMETERS: ChainParameters = ChainParameters {
@@ -14,7 +16,7 @@ const IMPORTED_SIZE: u64 = 4_500_000;
 const NO_SIGNATURE: [u8; 64] = [0; 64];
 
 fn chain() -> Chain {
-    Chain::new([9; 32], PARAMETERS, 1000, IMPORTED_SIZE)
+    Chain::new([9; 32], PARAMETERS, 1000, IMPORTED_SIZE, 1)
 }
 
 fn identity(number: u8) -> Identity {
@@ -37,19 +39,30 @@ fn solution(number: u8) -> Solution {
     }
 }
 
-fn judged(slot: u64, verdicts: &[Verdict]) -> Judged {
+fn judged(chain: &Chain, slot: u64, verdicts: &[Verdict]) -> Judged {
     let solutions = verdicts.iter().zip(1..).map(|(verdict, number)| (solution(number), *verdict)).collect();
-    Judged { slot, solutions }
+    Judged { slot, solution_range: chain.tip().solution_range, solutions }
+}
+
+/// Everything that a slot asks to sign, with nobody signing.
+fn requests(chain: &mut Chain, judged: Judged) -> Vec<SigningRequest> {
+    chain.settle(judged);
+    let requests = std::iter::from_fn(|| chain.next_request()).collect();
+    chain.finish_round();
+    requests
 }
 
 /// Lets farm 1 win `slot`, sign its block and every vote.
 fn win(chain: &mut Chain, slot: u64, verdicts: &[Verdict]) -> Option<Block> {
-    for request in chain.settle(judged(slot, verdicts)) {
+    chain.settle(judged(chain, slot, verdicts));
+    while let Some(request) = chain.next_request() {
+        assert!(!chain.is_present_signed());
         chain.sign(&request.hash, &identity(1).sign_reward_hash(&request.hash));
+        assert!(chain.is_present_signed());
     }
-    let block = chain.finish_round();
+    let block = chain.finish_round().block.map(|block| Block::Authored(Box::new(block)));
     if let Some(block) = &block {
-        chain.import(block).unwrap();
+        chain.import_own(block.clone()).unwrap();
     }
     block
 }
@@ -84,16 +97,25 @@ fn the_last_four_announced_slots_take_solutions() {
 }
 
 #[test]
-fn more_than_nine_queued_are_too_many() {
+fn nine_wait_at_the_rpc_and_ten_behind_it() {
     let mut chain = chain();
     begin(&mut chain, 1);
-    for number in 0..10 {
-        assert_eq!(chain.submit(1, solution(number)), Ok(()));
+    // All at once: nobody takes them on.
+    for number in 0..9 {
+        assert!(chain.submit(1, solution(number)).is_ok());
     }
-    assert_eq!(chain.submit(1, solution(10)), Err(Ignored));
-    assert_eq!(rejected(&chain, Reason::QueueFull), 1);
+    assert_eq!(chain.submit(1, solution(9)), Err(Ignored));
+    assert_eq!((rejected(&chain, Reason::QueueFull), rejected(&chain, Reason::Dropped)), (1, 0));
+    chain.forward();
+    // One has a place still. What comes behind it counts as queued, and is dropped.
+    for number in 10..13 {
+        assert!(chain.submit(1, solution(number)).is_ok());
+    }
+    chain.forward();
+    assert_eq!((rejected(&chain, Reason::QueueFull), rejected(&chain, Reason::Dropped)), (1, 2));
     assert!(chain.take_due(4).is_none());
-    assert_eq!(chain.take_due(5).unwrap().solutions.len(), 10);
+    let due: Vec<_> = chain.take_due(5).unwrap().solutions.iter().map(|solution| solution.chunk[0]).collect();
+    assert_eq!(due, [0, 1, 2, 3, 4, 5, 6, 7, 8, 10]);
     assert!(chain.take_due(5).is_none());
 }
 
@@ -104,7 +126,7 @@ fn a_slot_looked_at_swallows_solutions() {
     chain.submit(1, solution(1)).unwrap();
     // Nobody listens to slots 2 to 5, so slot 1 stays among the last four announced.
     assert!(chain.begin_slot(5));
-    assert_eq!(chain.submit(1, solution(2)), Ok(()));
+    assert!(chain.submit(1, solution(2)).is_ok());
     assert_eq!(rejected(&chain, Reason::Late), 1);
     assert_eq!(chain.take_due(5).unwrap().solutions, [solution(1)]);
 }
@@ -117,10 +139,10 @@ fn slots_only_go_forward() {
     begin(&mut chain, 4);
     assert_eq!(chain.report().slots, 1);
     assert!(chain.submit(4, solution(1)).is_err());
-    win(&mut chain, 5, &[Verdict::Block]);
+    let block = win(&mut chain, 5, &[Verdict::Block]).unwrap();
     // A slot that has its block is never open again, not even to a process that knows the block alone.
     let mut later = self::chain();
-    later.tip = chain.tip;
+    later.load(block, true).unwrap();
     begin(&mut later, 5);
     assert!(later.submit(5, solution(1)).is_err());
 }
@@ -154,32 +176,127 @@ fn challenges_follow_genesis_and_slot() {
 fn blocks_move_eras_and_replay_to_the_same_state() {
     let mut chain = chain();
     let mut blocks = Vec::new();
-    let first = chain.solution_range;
+    let first = chain.tip().solution_range;
     for slot in [10, 20, 100] {
         blocks.push(win(&mut chain, slot, &[Verdict::Block]).unwrap());
     }
     let second = next_solution_range(10, 100, (1, 6), first, 3).unwrap();
-    assert_eq!(chain.solution_range, second);
-    blocks.extend(chain.authorless_blocks(2));
-    assert!(matches!(blocks[3..], [Block::Imported(_), Block::Imported(_)]));
-    blocks[3..].iter().try_for_each(|block| chain.import(block)).unwrap();
+    assert_eq!(chain.tip().solution_range, second);
+    blocks.extend(chain.made_blocks(2, 100));
+    assert!(blocks[3..].iter().all(|block| matches!(block, Block::Made(made) if made.body.is_some())));
+    blocks[3..].iter().for_each(|block| assert_eq!(chain.import(block.clone()), Ok(true)));
+    assert_eq!(chain.import(blocks[3].clone()), Ok(false));
     for slot in [101, 102, 103] {
         blocks.push(win(&mut chain, slot, &[Verdict::Block]).unwrap());
     }
-    assert_eq!(chain.solution_range, next_solution_range(100, 103, (1, 6), second, 3).unwrap());
-    assert_eq!((chain.height(), chain.report().solutions.accepted), (6, 6));
+    assert_eq!(chain.tip().solution_range, next_solution_range(100, 103, (1, 6), second, 3).unwrap());
+    assert_eq!((chain.tip().height, chain.report().solutions.accepted), (6, 6));
     assert!(!chain.has_imported_bytes());
-    assert_eq!(chain.authorless_blocks(1), [Block::Filler]);
+    let [Block::Made(made)] = &chain.made_blocks(1, 103)[..] else { panic!("no block") };
+    assert_eq!(made.body, None);
 
-    let mut replayed = self::chain();
-    blocks.iter().try_for_each(|block| replayed.apply(block)).unwrap();
-    assert_eq!(replayed.slot_info(104), chain.slot_info(104));
-    assert_eq!(replayed.tip.hash, chain.tip.hash);
-    assert_eq!(replayed.era_start_slot, chain.era_start_slot);
-    assert_eq!(replayed.imported_next, chain.imported_next);
-    assert_eq!(replayed.report().solutions.accepted, 0);
-    assert!(matches!(replayed.apply(&blocks[0]), Err(BlockError::Body { .. })));
-    assert!(matches!(replayed.apply(&blocks[7]), Err(BlockError::Parent { .. } | BlockError::Body { .. })));
+    for finals in [0, 4, 8] {
+        let mut replayed = self::chain();
+        for (at, block) in blocks.iter().enumerate() {
+            replayed.load(block.clone(), at < finals).unwrap();
+        }
+        assert_eq!(replayed.slot_info(104), chain.slot_info(104));
+        assert_eq!((replayed.tip(), replayed.root().position), (chain.tip(), finals as u32));
+        assert_eq!(replayed.report().solutions.accepted, 0);
+    }
+}
+
+#[test]
+fn a_block_of_a_peer_is_held_against_its_parent() {
+    let (mut one, mut other) = (chain(), chain());
+    let first = win(&mut one, 1, &[Verdict::Block]).unwrap();
+    let second = win(&mut one, 2, &[Verdict::Block]).unwrap();
+    assert_eq!(other.check_of(&second).unwrap_err(), BlockError::Future { slot: 2 });
+    other.pass_to(2);
+    assert_eq!(other.check_of(&second).unwrap_err(), BlockError::Parent { slot: 2 });
+    let check = other.check_of(&first).unwrap().unwrap();
+    assert!(!check.is_good(&KzgVerifier::mainnet()), "its solution proves nothing");
+    other.import(first.clone()).unwrap();
+    assert!(other.check_of(&first).unwrap().is_none(), "known");
+    let old = *other.tip();
+    other.import(second).unwrap();
+    assert!(other.change_since(&old).is_some_and(|change| change.removed == 0));
+    assert_eq!((other.tip(), other.report().solutions.accepted), (one.tip(), 0));
+}
+
+#[test]
+fn blocks_are_final_when_peers_had_time() {
+    let mut chain = chain();
+    chain.pass_to(10);
+    for block in chain.made_blocks(2, 10) {
+        chain.import(block).unwrap();
+    }
+    for slot in 11..14 {
+        chain.pass_to(slot);
+        assert!(chain.finalise(4).is_empty());
+    }
+    // The machine slept: what peers made meanwhile has yet to come.
+    for slot in 20..24 {
+        chain.pass_to(slot);
+        assert!(chain.finalise(4).is_empty());
+    }
+    chain.pass_to(24);
+    assert_eq!(chain.finalise(4).len(), 2);
+    assert_eq!(chain.root(), chain.tip());
+}
+
+#[test]
+fn another_challenge_loses_what_was_queued() {
+    let mut chain = chain();
+    begin(&mut chain, 1);
+    begin(&mut chain, 2);
+    chain.submit(1, solution(1)).unwrap();
+    chain.submit(2, solution(2)).unwrap();
+    let before = chain.slot_info(2).global_challenge;
+    chain.announce(2);
+    assert_eq!(rejected(&chain, Reason::ChallengeChanged), 0, "told again, nothing else");
+    let change = chain.change_time(2, None);
+    chain.announce(2);
+    assert_ne!(chain.slot_info(2).global_challenge, before);
+    assert_eq!(rejected(&chain, Reason::ChallengeChanged), 1);
+    assert!(chain.submit(2, solution(3)).is_ok());
+    let mut other = self::chain();
+    other.pass_to(2);
+    assert!(other.hear_of_time(change) && !other.hear_of_time(change));
+    assert_eq!(other.slot_info(9), chain.slot_info(9));
+    let far = TimeChange { made_slot: 99, ..change };
+    assert!(!other.hear_of_time(far) && !other.hear_of_time(TimeChange { until_slot: Some(5), ..change }));
+}
+
+#[test]
+fn a_solution_at_two_nodes_counts_at_both() {
+    let mut one = chain();
+    let mut other = Chain { node: 2, ..chain() };
+    begin(&mut one, 1);
+    begin(&mut other, 1);
+    let told = one.submit(1, solution(1)).unwrap().unwrap();
+    assert_eq!(one.submit(1, solution(1)), Ok(None), "known");
+    assert!(other.see(&told) && !other.see(&told));
+    let told = other.submit(1, solution(1)).unwrap().unwrap();
+    assert!(one.see(&told));
+    other.submit(1, solution(2)).unwrap();
+    assert_eq!((one.report().equivocations, other.report().equivocations), (1, 1));
+}
+
+#[test]
+fn votes_of_peers_are_seen_when_they_are_signed() {
+    let mut one = chain();
+    win(&mut one, 1, &[Verdict::Block]);
+    one.settle(judged(&one, 2, &[Verdict::Vote]));
+    let request = one.next_request().unwrap();
+    one.sign(&request.hash, &identity(1).sign_reward_hash(&request.hash));
+    let [vote] = &one.finish_round().votes[..] else { panic!("no vote") };
+    let mut other = chain();
+    assert!(other.see_vote(vote) && !other.see_vote(vote));
+    assert!(!other.see_vote(&Vote { signature: [3; 64], ..vote.clone() }));
+    let again = Vote { signature: identity(1).sign_reward_hash(&request.hash), ..vote.clone() };
+    assert!(other.see_vote(&again));
+    assert_eq!(other.report().equivocations, 1, "two signatures of one solution");
 }
 
 #[test]
@@ -201,44 +318,73 @@ fn bodies_carry_all_imported_bytes_in_order() {
 }
 
 #[test]
-fn signatures_decide() {
+fn hashes_are_signed_one_after_another() {
     let mut chain = chain();
     win(&mut chain, 1, &[Verdict::Block]);
-    let requests = chain.settle(judged(2, &[Verdict::Vote, Verdict::Block, Verdict::Vote, Verdict::Vote]));
-    assert_eq!(requests.len(), 4);
-    let sign = |at: usize| identity(1).sign_reward_hash(&requests[at].hash);
-    chain.sign(&requests[0].hash, &sign(0));
-    assert!(!chain.is_round_complete());
+    let verdicts = [Verdict::Vote, Verdict::Block, Verdict::Vote, Verdict::Vote];
+    let unsigned = judged(&chain, 2, &verdicts);
+    let all = requests(&mut chain, unsigned);
+    assert_eq!((all.len(), rejected(&chain, Reason::NotSigned)), (4, 4));
+    chain.settle(judged(&chain, 2, &verdicts));
+    let signature = |at: usize| identity(1).sign_reward_hash(&all[at].hash);
+    let counts = |chain: &Chain| {
+        let SignatureCounts { valid, invalid } = chain.report().reward_signatures;
+        (valid, invalid)
+    };
+    assert_eq!(chain.next_request(), Some(all[0]));
+    // Not asked for yet: not taken, not even later.
+    chain.sign(&all[1].hash, &signature(1));
+    assert_eq!(counts(&chain), (1, 0));
+    let good = signature(0);
+    chain.sign(&all[0].hash, &good);
+    assert!(chain.is_present_signed());
+    assert_eq!(chain.next_request(), Some(all[1]));
+    // The same again is what a second controller does; another one of the same hash is an equivocation, late or not.
+    chain.sign(&all[0].hash, &good);
+    assert_eq!(counts(&chain), (2, 0));
+    chain.sign(&all[0].hash, &signature(0));
+    assert_eq!(counts(&chain), (2, 1));
+    assert!(!chain.is_present_signed());
     // Signed by somebody else, then too late by the right one.
-    chain.sign(&requests[1].hash, &identity(2).sign_reward_hash(&requests[1].hash));
-    chain.sign(&requests[1].hash, &sign(1));
-    // The same again is what a second controller does; another one of the same hash is an equivocation.
-    let signature = sign(2);
-    chain.sign(&requests[2].hash, &signature);
-    chain.sign(&requests[2].hash, &signature);
-    assert_eq!(chain.report().reward_signatures, report::SignatureCounts { valid: 3, invalid: 1 });
-    chain.sign(&requests[2].hash, &sign(2));
-    assert_eq!(chain.report().reward_signatures, report::SignatureCounts { valid: 3, invalid: 2 });
+    chain.sign(&all[1].hash, &identity(2).sign_reward_hash(&all[1].hash));
+    chain.sign(&all[1].hash, &signature(1));
+    assert_eq!(counts(&chain), (2, 2));
+    assert_eq!(chain.next_request(), Some(all[2]));
+    // Its time is over when the block's hash is asked for.
+    assert_eq!(chain.next_request(), Some(all[3]));
+    chain.sign(&all[2].hash, &signature(2));
     chain.sign(&[0; 32], &NO_SIGNATURE);
-    assert!(!chain.is_round_complete());
-    assert_eq!(chain.finish_round(), None);
-    assert_eq!(chain.report().solutions.accepted, 3);
+    assert!(!chain.is_present_signed());
+    chain.sign(&all[3].hash, &signature(3));
+    assert_eq!(chain.next_request(), None);
+    let signed = chain.finish_round();
+    assert_eq!(signed.votes.len(), 1);
+    assert_eq!(signed.block.unwrap().header.hash(), all[3].hash, "the block comes last");
     assert_eq!(rejected(&chain, Reason::BadSignature), 1);
-    assert_eq!(rejected(&chain, Reason::NotSigned), 1);
-    assert_eq!(chain.height(), 1);
-    chain.sign(&requests[3].hash, &sign(3));
-    assert_eq!(chain.report().reward_signatures.valid, 3);
+    assert_eq!(rejected(&chain, Reason::NotSigned), 5);
+    chain.sign(&all[3].hash, &signature(3));
+    assert_eq!(counts(&chain), (3, 2));
 }
 
 #[test]
 fn nodes_with_the_same_parent_ask_for_the_same_vote() {
     let (mut one, mut other) = (chain(), chain());
     let block = win(&mut one, 1, &[Verdict::Block]).unwrap();
-    other.apply(&block).unwrap();
-    let requests = one.settle(judged(2, &[Verdict::Vote]));
-    assert_eq!(requests, other.settle(judged(2, &[Verdict::Vote])));
-    one.finish_round();
-    assert_ne!(requests, one.settle(judged(3, &[Verdict::Vote])));
+    other.load(block, false).unwrap();
+    let vote = judged(&one, 2, &[Verdict::Vote]);
+    let asked = requests(&mut one, vote);
+    let vote = judged(&other, 2, &[Verdict::Vote]);
+    assert_eq!(asked, requests(&mut other, vote));
+    let vote = judged(&one, 3, &[Verdict::Vote]);
+    assert_ne!(asked, requests(&mut one, vote));
+}
+
+#[test]
+fn an_era_that_began_meanwhile_loses_solutions() {
+    let mut chain = chain();
+    let judged = Judged { solution_range: 1, ..judged(&chain, 1, &[Verdict::Block, Verdict::Vote]) };
+    assert!(requests(&mut chain, judged).is_empty());
+    assert_eq!(rejected(&chain, Reason::RangeChanged), 2);
 }
 
 fn any_verdict() -> impl Strategy<Value = Verdict> {
@@ -260,13 +406,13 @@ proptest! {
         let mut expected_accepted = 0;
         let mut total = 0;
         for (slot, verdicts) in (1..).zip(&slots) {
-            let height = chain.height();
+            let height = chain.tip().height;
             let has_block = verdicts.contains(&Verdict::Block);
             let votes = verdicts.iter().filter(|verdict| **verdict == Verdict::Vote).count() as u64;
             expected_accepted += u64::from(has_block) + if height == 0 { 0 } else { votes };
             total += verdicts.len() as u64;
             let block = win(&mut chain, slot, verdicts);
-            prop_assert_eq!(chain.height(), height + u32::from(has_block));
+            prop_assert_eq!(chain.tip().height, height + u32::from(has_block));
             if let Some(Block::Authored(block)) = block {
                 let first = verdicts.iter().position(|verdict| *verdict == Verdict::Block).unwrap();
                 prop_assert_eq!(block.header.solution, solution(first as u8 + 1));

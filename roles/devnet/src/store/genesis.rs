@@ -9,7 +9,7 @@ use super::super::chain::{ChainParameters, InvalidParameters};
 use super::super::history::BLOCK_0_SIZE;
 
 /// Version of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Fewest milliseconds in a slot.
 const SLOT_MS_MIN: u64 = 20;

@@ -8,7 +8,7 @@
 //!   genesis.json         what the chain was made with; last to be written, and without it there is no chain
 //!   segments/N.bin       the 256 pieces of segment N, by position
 //!   segment_headers.log  a record a segment: SCALE of its header; a segment counts once its header is in
-//!   blocks.log           a record a block behind block 0: SCALE of the block
+//!   blocks.log           a record a block behind block 0: SCALE of the block; its end is replaced when the chain follows another branch
 //! ```
 //!
 //! Data is forced to disk before the record that makes it count, so a kill at any moment loses nothing that counted.
@@ -157,8 +157,7 @@ impl Store {
                 return Err(damaged(&path, format!("it has {size} bytes instead of {SEGMENT_FILE_SIZE}")));
             }
         }
-        let blocks = block_records.iter().map(|record| Block::decode(&mut &record[..]));
-        let blocks = blocks.collect::<Result<_, _>>().map_err(|what| damaged(blocks_log.path(), what))?;
+        let blocks = decode_blocks(&blocks_log, &block_records)?;
         let store = Self {
             folder: folder.into(),
             genesis,
@@ -175,10 +174,23 @@ impl Store {
         &self.genesis
     }
 
-    /// Adds blocks; when this returns they are safe.
-    pub fn append_blocks(&self, blocks: &[Block]) -> Result<(), StoreError> {
+    /// Puts `blocks` behind the first `kept` ones, in place of all that were there; when this returns they are safe. After a crash
+    /// in between, some of those that were there may be missing.
+    pub fn put_blocks(&self, kept: usize, blocks: &[Block]) -> Result<(), StoreError> {
         let mut log = self.blocks.lock().expect("appending does not panic");
+        log.truncate(kept)?;
         log.append(blocks.iter().map(Encode::encode))
+    }
+
+    /// At most `count` blocks behind the first `before` ones.
+    pub fn read_blocks(&self, before: usize, count: usize) -> Result<Vec<Block>, StoreError> {
+        let log = self.blocks.lock().expect("appending does not panic");
+        decode_blocks(&log, &log.read(before, count)?)
+    }
+
+    /// Whether a chain is in `folder`.
+    pub fn exists(folder: &Path) -> bool {
+        folder.join(GENESIS_FILE).exists()
     }
 
     /// Adds the next segment; when this returns it is safe and counts.
@@ -276,6 +288,11 @@ fn log_import(files: &[HistoryFile], imported_size: u64) {
     } else {
         tracing::info!(files = files.len(), bytes = imported_size, "history imported");
     }
+}
+
+fn decode_blocks(log: &RecordLog, records: &[Vec<u8>]) -> Result<Vec<Block>, StoreError> {
+    let blocks = records.iter().map(|record| Block::decode(&mut &record[..]));
+    blocks.collect::<Result<_, _>>().map_err(|what| damaged(log.path(), what))
 }
 
 fn decode_headers(log: &RecordLog, records: &[Vec<u8>]) -> Result<Vec<SegmentHeader>, StoreError> {

@@ -1,4 +1,4 @@
-//! A file that only grows, record by record.
+//! A file of records, which grows at its end and is cut there when the newest ones count no more.
 //!
 //! ```text
 //! record: │ length u32 LE │ first 8 bytes of BLAKE3 of the payload │ payload │
@@ -8,6 +8,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::{StoreError, at, damaged};
@@ -23,6 +24,8 @@ const PAYLOAD_SIZE_MAX: usize = 1 << 16;
 pub(super) struct RecordLog {
     path: PathBuf,
     file: File,
+    /// Where each record begins.
+    starts: Vec<u64>,
     /// Where the next record goes. Behind a failed append the file may be longer.
     end: u64,
 }
@@ -43,12 +46,13 @@ impl RecordLog {
         let mut file = options.open(path).map_err(at("open", path))?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(at("read", path))?;
-        let mut records = Vec::new();
+        let (mut records, mut starts) = (Vec::new(), Vec::new());
         let mut end = 0;
         while end < bytes.len() {
             match front(&bytes[end..]) {
                 Front::Record(payload, size) => {
                     records.push(payload.to_vec());
+                    starts.push(end as u64);
                     end += size;
                 }
                 Front::CutShort => {
@@ -62,7 +66,7 @@ impl RecordLog {
         }
         let end = end as u64;
         file.set_len(end).map_err(at("truncate", path))?;
-        Ok((Self { path: path.into(), file, end }, records))
+        Ok((Self { path: path.into(), file, starts, end }, records))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -71,9 +75,10 @@ impl RecordLog {
 
     /// Adds records and forces them to disk. After an error none of them counts.
     pub(super) fn append(&mut self, payloads: impl IntoIterator<Item = Vec<u8>>) -> Result<(), StoreError> {
-        let mut bytes = Vec::new();
+        let (mut bytes, mut starts) = (Vec::new(), Vec::new());
         for payload in payloads {
             assert!(payload.len() <= PAYLOAD_SIZE_MAX, "records are small");
+            starts.push(self.end + bytes.len() as u64);
             bytes.extend((payload.len() as u32).to_le_bytes());
             bytes.extend(&blake3::hash(&payload).as_bytes()[..CHECKSUM_SIZE]);
             bytes.extend(payload);
@@ -85,7 +90,29 @@ impl RecordLog {
             return Err(at("write", &self.path)(source));
         }
         self.end += bytes.len() as u64;
+        self.starts.extend(starts);
         Ok(())
+    }
+
+    /// Leaves `count` records; those behind them count no more.
+    pub(super) fn truncate(&mut self, count: usize) -> Result<(), StoreError> {
+        let Some(end) = self.starts.get(count).copied() else { return Ok(()) };
+        self.file.set_len(end).map_err(at("truncate", &self.path))?;
+        self.starts.truncate(count);
+        self.end = end;
+        Ok(())
+    }
+
+    /// At most `count` records from number `first` on.
+    pub(super) fn read(&self, first: usize, count: usize) -> Result<Vec<Vec<u8>>, StoreError> {
+        let starts = self.starts.iter().copied().chain([self.end]);
+        let edges: Vec<_> = starts.skip(first).take(count.saturating_add(1)).collect();
+        let read_one = |edges: &[u64]| {
+            let mut payload = vec![0; (edges[1] - edges[0]) as usize - HEAD_SIZE];
+            let read = self.file.read_exact_at(&mut payload, edges[0] + HEAD_SIZE as u64);
+            read.map(|()| payload).map_err(at("read", &self.path))
+        };
+        edges.windows(2).map(read_one).collect()
     }
 }
 
@@ -133,6 +160,25 @@ mod tests {
             log.append([b"three".to_vec()]).unwrap();
             assert_eq!(fs::read(&path).unwrap(), whole);
         }
+    }
+
+    #[test]
+    fn the_end_can_be_replaced_and_any_part_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (mut log, _) = RecordLog::open(&path).unwrap();
+        log.append(["a", "bb", "ccc"].map(|text| text.as_bytes().to_vec())).unwrap();
+        log.truncate(5).unwrap();
+        assert_eq!(log.read(1, 9).unwrap(), [b"bb".to_vec(), b"ccc".to_vec()]);
+        assert_eq!(log.read(0, 1).unwrap(), [b"a"]);
+        assert!(log.read(3, usize::MAX).unwrap().is_empty() && log.read(usize::MAX, 1).unwrap().is_empty());
+        log.truncate(1).unwrap();
+        log.append([b"dddd".to_vec()]).unwrap();
+        let all = [b"a".to_vec(), b"dddd".to_vec()];
+        assert_eq!(log.read(0, 9).unwrap(), all);
+        drop(log);
+        let (log, records) = RecordLog::open(&path).unwrap();
+        assert_eq!((records, log.read(1, 1).unwrap()), (all.to_vec(), all[1..].to_vec()));
     }
 
     #[test]

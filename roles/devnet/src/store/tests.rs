@@ -1,5 +1,6 @@
 use super::*;
 
+use super::super::chain::MadeBlock;
 use super::super::history::BLOCK_0_SIZE;
 use consensus::piece::Piece;
 use consensus::segment::{ArchivedProgress, LastArchivedBlock};
@@ -13,6 +14,10 @@ fn folder_with_history() -> (tempfile::TempDir, PathBuf) {
     let history = folder.path().join("history.txt");
     fs::write(&history, "once upon a time").unwrap();
     (folder, history)
+}
+
+fn made(body: Option<Body>) -> Block {
+    Block::Made(MadeBlock { parent_hash: [3; 32], slot: 4, body })
 }
 
 /// Nothing that would verify, but of the right size.
@@ -40,8 +45,10 @@ fn a_chain_survives_its_process_and_its_files() {
     let (store, stored) = open(&base, &history).unwrap();
     assert!(stored.headers.is_empty() && stored.blocks.is_empty());
     let genesis = store.genesis().clone();
-    let blocks = [Block::Imported(Body { offset: 2, size: 9 }), Block::Filler];
-    store.append_blocks(&blocks).unwrap();
+    let blocks = [made(Some(Body { offset: 2, size: 9 })), made(None)];
+    store.put_blocks(0, &[made(None), blocks[1].clone()]).unwrap();
+    store.put_blocks(0, &blocks).unwrap();
+    assert_eq!(store.read_blocks(1, 5).unwrap(), blocks[1..]);
     let new = segment(0);
     store.add_segment(&new).unwrap();
     assert!(matches!(open(&base, &history), Err(StoreError::Locked { .. })));
@@ -67,13 +74,13 @@ fn blocks_have_their_bytes() {
     assert_eq!(block_0.len(), BLOCK_0_SIZE);
     let front = b"\x0b\0history.txt\x10\0\0\0\0\0\0\0once upon a time";
     assert_eq!(block_0[..front.len()], *front);
-    let imported = Block::Imported(Body { offset: 13, size: 12 });
+    let imported = made(Some(Body { offset: 13, size: 12 }));
     let bytes = store.block_bytes(1, &imported).unwrap();
     assert_eq!(bytes, [imported.encode(), b"\x10\0\0\0\0\0\0\0once".to_vec()].concat());
-    let fillers = [1, 2].map(|position| store.block_bytes(position, &Block::Filler).unwrap());
+    let fillers = [1, 2].map(|position| store.block_bytes(position, &made(None)).unwrap());
     assert_ne!(fillers[0], fillers[1]);
     assert!(fillers[0].len() <= 1 << 20);
-    assert!(store.block_bytes(1, &Block::Imported(Body { offset: 30, size: 12 })).is_err());
+    assert!(store.block_bytes(1, &made(Some(Body { offset: 30, size: 12 }))).is_err());
 }
 
 #[test]

@@ -7,9 +7,12 @@
 mod chain;
 mod client;
 mod farm;
+mod fast;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;
 
 mod farming;
 mod methods;
+mod on_request;
+mod peers;
 mod strict;

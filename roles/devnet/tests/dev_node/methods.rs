@@ -9,7 +9,7 @@ use super::chain::{RunningNode, SLOT_MS, config, copy_of_chain};
 use super::client::Client;
 
 /// A solution of the right shape that proves nothing, for farm `number`.
-fn worthless(number: u8) -> Value {
+pub fn worthless(number: u8) -> Value {
     json!({
         "publicKey": hex::encode([number; 32]),
         "rewardAddress": "02".repeat(32),
@@ -24,7 +24,7 @@ fn worthless(number: u8) -> Value {
     })
 }
 
-fn submission(slot: u64, solution: &Value) -> Value {
+pub fn submission(slot: u64, solution: &Value) -> Value {
     json!([{ "slotNumber": slot, "solution": solution }])
 }
 
@@ -126,11 +126,11 @@ async fn slots_and_their_solutions() {
     for unknown in [slot - 1, slot + 20] {
         assert!(same(&client.error(submit, submission(unknown, &worthless(1))).await, IGNORED));
     }
-    // Ten are queued, whatever they are worth; the eleventh is ignored.
+    // Ten are queued, whatever they are worth; the eleventh counts as queued, too, and is dropped without a word.
     for number in 0..10 {
         assert_eq!(client.call(submit, submission(slot, &worthless(number))).await, Value::Null);
     }
-    assert!(same(&client.error(submit, submission(slot, &worthless(11))).await, IGNORED));
+    assert_eq!(client.call(submit, submission(slot, &worthless(11))).await, Value::Null);
     let mut hex_chunk = worthless(1);
     hex_chunk["chunk"] = json!("05".repeat(32));
     assert_eq!(client.error(submit, submission(slot, &hex_chunk)).await.0, -32602);
@@ -150,7 +150,7 @@ async fn slots_and_their_solutions() {
     let report = node.stop().await;
     let rejected = |reason| report.solutions.rejected.get(&reason).copied();
     assert_eq!(rejected(Reason::InvalidProofOfSpace), Some(10));
-    assert_eq!(rejected(Reason::QueueFull), Some(1));
+    assert_eq!((rejected(Reason::QueueFull), rejected(Reason::Dropped)), (None, Some(1)));
     assert_eq!(rejected(Reason::NotAnnounced), Some(1));
     assert_eq!(rejected(Reason::Late), Some(2));
     assert_eq!((report.solutions.accepted, report.segments), (0, 1));
@@ -158,6 +158,24 @@ async fn slots_and_their_solutions() {
     assert!(report.slots >= 6, "{}", report.slots);
     let written: Value = serde_json::from_slice(&std::fs::read(report_path).unwrap()).unwrap();
     assert_eq!(written, serde_json::to_value(&report).unwrap());
+}
+
+#[tokio::test]
+async fn an_empty_answer_is_no_signature_and_no_error() {
+    let folder = copy_of_chain();
+    let node = RunningNode::start(config(&folder.path().join("base"))).await;
+    let mut client = Client::connect(node.address).await;
+    let submit = "subspace_submitRewardSignature";
+    let hash = "00".repeat(32);
+    let empty = json!([{ "hash": hash, "signature": null }]);
+    assert_eq!(client.call(submit, empty).await, Value::Null);
+    let signature = json!([{ "hash": hash, "signature": "00".repeat(64) }]);
+    assert_eq!(client.call(submit, signature).await, Value::Null, "nobody asked for it, which is not told");
+    for bad in [json!("00"), json!(7), json!("zz".repeat(64))] {
+        let params = json!([{ "hash": hash, "signature": bad }]);
+        assert_eq!(client.error(submit, params).await.0, -32602);
+    }
+    assert_eq!(node.stop().await.reward_signatures.invalid, 0);
 }
 
 #[tokio::test]

@@ -18,11 +18,7 @@ async fn has(client: &mut Client, piece_index: u64) -> bool {
 #[tokio::test]
 async fn newest_segment_until_all_have_acknowledged() {
     let folder = copy_of_chain();
-    let config = DevNodeConfig {
-        strict_pieces: true,
-        segment_every_slots: Some(2),
-        ..config(&folder.path().join("base"))
-    };
+    let config = DevNodeConfig { segment_every_slots: Some(2), ..config(&folder.path().join("base")) };
     let node = RunningNode::start(config).await;
     let (mut one, mut other) = (Client::connect(node.address).await, Client::connect(node.address).await);
     assert!(has(&mut one, 0).await);
@@ -50,5 +46,18 @@ async fn newest_segment_until_all_have_acknowledged() {
     }
     other.call("subspace_acknowledgeArchivedSegmentHeader", json!([1])).await;
     assert!(has(&mut one, 0).await && !has(&mut one, 256).await);
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn everything_on_demand() {
+    let folder = copy_of_chain();
+    let mut node = config(&folder.path().join("base"));
+    (node.strict_pieces, node.segment_every_slots) = (false, Some(2));
+    let node = RunningNode::start(node).await;
+    let mut client = Client::connect(node.address).await;
+    client.call("subspace_subscribeArchivedSegmentHeader", json!([])).await;
+    client.notification_within(ARCHIVING).await.expect("a new segment");
+    assert!(has(&mut client, 0).await && has(&mut client, 256).await);
     node.stop().await;
 }

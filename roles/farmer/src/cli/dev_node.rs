@@ -63,12 +63,20 @@ pub struct DevNodeArgs {
     /// Which methods callers may use
     #[arg(long, value_enum, default_value = "unsafe")]
     rpc_methods: RpcMethodsArg,
-    /// Give out only the pieces that a real node has at hand: the newest segment until acknowledged, then the first one
+    /// Give out every piece of history, as no real node does: by default only the newest segment until all subscribers have
+    /// acknowledged it, then the first one
     #[arg(long)]
+    all_pieces: bool,
+    /// The default; accepted since there are command lines with it
+    #[arg(long, conflicts_with = "all_pieces", hide = true)]
     strict_pieces: bool,
     /// Pretend to be syncing for so many milliseconds
     #[arg(long, value_name = "MS", default_value_t = 0)]
     syncing_for_ms: u64,
+    /// A node of the same chain, made of the same files with the same flags: blocks, votes and what was seen of solutions are
+    /// exchanged with it. May be given several times; one side of each pair is enough
+    #[arg(long = "peer", value_name = "ws://HOST:PORT", value_parser = parse_peer)]
+    peers: Vec<String>,
     /// JSON file with what became of all solutions, renewed every slot
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -116,9 +124,10 @@ impl DevNodeArgs {
                 RpcMethodsArg::Safe => RpcMethods::Safe,
                 RpcMethodsArg::Unsafe => RpcMethods::Unsafe,
             },
-            strict_pieces: self.strict_pieces,
+            strict_pieces: self.strict_pieces || !self.all_pieces,
             syncing_for: Duration::from_millis(self.syncing_for_ms),
             report: self.report,
+            peers: self.peers,
             ..DevNodeConfig::new(self.listen, self.base_path)
         }
     }
@@ -144,9 +153,32 @@ fn parse_ratio(text: &str) -> Result<(u64, u64), String> {
     parse().ok_or_else(|| format!("'{text}' is not of the form 1/6"))
 }
 
+/// Checks that a peer is `ws://HOST:PORT`.
+fn parse_peer(text: &str) -> Result<String, String> {
+    let authority = text.strip_prefix("ws://").map(|rest| rest.trim_end_matches('/'));
+    let port =
+        authority.and_then(|authority| authority.rsplit_once(':')).filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(port)) if port > 0 => Ok(text.to_owned()),
+        _ => Err(format!("'{text}' is not of the form ws://HOST:PORT")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn peers() {
+        for good in ["ws://127.0.0.1:9944", "ws://node-1:1/", "ws://[::1]:9944"] {
+            assert_eq!(parse_peer(good), Ok(good.to_owned()));
+        }
+        for bad in
+            ["", "ws://", "ws://:1", "ws://host", "ws://host:0", "ws://host:70000", "http://host:1", "host:1"]
+        {
+            assert!(parse_peer(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn ratios() {

@@ -90,7 +90,14 @@ impl Config {
             ..GenesisParameters::default()
         };
         let history = self.history.clone();
-        DevNodeConfig { history, parameters, ..DevNodeConfig::new(NODE_LISTEN.into(), self.node_path()) }
+        // The caches are filled from the node alone, with segments older than any that a real one has at hand.
+        let strict_pieces = false;
+        DevNodeConfig {
+            history,
+            parameters,
+            strict_pieces,
+            ..DevNodeConfig::new(NODE_LISTEN.into(), self.node_path())
+        }
     }
 }
 

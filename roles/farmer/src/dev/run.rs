@@ -122,7 +122,7 @@ impl<'a> Run<'a> {
                 p99_ms: percentile(99),
             },
             candidates: self.counters.found.get(),
-            solutions_sent: self.counters.sent.get(),
+            solutions_sent: self.counters.sent(),
         };
         self.write_report()
     }

@@ -20,7 +20,7 @@ async fn it_takes_a_job_and_ends_it_when_the_client_has_the_sector() {
     let process = Process::start(&nats, &[&line[..], &[base_path.to_str().unwrap()]].concat());
     let entry = joined(&bus, Role::PlotServer).await;
     assert_eq!((entry.capacity, &*entry.group), (2, "default"));
-    let mut progress = bus.subscribe(subjects::PLOT_PROGRESS).await.unwrap();
+    let mut progress = bus.subscribe(subjects::PLOT_PROGRESS_OF_ALL).await.unwrap();
     let protocol_info = ProtocolInfo {
         history_size: 1,
         max_pieces_in_sector: 10,
@@ -35,6 +35,8 @@ async fn it_takes_a_job_and_ends_it_when_the_client_has_the_sector() {
         protocol_info,
         client: InstanceId([3; 16]),
         staged_on: None,
+        attempt: 1,
+        avoid: Vec::new(),
     };
     let jobs = PlotJobs::open(&*bus).await.unwrap();
     assert_eq!(jobs.offer("default", &job).await.unwrap(), Offered::Queued);
@@ -43,7 +45,7 @@ async fn it_takes_a_job_and_ends_it_when_the_client_has_the_sector() {
     // Nobody has pieces here.
     assert_eq!((told.server, &told.phase), (entry.id, &PlotPhase::Downloading { pieces: 0 }));
     let stored = PlotProgress { phase: PlotPhase::Stored, ..told };
-    bus.publish(subjects::PLOT_PROGRESS, stored.to_bytes().unwrap()).await.unwrap();
+    bus.publish(&subjects::plot_answer(entry.id), stored.to_bytes().unwrap()).await.unwrap();
     let gone = async {
         while jobs.offer("default", &job).await.unwrap() == Offered::AlreadyThere {
             tokio::time::sleep(Duration::from_millis(50)).await;

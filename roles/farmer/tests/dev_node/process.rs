@@ -78,7 +78,6 @@ fn failures_are_one_line_that_says_what_to_do() {
     for (command, text) in [
         (&mut listening, address.as_str()),
         (command(&base_path).args(["--max-pieces-in-sector", "7"]), "--max-pieces-in-sector 2, not 7"),
-        (command(&base_path).args(["--report", "/proc/report.json"]), "/proc/report.json"),
         (command(&base_path).args(["--kzg-parameters", "/no/such/file"]), "/no/such/file"),
         (command(&folder.path().join("new")).args(["--history", "/no/such/history"]), "/no/such/history"),
         (command(&folder.path().join("new")).args(["--slot-probability", "3/2"]), "3/2"),
@@ -87,6 +86,43 @@ fn failures_are_one_line_that_says_what_to_do() {
         let error = failure(command);
         assert!(error.contains(text), "{error}");
     }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_told_once_and_stops_nothing() {
+    let folder = copy_of_chain();
+    let mut command = command(&folder.path().join("base"));
+    let mut child = command.args(["--report", "/proc/report.json"]).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut lines: Vec<_> = log.by_ref().take_while(|line| !line.contains("listens")).collect();
+    std::thread::sleep(Duration::from_millis(2500));
+    signal(&child, rustix::process::Signal::TERM);
+    lines.extend(log);
+    assert!(child.wait().unwrap().success());
+    let told = lines.iter().filter(|line| line.contains("cannot write the report /proc/report.json"));
+    assert_eq!(told.count(), 1, "{lines:?}");
+}
+
+#[test]
+fn a_peer_of_another_chain_is_refused_in_one_line() {
+    let (one, other) = (copy_of_chain(), copy_of_chain());
+    let genesis = other.path().join("base/genesis.json");
+    let changed = fs::read_to_string(&genesis).unwrap().replace("\"eraBlocks\": 30", "\"eraBlocks\": 31");
+    fs::write(&genesis, changed).unwrap();
+    let mut peer = command(&one.path().join("base")).spawn().unwrap();
+    let mut log = BufReader::new(peer.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let line = log.find(|line| line.contains("listens address=")).unwrap();
+    let address = line.split_once("address=").unwrap().1.split_whitespace().next().unwrap().to_owned();
+    let mut node =
+        command(&other.path().join("base")).args(["--peer", &format!("ws://{address}")]).spawn().unwrap();
+    let log = BufReader::new(node.stderr.take().unwrap()).lines().map(Result::unwrap);
+    std::thread::sleep(Duration::from_secs(4));
+    for child in [&node, &peer] {
+        signal(child, rustix::process::Signal::TERM);
+    }
+    let lines: Vec<_> = log.filter(|line| line.contains("peer")).collect();
+    assert!(lines.len() == 1 && lines[0].contains("another chain"), "{lines:?}");
+    assert!(node.wait().unwrap().success() && peer.wait().unwrap().success());
 }
 
 #[test]

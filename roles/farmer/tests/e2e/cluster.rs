@@ -212,14 +212,17 @@ impl Cluster {
     }
 }
 
+/// What farms ask of controllers, all of them.
+const SOLUTIONS: &str = "solution.*";
+
 /// Notes what the members say from now on.
 async fn listen(nats: &NatsServer) -> Arc<Mutex<Heard>> {
     let options = NatsOptions { patience: Some(PATIENCE), ..NatsOptions::new(vec![nats.url()], "test") };
     let bus = NatsBus::connect(&options).await.unwrap();
     let heard = Arc::<Mutex<Heard>>::default();
     let mut slots = bus.subscribe(subjects::SLOT).await.unwrap();
-    let mut progress = bus.subscribe(subjects::PLOT_PROGRESS).await.unwrap();
-    let mut solutions = bus.subscribe(subjects::SOLUTION).await.unwrap();
+    let mut progress = bus.subscribe(subjects::PLOT_ANSWERS_OF_ALL).await.unwrap();
+    let mut solutions = bus.subscribe(SOLUTIONS).await.unwrap();
     let noting = heard.clone();
     tokio::spawn(async move {
         // Kept: the subscriptions end with it.

@@ -105,7 +105,7 @@ async fn a_full_sector_survives_the_death_of_its_plot_server() {
     let checksum = stage(&base_path, &job);
     let nats = NatsServer::start();
     let bus = cluster(&nats).await;
-    let mut progress = bus.subscribe(subjects::PLOT_PROGRESS).await.unwrap();
+    let mut progress = bus.subscribe(subjects::PLOT_ANSWERS_OF_ALL).await.unwrap();
     let first = PlotServer::start(&nats, &base_path);
     let first_address = address_of_next(&bus).await;
 

@@ -58,6 +58,8 @@ pub fn make_farm(dir: &Path) -> PlotJob {
         protocol_info: CHAIN,
         client: InstanceId([3; 16]),
         staged_on: None,
+        attempt: 1,
+        avoid: Vec::new(),
     }
 }
 

@@ -229,7 +229,7 @@ impl Connection {
     /// Hands in a signature.
     pub async fn submit_reward_signature(&self, signature: RewardSignature) -> Result<(), NodeError> {
         let method = "subspace_submitRewardSignature";
-        self.explain(method, self.client.submit_reward_signature(signature).await)
+        self.explain(method, self.client.submit_reward_signature(signature.into()).await)
     }
 
     /// Says that a segment was handled.

@@ -1,0 +1,222 @@
+//! Plotting on the in-process bus, with farms that are lists; the test is the plot-server. The clock is paused.
+
+use super::*;
+use async_trait::async_trait;
+use bus::Subscription;
+use bus::jobs::TakenJob;
+use bus::local::LocalBus;
+use control::ids::{FarmId, InstanceId};
+use control::messages::{PlotPhase, ProtocolInfo};
+use control::plot_jobs::{Farm, SectorState};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+const BYTES: u64 = 77;
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How the next pulls of a farm end; well, when there are no more.
+#[derive(Debug, Clone, Copy)]
+enum Fate {
+    Panic,
+    Wrong,
+}
+
+struct List {
+    id: FarmId,
+    sectors: Mutex<Vec<SectorState>>,
+    fates: Mutex<Vec<Fate>>,
+    looks_panic: AtomicBool,
+    dropped: AtomicUsize,
+}
+
+impl List {
+    fn new(number: u8, fates: &[Fate]) -> Arc<Self> {
+        Arc::new(Self {
+            id: FarmId([number; 16]),
+            sectors: Mutex::new(vec![SectorState::NotPlotted]),
+            fates: Mutex::new(fates.to_vec()),
+            looks_panic: AtomicBool::new(false),
+            dropped: AtomicUsize::new(0),
+        })
+    }
+
+    fn is_plotted(&self) -> bool {
+        matches!(self.sectors.lock().unwrap()[0], SectorState::Plotted { .. })
+    }
+}
+
+#[async_trait]
+impl Ground for List {
+    fn farm(&self) -> Farm {
+        Farm {
+            id: self.id,
+            public_key: [2; 32],
+            client: InstanceId([9; 16]),
+            pieces_in_sector: 2,
+            sector_bytes: BYTES,
+        }
+    }
+
+    fn place(&self) -> String {
+        "a list".into()
+    }
+
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    async fn look(&self) -> Result<Vec<SectorState>, String> {
+        assert!(!self.looks_panic.swap(false, Ordering::Relaxed), "a look that panics");
+        Ok(self.sectors.lock().unwrap().clone())
+    }
+
+    async fn pull(&self, sector: SectorId, _: InstanceId, _: [u8; 32]) -> PullEnd {
+        let fate = self.fates.lock().unwrap().pop();
+        match fate {
+            Some(Fate::Panic) => panic!("a pull that panics"),
+            Some(Fate::Wrong) => PullEnd::Wrong("other bytes".into()),
+            None => {
+                let index = usize::from(sector.sector_index);
+                let plotted = SectorState::Plotted { history_size: sector.history_size };
+                self.sectors.lock().unwrap()[index] = plotted;
+                PullEnd::Stored
+            }
+        }
+    }
+
+    async fn drop_pull(&self, _: SectorId) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A plot-server by hand.
+struct Hand {
+    bus: SharedBus,
+    queue: PlotJobs,
+    id: InstanceId,
+    answers: Subscription,
+}
+
+impl Hand {
+    async fn new(bus: &LocalBus, number: u8) -> Self {
+        let bus: SharedBus = Arc::new(bus.another());
+        let id = InstanceId([number; 16]);
+        let answers = bus.subscribe(&subjects::plot_answer(id)).await.unwrap();
+        Self { queue: PlotJobs::open(&*bus).await.unwrap(), bus, id, answers }
+    }
+
+    async fn take(&self) -> TakenJob {
+        self.queue.take(&["default".to_owned()], PATIENCE).await.unwrap().expect("no job was offered")
+    }
+
+    async fn say(&self, sector: SectorId, phase: PlotPhase) {
+        let word = PlotProgress { sector, server: self.id, phase }.to_bytes().unwrap();
+        self.bus.publish(&subjects::plot_progress(sector.farm), word).await.unwrap();
+    }
+
+    /// Says that the sector is staged until its client says what became of it.
+    async fn stage(&mut self, job: &PlotJob) -> PlotPhase {
+        let give_up_at = Instant::now() + PATIENCE;
+        while Instant::now() < give_up_at {
+            self.say(job.sector, PlotPhase::Staged { sector_size_bytes: BYTES, checksum: [7; 32] }).await;
+            let until = Instant::now() + Duration::from_secs(5);
+            while let Ok(answer) = tokio::time::timeout_at(until, self.answers.next()).await {
+                let answer = PlotProgress::from_bytes(&answer.unwrap().payload).unwrap();
+                if answer.sector == job.sector && answer.phase != PlotPhase::Wanted {
+                    return answer.phase;
+                }
+            }
+        }
+        panic!("nobody answered");
+    }
+
+    /// Makes the next job, to its end.
+    async fn serve(&mut self) -> (PlotJob, PlotPhase) {
+        let taken = self.take().await;
+        let answer = self.stage(&taken.job).await;
+        taken.delivery.ack().await.unwrap();
+        (taken.job, answer)
+    }
+}
+
+/// A bus, and these farms being plotted through it.
+async fn plot(farms: &[Arc<List>]) -> LocalBus {
+    let local = LocalBus::new();
+    let bus: SharedBus = Arc::new(local.another());
+    let protocol_info = ProtocolInfo {
+        history_size: 10,
+        max_pieces_in_sector: 2,
+        recent_segments: 5,
+        recent_history_fraction: (1, 10),
+        min_sector_lifetime: 4,
+    };
+    let info = ClusterInfo {
+        kzg_setup_sha256: [0; 32],
+        genesis_hash: [0; 32],
+        protocol_info,
+        is_dev: true,
+        farming_timeout_ms: 4000,
+    };
+    let (keep, info) = watch::channel(info);
+    let grounds: Vec<Arc<dyn Ground>> = farms.iter().map(|farm| farm.clone() as Arc<dyn Ground>).collect();
+    let words = listen(&bus, &grounds).await.unwrap();
+    let plotting = Plotting::new(bus, "default".into(), grounds, info, Arc::default()).await.unwrap();
+    tokio::spawn(async move {
+        let _keep = keep;
+        plotting.run(words).await;
+    });
+    local
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_or_a_look_that_panics_costs_that_attempt_only() {
+    let farms = [List::new(1, &[Fate::Panic, Fate::Panic]), List::new(2, &[])];
+    farms[0].looks_panic.store(true, Ordering::Relaxed);
+    let bus = plot(&farms).await;
+    let (mut first, mut second) = (Hand::new(&bus, 1).await, Hand::new(&bus, 2).await);
+    let (served, also_served) = tokio::join!(first.serve(), second.serve());
+    for (_, answer) in [served, also_served] {
+        assert_eq!(answer, PlotPhase::Stored);
+    }
+    assert!(farms.iter().all(|farm| farm.is_plotted()));
+    assert_eq!(farms[0].dropped.load(Ordering::Relaxed), 2, "nothing of it is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lies_is_named_in_the_next_attempt() {
+    let farm = List::new(1, &[Fate::Wrong]);
+    let bus = plot(&[farm.clone()]).await;
+    let mut liar = Hand::new(&bus, 1).await;
+    let begun = Instant::now();
+    let (first, answer) = liar.serve().await;
+    assert_eq!((first.attempt, answer), (1, PlotPhase::Refused { reason: "other bytes".into() }));
+    let (second, answer) = liar.serve().await;
+    assert_eq!((second.attempt, second.avoid, answer), (2, vec![liar.id], PlotPhase::Stored));
+    assert!(begun.elapsed() >= Duration::from_secs(10) && farm.is_plotted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_was_emptied_is_filled_again() {
+    let farm = List::new(1, &[]);
+    let bus = plot(&[farm.clone()]).await;
+    let mut server = Hand::new(&bus, 1).await;
+    // Offered, and lost before anybody took it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    bus.lose_store();
+    let lost_at = Instant::now();
+    assert_eq!(server.serve().await.1, PlotPhase::Stored);
+    assert!(lost_at.elapsed() <= Duration::from_secs(70), "{:?}", lost_at.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sector_made_for_an_earlier_run_is_taken_up() {
+    let farm = List::new(1, &[]);
+    let local = plot(&[farm.clone()]).await;
+    let mut server = Hand::new(&local, 1).await;
+    // Of a history size that nobody offers now.
+    let mut job = server.take().await.job;
+    job.sector.history_size = 9;
+    job.client = InstanceId([8; 16]);
+    assert_eq!(server.stage(&job).await, PlotPhase::Stored);
+    assert!(farm.is_plotted());
+}

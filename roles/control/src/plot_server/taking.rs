@@ -1,0 +1,130 @@
+//! Whether this server does a job that the queue gave it.
+
+use crate::ids::InstanceId;
+use crate::messages::PlotJob;
+use std::time::Duration;
+
+/// Deliveries of a job after which a server makes a sector that another is said to hold.
+pub const LEAVE_TO_HOLDER: u64 = 3;
+/// Deliveries after which a server takes a job that wants others: those that there are have no place for it.
+pub const LEAVE_FOR_AVOIDED: u64 = 12;
+/// Deliveries after which a job goes back to its client: perhaps it ends each server that takes it.
+pub const MAX_DELIVERIES: u64 = 64;
+/// How soon a job that is left to others comes again, to them or back here.
+pub const LEAVE_FOR: Duration = Duration::from_secs(10);
+/// How soon a job comes again whose sector another server has: its own clock has run off by then, and it tells so.
+pub const LEAVE_HELD_FOR: Duration = Duration::from_secs(30);
+
+/// What the server knows when it takes a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// Its own id.
+    pub own: InstanceId,
+    /// The plot-servers that are present; with or without itself.
+    pub servers: &'a [InstanceId],
+    /// How many times the queue has given the job to anybody, this one included.
+    pub deliveries: u64,
+    /// Whether the sector has room under its base path.
+    pub has_room: bool,
+}
+
+/// What becomes of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taking {
+    /// It is done here.
+    Here,
+    /// It is given back to the queue for others.
+    Leave {
+        /// When it may come again.
+        after: Duration,
+        /// Why.
+        why: &'static str,
+    },
+    /// Its client is told so, and it is acknowledged.
+    Fail(String),
+}
+
+/// Decides about a job whose sector is not here.
+pub fn judge(job: &PlotJob, around: &Surroundings) -> Taking {
+    let Surroundings { own, servers, deliveries, has_room } = *around;
+    let is_held = job.staged_on.is_some_and(|holder| holder != own && servers.contains(&holder));
+    let has_others = servers.iter().any(|server| *server != own && !job.avoid.contains(server));
+    if deliveries > MAX_DELIVERIES {
+        Taking::Fail(format!(
+            "the queue gave the job to plot-servers {deliveries} times, and none finished it"
+        ))
+    } else if is_held && deliveries <= LEAVE_TO_HOLDER {
+        Taking::Leave { after: LEAVE_HELD_FOR, why: "another plot-server has it staged" }
+    } else if !has_room {
+        Taking::Leave { after: LEAVE_FOR, why: "there is no room for another staged sector" }
+    } else if job.avoid.contains(&own) && has_others && deliveries <= LEAVE_FOR_AVOIDED {
+        Taking::Leave { after: LEAVE_FOR, why: "this plot-server failed it lately" }
+    } else {
+        Taking::Here
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::FarmId;
+    use crate::messages::{ProtocolInfo, SectorId};
+
+    const OWN: InstanceId = InstanceId([1; 16]);
+    const OTHER: InstanceId = InstanceId([2; 16]);
+
+    fn job(staged_on: Option<InstanceId>, avoid: &[InstanceId]) -> PlotJob {
+        PlotJob {
+            sector: SectorId { farm: FarmId([7; 16]), sector_index: 3, history_size: 42 },
+            public_key: [1; 32],
+            pieces_in_sector: 10,
+            protocol_info: ProtocolInfo {
+                history_size: 42,
+                max_pieces_in_sector: 10,
+                recent_segments: 5,
+                recent_history_fraction: (1, 10),
+                min_sector_lifetime: 4,
+            },
+            client: InstanceId([9; 16]),
+            staged_on,
+            attempt: 1,
+            avoid: avoid.to_vec(),
+        }
+    }
+
+    fn is_here(job: &PlotJob, servers: &[InstanceId], deliveries: u64) -> bool {
+        judge(job, &Surroundings { own: OWN, servers, deliveries, has_room: true }) == Taking::Here
+    }
+
+    #[test]
+    fn a_job_is_done_by_whoever_has_room() {
+        assert!(is_here(&job(None, &[]), &[OWN, OTHER], 1));
+        let full = Surroundings { own: OWN, servers: &[], deliveries: 1, has_room: false };
+        assert!(matches!(judge(&job(None, &[]), &full), Taking::Leave { .. }));
+    }
+
+    #[test]
+    fn a_holder_that_is_there_has_three_deliveries() {
+        let held = job(Some(OTHER), &[]);
+        assert!(!is_here(&held, &[OTHER], LEAVE_TO_HOLDER));
+        assert!(is_here(&held, &[OTHER], LEAVE_TO_HOLDER + 1));
+        assert!(is_here(&held, &[OWN], 1), "the holder is gone");
+        assert!(is_here(&job(Some(OWN), &[]), &[OWN], 1), "itself");
+    }
+
+    #[test]
+    fn a_server_that_failed_goes_last_and_alone_it_tries_again() {
+        let avoided = job(None, &[OWN]);
+        assert!(!is_here(&avoided, &[OWN, OTHER], LEAVE_FOR_AVOIDED));
+        assert!(is_here(&avoided, &[OWN, OTHER], LEAVE_FOR_AVOIDED + 1), "the other has no place");
+        assert!(is_here(&avoided, &[OWN], 1));
+        assert!(is_here(&job(None, &[OWN, OTHER]), &[OWN, OTHER], 1), "all have failed");
+        assert!(is_here(&job(None, &[OTHER]), &[OWN, OTHER], 1));
+    }
+
+    #[test]
+    fn a_job_that_ends_its_servers_goes_back_to_its_client() {
+        let around = Surroundings { own: OWN, servers: &[], deliveries: MAX_DELIVERIES + 1, has_room: true };
+        assert!(matches!(judge(&job(None, &[]), &around), Taking::Fail(_)));
+    }
+}
