@@ -195,6 +195,73 @@ fn old_segments_are_asked_for_by_the_lease_alone_and_calmly() {
     assert_eq!(segments.on(Event::Lease(Standing::Theirs), at(1)), []);
 }
 
+/// Answers everything that one controller does until it waits, or until it has done `dies_after` things; whether it lives.
+fn answer_all(
+    world: &mut World,
+    segments: &mut Segments,
+    me: InstanceId,
+    dies_after: &mut usize,
+    now: Duration,
+) -> bool {
+    while !world.open.is_empty() {
+        let Some(left) = dies_after.checked_sub(1) else { return false };
+        *dies_after = left;
+        let Some(event) = world.answer(0, true) else { continue };
+        // The store's words carry names.
+        if let Event::Told(Tell::Held(index)) = event {
+            world.held.insert(index, me);
+            world.claimed.insert(index);
+        }
+        world.take(segments.on(event, now));
+    }
+    true
+}
+
+#[test]
+fn a_holder_of_the_lease_may_die_after_anything_that_it_did() {
+    for steps in 0..9 {
+        // The first has the lease, and dies after so many things done.
+        let mut world = World {
+            history: 6,
+            known: 5,
+            caches: (0..5).collect(),
+            placed: (0..5).collect(),
+            ..World::default()
+        };
+        let (mut first, mut left) = (ready(5, Standing::Mine), steps);
+        world.take(first.on(Event::Caches(2), at(0)));
+        world.take(announce(&mut first, 5, at(1)));
+        let lives = answer_all(&mut world, &mut first, ME, &mut left, at(2));
+        let spool_of_first = std::mem::take(&mut world.spool);
+        world.acknowledged.clear();
+        (world.open, world.memory) = (Vec::new(), None);
+
+        // The second hears of it what the store has, and gets the lease in time.
+        let mut second = Segments::new(OTHER, 3, at(0));
+        let events =
+            world.read_store().into_iter().chain([Event::History(6), Event::Caches(2), Event::Announced(5)]);
+        for event in events.chain([Event::Lease(Standing::Theirs)]).collect::<Vec<_>>() {
+            world.take(second.on(event, at(2)));
+        }
+        answer_all(&mut world, &mut second, OTHER, &mut usize::MAX.clone(), at(2));
+        world.take(second.on(Event::Lease(Standing::Mine), at(20)));
+        answer_all(&mut world, &mut second, OTHER, &mut usize::MAX.clone(), at(20));
+        assert!(world.acknowledged.contains(&5), "after {steps}: its node waits");
+
+        // What only the first held is placed when it is back.
+        world.spool = spool_of_first;
+        let mut again = world.restart(at(30));
+        for event in world.read_store().into_iter().chain([Event::Caches(2)]) {
+            world.take(again.on(event, at(30)));
+        }
+        answer_all(&mut world, &mut again, ME, &mut usize::MAX.clone(), at(30));
+        assert!(
+            world.caches.contains(&5) && world.known == 6 && world.spool.is_empty(),
+            "after {steps}: {lives}"
+        );
+    }
+}
+
 /// What a script may do to a controller. Answers come only to what was asked.
 #[derive(Debug, Clone, Copy)]
 enum Fate {
