@@ -13,7 +13,7 @@ SUITES_OF_KERNELS = pos,erasure,sector
 UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
 .PHONY: build dev test unit lint loom asan conformance kernels kernels-check kernels-test kernels-races kernels-long \
-	gpu-bundle gpu-check setup clean
+	gpu-bundle gpu-check soak-control setup clean
 
 build: setup
 	$(CARGO) build --release --locked
@@ -90,6 +90,12 @@ kernels-races:
 ## 200 records at K = 17 and 10 at K = 20, each in an order of threads drawn from a seed: some four minutes on two cores.
 kernels-long:
 	KERNEL_TEST_RECORDS=200 $(CARGO) test --locked --workspace $(SHIM) --test kernels -- --nocapture any_order
+
+## Ten minutes of controllers and nodes that die, one every 10 s: no solution may reach two nodes, and none may be lost without a reason. A minute of it is
+## among the unit tests.
+soak-control: setup
+	NATS_SERVER=$$(scripts/nats-server.sh) SOAK_SECONDS=$${SOAK_SECONDS:-600} $(CARGO) test --locked --workspace $(SHIM) --test foul_days -- --nocapture \
+		controllers_and_nodes_die
 
 ## A folder that checks and measures this build on a GPU host without Rust and network: copy .gpu there, run .gpu/check.
 gpu-bundle: setup

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::pause::{ANNOUNCED_AGAIN_MAX, Pause};
+use super::pause::ANNOUNCED_AGAIN_MAX;
 use super::peers::gossip::Gossip;
 use super::shared::Shared;
 use super::store::now_ms;
@@ -16,32 +17,41 @@ pub async fn begin_slots(shared: &Shared) {
         let next = genesis.slot_at(now_ms()).map_or(0, |slot| slot + 1);
         sleep(Duration::from_millis(genesis.slot_time_ms(next).saturating_sub(now_ms()))).await;
         if let Some(slot) = genesis.slot_at(now_ms()).filter(|slot| *slot >= next) {
-            pass(shared, slot);
+            pass(shared, slot).await;
         }
     }
 }
 
 /// The clock has come to `slot`.
-fn pass(shared: &Shared, slot: u64) {
+async fn pass(shared: &Shared, slot: u64) {
     shared.chain().pass_to(slot);
     shared.end_separation();
     if shared.is_syncing() {
         return;
     }
-    let mut pause = shared.pausing();
-    let burst = match *pause {
-        Some(Pause { until_slot, .. }) if slot < until_slot => return,
-        Some(Pause { burst, .. }) => burst,
-        None => 1,
-    };
-    *pause = None;
-    drop(pause);
+    let Some(burst) = burst_at(shared, slot) else { return };
     let forked_from = shared.chain().end_time_changes(slot);
     if let Some(from_slot) = forked_from {
         announce_from(shared, from_slot);
     }
-    // The newest of those held back, this one among them; without a pause just this one.
-    (slot.saturating_sub(burst.max(1) - 1)..=slot).for_each(|slot| begin_slot(shared, slot));
+    for slot in slot.saturating_sub(burst.max(1) - 1)..=slot {
+        begin_slot(shared, slot);
+        // Connections get their turn: subscribers are not to be lost for a burst alone.
+        yield_now().await;
+    }
+}
+
+/// How many slots are announced in `slot`, this one and before it the newest of those held back; none while a pause lasts.
+fn burst_at(shared: &Shared, slot: u64) -> Option<u64> {
+    let mut pause = shared.pausing();
+    match pause.take() {
+        Some(lasting) if slot < lasting.until_slot => {
+            *pause = Some(lasting);
+            None
+        }
+        Some(ended) => Some(ended.burst),
+        None => Some(1),
+    }
 }
 
 fn begin_slot(shared: &Shared, slot: u64) {

@@ -111,7 +111,11 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         handed: &signatures,
     };
     let earn = async {
-        known.belongs().await;
+        tokio::select! {
+            () = known.belongs() => {}
+            // It took no solution, so nobody is to be waited for.
+            () = shutdown.requested() => return Ok(()),
+        }
         // Also when told to end, as long as its node may want signatures.
         slots::pass(&between, &shutdown).await
     };

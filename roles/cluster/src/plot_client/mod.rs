@@ -117,6 +117,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         }
     }
     .await;
+    tell_once(&config.counters);
     host.shutdown(SHUTDOWN_LIMIT).await;
     result
 }
@@ -235,26 +236,31 @@ async fn tell(counters: Arc<Counters>) {
     let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + TELL_INTERVAL, TELL_INTERVAL);
     loop {
         interval.tick().await;
-        tracing::info!(
-            slots = counters.slots.get(),
-            refused_slots = counters.refused_slots.get(),
-            skipped = counters.skipped.get(),
-            found = counters.found.get(),
-            proved = counters.proved.get(),
-            queued = counters.queued.get(),
-            refused = counters.refused.get(),
-            not_sent = counters.not_sent.get(),
-            unknown = counters.unknown.get(),
-            expired = counters.expired.get() + counters.proved_late.get(),
-            failed = counters.failed.get(),
-            signed = counters.signed.get(),
-            plotted = counters.plotted.get(),
-            audit_errors = counters.audit_errors.get(),
-            audit_p50 = ?counters.audit_time(50).unwrap_or_default(),
-            audit_p99 = ?counters.audit_time(99).unwrap_or_default(),
-            "farming"
-        );
+        tell_once(&counters);
     }
+}
+
+/// Says it once.
+fn tell_once(counters: &Counters) {
+    tracing::info!(
+        slots = counters.slots.get(),
+        refused_slots = counters.refused_slots.get(),
+        skipped = counters.skipped.get(),
+        found = counters.found.get(),
+        proved = counters.proved.get(),
+        queued = counters.queued.get(),
+        refused = counters.refused.get(),
+        not_sent = counters.not_sent.get(),
+        unknown = counters.unknown.get(),
+        expired = counters.expired.get() + counters.proved_late.get(),
+        failed = counters.failed.get(),
+        signed = counters.signed.get(),
+        plotted = counters.plotted.get(),
+        audit_errors = counters.audit_errors.get(),
+        audit_p50 = ?counters.audit_time(50).unwrap_or_default(),
+        audit_p99 = ?counters.audit_time(99).unwrap_or_default(),
+        "farming"
+    );
 }
 
 /// Nobody has anything to ask of a plot-client.

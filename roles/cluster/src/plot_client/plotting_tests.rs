@@ -185,7 +185,7 @@ async fn a_pull_or_a_look_that_panics_costs_that_attempt_only() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_lies_is_named_in_the_next_attempt() {
     let farm = List::new(1, &[Fate::Wrong]);
-    let bus = plot(&[farm.clone()]).await;
+    let bus = plot(std::slice::from_ref(&farm)).await;
     let mut liar = Hand::new(&bus, 1).await;
     let begun = Instant::now();
     let (first, answer) = liar.serve().await;
@@ -198,7 +198,7 @@ async fn a_server_that_lies_is_named_in_the_next_attempt() {
 #[tokio::test(start_paused = true)]
 async fn a_queue_that_was_emptied_is_filled_again() {
     let farm = List::new(1, &[]);
-    let bus = plot(&[farm.clone()]).await;
+    let bus = plot(std::slice::from_ref(&farm)).await;
     let mut server = Hand::new(&bus, 1).await;
     // Offered, and lost before anybody took it.
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -211,7 +211,7 @@ async fn a_queue_that_was_emptied_is_filled_again() {
 #[tokio::test(start_paused = true)]
 async fn a_sector_made_for_an_earlier_run_is_taken_up() {
     let farm = List::new(1, &[]);
-    let local = plot(&[farm.clone()]).await;
+    let local = plot(std::slice::from_ref(&farm)).await;
     let mut server = Hand::new(&local, 1).await;
     // Of a history size that nobody offers now.
     let mut job = server.take().await.job;

@@ -22,7 +22,7 @@ const TELL_EVERY: Duration = Duration::from_secs(60);
 /// Nothing is left that encodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "every GPU is out of service (the lines above say why), and its jobs are back in the queue: start again once a GPU works, or with \
+    "every GPU is out of service (the lines above say why), and its jobs are left to other plot-servers: start again once a GPU works, or with \
      --cpu to plot on the CPU as long as none does"
 )]
 pub struct GpusLost;

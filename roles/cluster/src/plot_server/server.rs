@@ -209,7 +209,8 @@ impl Running {
         };
         match taking {
             Taking::Here => self.begin(job, delivery).await,
-            Taking::Leave { after, why } => {
+            Taking::Leave { after, look_away, why } => {
+                self.not_before = self.not_before.max(Instant::now() + look_away);
                 tracing::info!(sector = %job.sector, "left to others: {why}");
                 settled(delivery.nak(after).await);
             }

@@ -52,8 +52,13 @@ static CHAIN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 async fn node() -> DevNode {
     let base_path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("controller-chain");
     let parameters = GenesisParameters { slot_ms: Some(500), ..GenesisParameters::default() };
-    let config =
-        DevNodeConfig { parameters, ..DevNodeConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), base_path) };
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = DevNodeConfig { parameters, ..DevNodeConfig::new(listen, base_path.clone()) };
+    if let Ok(node) = DevNode::start(config.clone()).await {
+        return node;
+    }
+    // A chain of another version is not worth a failure.
+    std::fs::remove_dir_all(base_path).unwrap();
     DevNode::start(config).await.unwrap()
 }
 

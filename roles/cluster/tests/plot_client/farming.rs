@@ -54,9 +54,9 @@ async fn announce(bus: &SharedBus, slot: u64) {
     }
 }
 
-/// Asks as the controller that announced the slots first; none when it is refused.
-async fn sign(bus: &SharedBus, hash: u8, public_key: [u8; 32]) -> Option<[u8; 64]> {
-    let request = RewardSigningRequest { controller: InstanceId([1; 16]), hash: [hash; 32], public_key };
+/// Asks as that controller for a signature over a hash of threes; none when it is refused.
+async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> Option<[u8; 64]> {
+    let request = RewardSigningRequest { controller, hash: [3; 32], public_key };
     let subject = subjects::signature(&public_key);
     let answer = bus.request(&subject, request.to_bytes().unwrap(), PATIENCE).await.unwrap();
     match SigningAnswer::from_bytes(&answer).unwrap() {
@@ -65,8 +65,8 @@ async fn sign(bus: &SharedBus, hash: u8, public_key: [u8; 32]) -> Option<[u8; 64
     }
 }
 
-/// Announces slots until one is won, and verifies the solution as the chain would.
-async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
+/// Announces slots until one is won, and verifies the solution as the chain would. Gives the slot, and the controller that was asked to send it.
+async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> (u64, InstanceId) {
     let mut solutions = bus.subscribe("solution.*").await.unwrap();
     let (asked, announced) = tokio::select! {
         asked = solutions.next() => (asked.unwrap(), 0),
@@ -82,9 +82,10 @@ async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
     };
     assert_eq!(announced, 0);
     let queued = SolutionAnswer::Queued.to_bytes().unwrap();
-    bus.publish(&asked.reply_to.unwrap(), queued).await.unwrap();
+    bus.publish(asked.reply_to.as_ref().unwrap(), queued).await.unwrap();
     let found = SolutionFound::from_bytes(&asked.payload).unwrap();
-    assert!(CONTROLLERS.map(subjects::solution).contains(&asked.subject));
+    let is_asked = |id: &InstanceId| subjects::solution(*id) == asked.subject;
+    let controller = CONTROLLERS.into_iter().find(is_asked).unwrap();
     assert_eq!((found.global_challenge, found.farm), (challenge(found.slot), job.sector.farm));
     let solution = Solution::from_bytes(&found.solution).unwrap();
     let of = (solution.public_key, solution.reward_address, solution.sector_index, solution.history_size);
@@ -95,7 +96,7 @@ async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> u64 {
         piece_check: None,
     };
     verify_solution(&solution, &parameters, kzg.verifier()).unwrap();
-    found.slot
+    (found.slot, controller)
 }
 
 #[tokio::test]
@@ -120,11 +121,11 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
     assert_eq!(stage(&bus, &first, made, checksum).await, PlotPhase::Stored);
     assert_eq!(take(&bus, PATIENCE).await.unwrap().sector.sector_index, 2);
 
-    assert_eq!(sign(&bus, 3, first.public_key).await, None, "no solution has left");
-    let won = win(&bus, &first, &kzg).await;
-    let signature = sign(&bus, 3, first.public_key).await.unwrap();
+    assert_eq!(sign(&bus, CONTROLLERS[0], first.public_key).await, None, "no solution has left");
+    let (won, controller) = win(&bus, &first, &kzg).await;
+    let signature = sign(&bus, controller, first.public_key).await.unwrap();
     assert!(is_reward_signature_valid(&[3; 32], &signature, &first.public_key));
-    assert_eq!(sign(&bus, 3, first.public_key).await, Some(signature));
+    assert_eq!(sign(&bus, controller, first.public_key).await, Some(signature));
     // What was refused is ordered again after a pause, of others if there are any.
     let again = take(&bus, PATIENCE).await.unwrap();
     assert_eq!((again.sector, again.attempt, again.avoid.len()), (second.sector, 2, 1));
@@ -141,9 +142,9 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
         .map(|job| (job.sector.farm, job.sector.sector_index))
         .into();
     assert_eq!(offered, HashSet::from([1, 2].map(|sector| (first.sector.farm, sector))));
-    assert_eq!(sign(&bus, 3, first.public_key).await, None, "its solutions are forgotten");
-    win(&bus, &first, &kzg).await;
-    assert_eq!(sign(&bus, 3, first.public_key).await, Some(signature));
+    assert_eq!(sign(&bus, controller, first.public_key).await, None, "its solutions are forgotten");
+    let (_, controller) = win(&bus, &first, &kzg).await;
+    assert_eq!(sign(&bus, controller, first.public_key).await, Some(signature));
     client.stop().await;
 }
 

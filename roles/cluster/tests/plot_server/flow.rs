@@ -1,7 +1,7 @@
 //! A job from the queue to the client's disk, and what may happen on the way.
 
 use crate::client::{FARM, PATIENCE, PlotClient, liveness};
-use crate::pieces::{Library, Nothing, expected};
+use crate::pieces::{Gap, Library, Nothing, expected, indexes};
 use bus::SharedBus;
 use bus::cluster::Cluster;
 use bus::jobs::Offered;
@@ -10,7 +10,8 @@ use cluster::host::Host;
 use cluster::plot_server::{Config, Encoding, Pieces, PlotServer};
 use cluster::role::RoleError;
 use cluster::shutdown::{KeepRunning, Shutdown};
-use control::messages::{ClusterInfo, PlotJob, PlotPhase, ProtocolInfo, SectorId};
+use control::ids::InstanceId;
+use control::messages::{ClusterInfo, PlotJob, PlotPhase, PlotProgress, ProtocolInfo, Role, SectorId};
 use engine::threads::ThreadWorkers;
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,15 @@ fn protocol_info() -> ProtocolInfo {
     }
 }
 
+fn config(base_path: &Path) -> Config {
+    let mut config = Config::new(base_path.to_owned());
+    config.host.liveness = liveness();
+    config.encoding = Encoding::Cpu;
+    config.threads = ThreadWorkers::unbound(1);
+    config.tell_every = Duration::from_millis(100);
+    config
+}
+
 pub struct Server {
     pub running: JoinHandle<Result<(), RoleError>>,
     keep_running: KeepRunning,
@@ -46,11 +56,16 @@ impl Server {
         base_path: &Path,
         pieces: fn(&Host) -> Arc<dyn Pieces>,
     ) -> Self {
-        let mut config = Config::new(base_path.to_owned());
-        config.host.liveness = liveness();
+        let mut config = config(base_path);
         config.encoding = encoding;
-        config.threads = ThreadWorkers::unbound(1);
-        config.tell_every = Duration::from_millis(100);
+        Self::run(config, bus, pieces)
+    }
+
+    pub fn run(
+        config: Config,
+        bus: &SharedBus,
+        pieces: impl FnOnce(&Host) -> Arc<dyn Pieces> + Send + 'static,
+    ) -> Self {
         let (keep_running, shutdown) = Shutdown::new();
         let bus = bus.clone();
         let running = tokio::spawn(async move {
@@ -196,4 +211,88 @@ async fn a_server_that_ends_while_it_works_leaves_nothing_and_the_job_to_others(
     until_empty(other.path()).await;
     server.stop().await;
     assert_eq!(client.offer(&job).await, Offered::Queued);
+}
+
+#[tokio::test]
+async fn a_piece_that_nobody_has_frees_its_place_and_its_client_hears_why() {
+    let (bus, mut client, folder, job) = cluster().await;
+    let sector = SectorId { sector_index: 4, ..job.sector };
+    let next = PlotJob { sector, ..job.clone() };
+    let missing = *indexes(&job).iter().find(|index| !indexes(&next).contains(index)).unwrap();
+    let mut config = config(folder.path());
+    config.concurrency = Some(1);
+    let server = Server::run(config, &bus, move |host| {
+        let library = Library { pool: host.pool().clone(), given: Default::default() };
+        Arc::new(Gap { library, missing })
+    });
+    let first = client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await;
+    assert_eq!((first.sector, client.offer(&next).await), (job.sector, Offered::Queued));
+    // From here on there is nothing to do but to wait, for as long as the piece is waited for.
+    tokio::time::pause();
+    let begun = tokio::time::Instant::now();
+    let failed = client.hear(|phase| matches!(phase, PlotPhase::Failed { .. })).await;
+    tokio::time::resume();
+    let PlotPhase::Failed { reason } = failed.phase else { unreachable!() };
+    assert_eq!(failed.sector, job.sector);
+    assert!(
+        reason.contains(&format!("piece {missing} did not come")) && reason.contains("not here"),
+        "{reason}"
+    );
+    let waited = begun.elapsed();
+    assert!((Duration::from_secs(50)..Duration::from_secs(80)).contains(&waited), "{waited:?}");
+    // Its place is free, and its job is the client's to offer again.
+    let staged = client.hear_staged().await;
+    assert_eq!(staged.sector, next.sector);
+    client.say(&staged, PlotPhase::Stored).await;
+    client.until_done(&job).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_to_be_avoided_leaves_the_job_to_another() {
+    let (bus, mut client, folder, job) = cluster().await;
+    let avoided = Server::start(&bus, folder.path(), library);
+    let staged = client.hear_staged().await;
+    client.say(&staged, PlotPhase::Stored).await;
+    until_empty(folder.path()).await;
+    let other = tempdir().unwrap();
+    // Of another group: the one to be avoided sees the job first.
+    let mut far = config(other.path());
+    far.host.group = "far".into();
+    let server = Server::run(far, &bus, library);
+    let mut present = client.host.present();
+    let are_two = |present: &cluster::host::Present| {
+        present.values().filter(|entry| entry.role == Role::PlotServer).count() == 2
+    };
+    tokio::time::timeout(PATIENCE, present.wait_for(are_two)).await.unwrap().unwrap();
+    let sector = SectorId { sector_index: 4, ..job.sector };
+    let job = PlotJob { sector, attempt: 2, avoid: vec![staged.server], ..job };
+    assert_eq!(client.offer(&job).await, Offered::Queued);
+    // It lies in the queue for a while first, and nobody has anything to do.
+    tokio::time::pause();
+    let next = client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await;
+    tokio::time::resume();
+    assert_eq!((next.sector, next.server == staged.server), (sector, false));
+    client.say(&next, PlotPhase::Stored).await;
+    until_empty(other.path()).await;
+    avoided.stop().await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_made_for_a_client_that_is_not_there_until_it_answers() {
+    let (bus, mut client, folder, job) = cluster().await;
+    let sector = SectorId { sector_index: 4, ..job.sector };
+    let departed = PlotJob { sector, client: InstanceId([9; 16]), ..job.clone() };
+    assert_eq!(client.offer(&departed).await, Offered::Queued);
+    let server = Server::start(&bus, folder.path(), library);
+    let staged = client.hear_staged().await;
+    assert_eq!(staged.sector, job.sector);
+    // Another id, after a start.
+    client.say(&PlotProgress { sector, ..staged.clone() }, PlotPhase::Wanted).await;
+    client.say(&staged, PlotPhase::Stored).await;
+    assert_eq!(client.hear_staged().await.sector, sector);
+    client.say(&PlotProgress { sector, ..staged }, PlotPhase::Stored).await;
+    until_empty(folder.path()).await;
+    server.stop().await;
 }

@@ -46,6 +46,8 @@ async fn the_cpu_makes_the_sector_of_a_gpu_that_is_lost_if_it_may() {
     client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await;
     device.inject(Fault::LoseAtLaunch(IN_A_BATCH));
     client.hear(|phase| matches!(phase, PlotPhase::Failed { .. })).await;
+    // Offered anew.
+    client.until_done(&job).await;
     let staged = client.hear_staged().await;
     let (sector, metadata) = client.pull(&staged).await;
     let expected = expected(&job);
@@ -67,6 +69,7 @@ async fn without_leave_for_the_cpu_a_server_whose_gpus_are_lost_ends_and_others_
     assert!(text.contains("every GPU is out of service") && text.contains("--cpu"), "{text}");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "the lock");
     let other = tempdir().unwrap();
+    client.offer(&job).await;
     let server = Server::start(&bus, other.path(), library);
     let staged = client.hear_staged().await;
     assert!(staged.server != lost && client.pull(&staged).await.0 == expected(&job).0);

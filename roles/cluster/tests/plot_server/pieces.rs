@@ -10,6 +10,7 @@ use consensus::sector::{
 use control::messages::PlotJob;
 use engine::pool::Pool;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use transport::tcp::{PIECE_POINTS_AT, PIECE_RECORD_AT};
 
 /// A piece of pseudo-random scalars; its points are not looked at by encoders.
@@ -51,6 +52,33 @@ impl Pieces for Nothing {
     async fn get(&self, _: u64, _: &Missing) -> Result<FetchedPiece, PieceFailure> {
         std::future::pending().await
     }
+}
+
+/// Gives [`piece`]s, but for one that nobody has.
+pub struct Gap {
+    pub library: Library,
+    pub missing: u64,
+}
+
+#[async_trait]
+impl Pieces for Gap {
+    async fn get(&self, index: u64, missing: &Missing) -> Result<FetchedPiece, PieceFailure> {
+        if index != self.missing {
+            return self.library.get(index, missing).await;
+        }
+        loop {
+            missing.note(index, "not here");
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+    }
+}
+
+/// Indexes in the history of a job's pieces.
+pub fn indexes(job: &PlotJob) -> Vec<u64> {
+    let id =
+        SectorId::new(&public_key_hash(&job.public_key), job.sector.sector_index, job.sector.history_size);
+    let info = ProtocolInfo::from(&job.protocol_info);
+    (0..job.pieces_in_sector).map(|offset| id.piece_index(offset, job.sector.history_size, &info)).collect()
 }
 
 /// Sector and encoded metadata of a job.

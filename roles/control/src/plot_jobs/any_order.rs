@@ -95,7 +95,6 @@ impl World {
         for action in actions {
             match action {
                 Action::Look => self.looks += 1,
-                Action::AskSegment(_) => {}
                 Action::Offer(job) => {
                     job.to_bytes().unwrap();
                     let index = job.sector.sector_index;
@@ -118,7 +117,7 @@ impl World {
                 Action::Note(Note::Failed { sector, pause, .. }) => {
                     self.not_before.insert(sector.sector_index, (self.now, self.now + pause));
                 }
-                Action::Note(_) => {}
+                Action::Note(_) | Action::AskSegment(_) => {}
             }
         }
         let open = self.jobs.open().count();

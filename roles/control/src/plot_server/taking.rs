@@ -7,11 +7,16 @@ use std::time::Duration;
 /// Deliveries of a job after which a server makes a sector that another is said to hold.
 pub const LEAVE_TO_HOLDER: u64 = 3;
 /// Deliveries after which a server takes a job that wants others: those that there are have no place for it.
-pub const LEAVE_FOR_AVOIDED: u64 = 12;
+pub const LEAVE_FOR_AVOIDED: u64 = 20;
 /// Deliveries after which a job goes back to its client: perhaps it ends each server that takes it.
 pub const MAX_DELIVERIES: u64 = 64;
-/// How soon a job that is left to others comes again, to them or back here.
+/// How soon a job comes again for which there was no room here.
 pub const LEAVE_FOR: Duration = Duration::from_secs(10);
+/// How soon a job comes again that wants others.
+pub const LEAVE_AVOIDED_FOR: Duration = Duration::from_secs(2);
+/// How long the server that left it looks at no job then: it would be the first to see that one again, before servers that look at this
+/// queue only now and then.
+pub const LOOK_AWAY_FOR: Duration = Duration::from_secs(4);
 /// How soon a job comes again whose sector another server has: its own clock has run off by then, and it tells so.
 pub const LEAVE_HELD_FOR: Duration = Duration::from_secs(30);
 
@@ -37,6 +42,8 @@ pub enum Taking {
     Leave {
         /// When it may come again.
         after: Duration,
+        /// How long this server takes no job.
+        look_away: Duration,
         /// Why.
         why: &'static str,
     },
@@ -54,11 +61,23 @@ pub fn judge(job: &PlotJob, around: &Surroundings) -> Taking {
             "the queue gave the job to plot-servers {deliveries} times, and none finished it"
         ))
     } else if is_held && deliveries <= LEAVE_TO_HOLDER {
-        Taking::Leave { after: LEAVE_HELD_FOR, why: "another plot-server has it staged" }
+        Taking::Leave {
+            after: LEAVE_HELD_FOR,
+            look_away: Duration::ZERO,
+            why: "another plot-server has it staged",
+        }
     } else if !has_room {
-        Taking::Leave { after: LEAVE_FOR, why: "there is no room for another staged sector" }
+        Taking::Leave {
+            after: LEAVE_FOR,
+            look_away: Duration::ZERO,
+            why: "there is no room for another staged sector",
+        }
     } else if job.avoid.contains(&own) && has_others && deliveries <= LEAVE_FOR_AVOIDED {
-        Taking::Leave { after: LEAVE_FOR, why: "this plot-server failed it lately" }
+        Taking::Leave {
+            after: LEAVE_AVOIDED_FOR,
+            look_away: LOOK_AWAY_FOR,
+            why: "this plot-server failed it lately",
+        }
     } else {
         Taking::Here
     }
@@ -91,6 +110,9 @@ mod tests {
             avoid: avoid.to_vec(),
         }
     }
+
+    /// Others look at this group's queue every half second.
+    const _: () = assert!(LOOK_AWAY_FOR.as_secs() > LEAVE_AVOIDED_FOR.as_secs());
 
     fn is_here(job: &PlotJob, servers: &[InstanceId], deliveries: u64) -> bool {
         judge(job, &Surroundings { own: OWN, servers, deliveries, has_room: true }) == Taking::Here

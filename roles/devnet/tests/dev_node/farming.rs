@@ -49,7 +49,10 @@ async fn answer_slot(client: &mut Client, mut farm: Farm, slot: SlotInfo) -> (Fa
     (farm, sent, queued)
 }
 
-/// Signs everything that is asked for, and says what that was.
+/// How long a hash is left unsigned, to see that no other is asked for meanwhile.
+const HESITATION: Duration = Duration::from_millis(150);
+
+/// Signs everything that is asked for, one after another, and says what that was.
 async fn sign(address: SocketAddr, identity: Identity, hashes: mpsc::UnboundedSender<String>) {
     let mut client = Client::connect(address).await;
     let subscription = client.call("subspace_subscribeRewardSigning", json!([])).await;
@@ -61,6 +64,7 @@ async fn sign(address: SocketAddr, identity: Identity, hashes: mpsc::UnboundedSe
         let params = json!({ "subscription": subscription, "result": result });
         let expected = json!({ "jsonrpc": "2.0", "method": "subspace_reward_signing", "params": params });
         assert_eq!(notification, expected);
+        assert_eq!(client.notification_within(HESITATION).await, None, "signatures come one after another");
         let signature = identity.sign_reward_hash(&hex::decode(&hash).unwrap().try_into().unwrap());
         let params = json!([{ "hash": hash, "signature": hex::encode(signature) }]);
         assert_eq!(client.call("subspace_submitRewardSignature", params).await, Value::Null);

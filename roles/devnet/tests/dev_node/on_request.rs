@@ -39,6 +39,12 @@ async fn silence_and_then_a_burst() {
     let steps: Vec<_> = fast.heard.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
     assert_eq!(steps.iter().filter(|step| **step == 6).count(), 1, "{steps:?}");
     assert!(steps.iter().all(|step| matches!(step, 1 | 6)), "{steps:?}");
+    // More than wait for a subscriber, who is lost nevertheless for being slow alone.
+    fast.client.call("devnet_pause", json!([40, 30])).await;
+    let newest = fast.heard.last().unwrap().0;
+    while fast.next_slot().await < newest + 45 {}
+    let heard: BTreeSet<_> = fast.heard.iter().map(|(slot, _)| *slot).collect();
+    assert!(heard.range(newest..newest + 45).count() >= 30, "{heard:?}");
     for bad in [json!([2000, 1]), json!([3, 4]), json!([-1, 0]), json!([])] {
         fast.client.error("devnet_pause", bad).await;
     }

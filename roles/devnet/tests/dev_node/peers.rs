@@ -9,7 +9,7 @@ use devnet::DevNodeConfig;
 use node::{SlotInfo, SolutionJson, kzg_setup};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::chain::{RunningNode, config, copy_of_chain};
 use super::client::Client;
@@ -71,58 +71,107 @@ async fn farm_until(clients: &mut [Client], mut farm: Farm, mut done: impl Async
     panic!("200 slots were not enough");
 }
 
-#[tokio::test]
-async fn peers_agree_on_blocks_and_segments_also_after_a_restart() {
-    let (folder, other_folder) = (copy_of_chain(), copy_of_chain());
-    let one = RunningNode::start(config(&folder.path().join("base"))).await;
-    let other_config = DevNodeConfig {
-        peers: vec![format!("ws://{}", one.address)],
-        ..config(&other_folder.path().join("base"))
-    };
-    let other = RunningNode::start(other_config.clone()).await;
-    let (mut to_one, mut to_other) =
-        (Client::connect(one.address).await, Client::connect(other.address).await);
-    let farm = Farm::plot(&mut to_one, kzg_setup::insecure().unwrap(), 1).await;
-    let mut clients = [Client::connect(one.address).await, Client::connect(other.address).await];
+/// Clients that hear the slots of two nodes.
+async fn listeners(nodes: [&RunningNode; 2]) -> [Client; 2] {
+    let mut clients = [Client::connect(nodes[0].address).await, Client::connect(nodes[1].address).await];
     for client in &mut clients {
         client.call("subspace_subscribeSlotInfo", json!([])).await;
     }
-    let signers = [one.address, other.address].map(|address| {
-        let identity = farm.identity.clone();
+    clients
+}
+
+/// Farms on both nodes, all of whose hashes are signed, until `done`.
+async fn farm_on(nodes: [&RunningNode; 2], farm: Farm, done: impl AsyncFnMut() -> bool) -> Farm {
+    let signers = nodes.map(|node| {
+        let (address, identity) = (node.address, farm.identity.clone());
         tokio::spawn(async move { sign_all(Client::connect(address).await, identity).await })
     });
-    let mut tips = HashSet::new();
-    let farm = farm_until(&mut clients, farm, async || {
-        tips.insert(tip(&mut to_one).await.to_string());
-        tips.len() > 4
-    })
-    .await;
-    until_tips_agree(&mut to_one, &mut to_other).await;
+    let farm = farm_until(&mut listeners(nodes).await, farm, done).await;
+    signers.iter().for_each(JoinHandle::abort);
+    farm
+}
 
-    // One goes on alone, and the other finds what it missed.
-    signers[1].abort();
-    let report = other.stop().await;
-    assert_eq!(report.equivocations, 0, "{report:?}");
-    let before = tip(&mut to_one).await;
-    let mut clients = [Client::connect(one.address).await, Client::connect(one.address).await];
-    for client in &mut clients {
-        client.call("subspace_subscribeSlotInfo", json!([])).await;
+/// A node, its peer, and how to start the latter once more.
+struct Pair {
+    one: RunningNode,
+    other: RunningNode,
+    other_config: DevNodeConfig,
+}
+
+impl Pair {
+    async fn clients(&self) -> (Client, Client) {
+        (Client::connect(self.one.address).await, Client::connect(self.other.address).await)
     }
-    farm_until(&mut clients, farm, async || tip(&mut to_one).await != before).await;
-    // It also makes a segment, which the other takes over and archives itself.
-    let other = RunningNode::start(DevNodeConfig { segment_every_slots: Some(3), ..other_config }).await;
-    let mut to_other = Client::connect(other.address).await;
+
+    async fn restart(self, other_config: DevNodeConfig) -> Self {
+        assert_eq!(self.other.stop().await.equivocations, 0);
+        let other = RunningNode::start(other_config).await;
+        Self { other, ..self }
+    }
+}
+
+#[tokio::test]
+async fn peers_agree_on_blocks_forks_and_segments() {
+    let (folder, other_folder) = (copy_of_chain(), copy_of_chain());
+    let one = RunningNode::start(config(&folder.path().join("base"))).await;
+    let peers = vec![format!("ws://{}", one.address)];
+    let other_config = DevNodeConfig { peers, ..config(&other_folder.path().join("base")) };
+    let other = RunningNode::start(other_config.clone()).await;
+    let farm = Farm::plot(&mut Client::connect(one.address).await, kzg_setup::insecure().unwrap(), 1).await;
+    let pair = Pair { one, other, other_config: other_config.clone() };
+
+    let farm = both_follow_each_other(&pair, farm).await;
+    let pair = pair.restart(DevNodeConfig { peers: Vec::new(), ..other_config }).await;
+    both_leave_each_other(&pair, farm).await;
+    // It makes a segment when it is back, which the other takes over and archives itself.
+    let config =
+        DevNodeConfig { segment_every_slots: Some(3), strict_pieces: false, ..pair.other_config.clone() };
+    let pair = pair.restart(config).await;
+    both_archive_the_same(&pair).await;
+
+    let reports = [pair.one.stop().await, pair.other.stop().await];
+    for report in &reports {
+        assert_eq!((report.equivocations, report.reward_signatures.invalid), (0, 0), "{report:?}");
+    }
+    let reorganisations: u64 = reports.iter().map(|report| report.reorganisations).sum();
+    assert!(reorganisations > 0, "one of both gave up its branch: {reports:?}");
+}
+
+async fn both_follow_each_other(pair: &Pair, farm: Farm) -> Farm {
+    let (mut to_one, mut to_other) = pair.clients().await;
+    let mut tips = HashSet::new();
+    let done = async || {
+        tips.insert(tip(&mut to_one).await.to_string());
+        tips.len() > 3
+    };
+    let farm = farm_on([&pair.one, &pair.other], farm, done).await;
     until_tips_agree(&mut to_one, &mut to_other).await;
+    farm
+}
+
+async fn both_leave_each_other(pair: &Pair, farm: Farm) {
+    let (mut to_one, mut to_other) = pair.clients().await;
+    let before = tip(&mut to_one).await;
+    assert_eq!(tip(&mut to_other).await, before, "blocks survive");
+    let done = async || tip(&mut to_one).await != before && tip(&mut to_other).await != before;
+    farm_on([&pair.one, &pair.other], farm, done).await;
+    assert_ne!(tip(&mut to_one).await, tip(&mut to_other).await);
+}
+
+async fn both_archive_the_same(pair: &Pair) {
+    let (mut to_one, mut to_other) = pair.clients().await;
     for client in [&mut to_one, &mut to_other] {
         client.call("subspace_subscribeArchivedSegmentHeader", json!([])).await;
     }
-    let headers = [&mut to_one, &mut to_other].map(|client| client.notification_within(ARCHIVING));
-    let [header, other_header] = headers;
-    let (header, other_header) = tokio::join!(header, other_header);
-    assert_eq!(header.unwrap()["params"]["result"], other_header.unwrap()["params"]["result"]);
-    let report = one.stop().await;
-    assert_eq!((report.equivocations, report.reward_signatures.invalid), (0, 0), "{report:?}");
-    other.stop().await;
+    until_tips_agree(&mut to_one, &mut to_other).await;
+    let header = to_one.notification_within(ARCHIVING).await.unwrap();
+    let other_header = to_other.notification_within(ARCHIVING).await.unwrap();
+    assert_eq!(header["params"]["result"]["v0"]["segmentIndex"], 1);
+    assert_eq!(header["params"]["result"], other_header["params"]["result"]);
+    // Not strict: it has everything at hand, and not the newest segment alone.
+    for index in [0, 256, 511] {
+        assert!(to_other.call("subspace_piece", json!([index])).await.is_string());
+    }
 }
 
 #[tokio::test]

@@ -48,16 +48,3 @@ async fn newest_segment_until_all_have_acknowledged() {
     assert!(has(&mut one, 0).await && !has(&mut one, 256).await);
     node.stop().await;
 }
-
-#[tokio::test]
-async fn everything_on_demand() {
-    let folder = copy_of_chain();
-    let mut node = config(&folder.path().join("base"));
-    (node.strict_pieces, node.segment_every_slots) = (false, Some(2));
-    let node = RunningNode::start(node).await;
-    let mut client = Client::connect(node.address).await;
-    client.call("subspace_subscribeArchivedSegmentHeader", json!([])).await;
-    client.notification_within(ARCHIVING).await.expect("a new segment");
-    assert!(has(&mut client, 0).await && has(&mut client, 256).await);
-    node.stop().await;
-}

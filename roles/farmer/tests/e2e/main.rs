@@ -10,6 +10,8 @@ mod cluster;
 #[path = "../../../shared_tests/nats_server.rs"]
 mod nats_server;
 mod placement;
+#[allow(dead_code, reason = "shared with other tests of processes")]
+#[path = "../../../shared_tests/process.rs"]
 mod process;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;

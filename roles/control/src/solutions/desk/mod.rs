@@ -87,7 +87,7 @@ pub enum DeskAction {
         /// The solution.
         solution: Box<Solution>,
     },
-    /// From now on signatures may be wanted for this key: its solution was queued, or may have been.
+    /// From now on signatures may be wanted for this key: its solution was queued, or may have been. Comes once a solution at most.
     HandedToNode {
         /// The farm's key.
         public_key: [u8; 32],
@@ -260,7 +260,7 @@ impl Desk {
         // Later than its time: it was told to be unknown, and stays so.
         let Some(underway) = self.underway.remove(&submission) else { return Vec::new() };
         let mut actions = Vec::new();
-        if !answer.is_not_taken() {
+        if !answer.is_not_taken() && !underway.is_perhaps_queued {
             actions.push(self.handed(underway.key.public_key, now));
         }
         if let Some(fate) = self.known.get_mut(&underway.key) {
