@@ -17,6 +17,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use control::envelope::ClusterName;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::sync::Arc;
@@ -70,6 +71,11 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Whether messages flow now. While false, silence of others says nothing about them.
     fn is_connected(&self) -> bool;
+
+    /// Name of the cluster whose members alone hear each other here.
+    fn cluster(&self) -> ClusterName {
+        ClusterName::default()
+    }
 }
 
 /// A work queue: each message is done by one taker. Messages live until acknowledged, over restarts of the bus.

@@ -113,6 +113,10 @@ macro_rules! bus_by_seal {
                 self.sealed.bucket(config).await
             }
 
+            fn cluster(&self) -> control::envelope::ClusterName {
+                self.sealed.cluster()
+            }
+
             fn is_connected(&self) -> bool {
                 self.sealed.is_connected()
             }
@@ -161,6 +165,10 @@ impl Bus for Sealed {
         check_token(&config.name)?;
         let raw = BucketConfig { name: self.seal.token(&config.name), ..config.clone() };
         Ok(Arc::new(SealedBucket { raw: self.raw.bucket(&raw).await?, seal: self.seal.clone() }))
+    }
+
+    fn cluster(&self) -> ClusterName {
+        self.seal.cluster.clone()
     }
 
     fn is_connected(&self) -> bool {

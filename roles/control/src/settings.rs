@@ -129,8 +129,8 @@ impl Settings {
         match event {
             Event::Tick => self.tick(),
             Event::Placed(segments) => {
-                let is_news = self.agreed().is_some_and(|info| info.protocol_info.history_size < segments);
-                if is_news && segments > self.history_size {
+                // Before the first agreement nothing is known of what the cluster has.
+                if self.is_settled && segments > self.history_size {
                     (self.history_size, self.look_at) = (segments, now);
                 }
                 self.tick()

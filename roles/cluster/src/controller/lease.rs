@@ -39,3 +39,49 @@ pub async fn keep(
         actions.extend(keeper.on(Event::Tick, start.elapsed()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bus::leases::SEGMENTS;
+    use bus::local::LocalBus;
+    use control::ids::InstanceId;
+    use control::lease::{LAPSES_AFTER, RENEW_EVERY};
+    use std::sync::Arc;
+    use tokio::task::JoinHandle;
+
+    fn start(bus: &SharedBus, n: u8) -> (watch::Receiver<Standing>, JoinHandle<()>) {
+        let (sender, standing) = watch::channel(Standing::Unknown);
+        let (bus, keeper) = (bus.clone(), LeaseKeeper::new(InstanceId([n; 16]), format!("host-{n}")));
+        let keeping = tokio::spawn(async move {
+            keep(&bus, SEGMENTS, keeper, &sender).await.unwrap();
+        });
+        (standing, keeping)
+    }
+
+    async fn becomes(standing: &mut watch::Receiver<Standing>, wanted: Standing) {
+        let limit = LAPSES_AFTER + 3 * RENEW_EVERY;
+        let wait = standing.wait_for(|standing| *standing == wanted);
+        tokio::time::timeout(limit, wait).await.expect("in time").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_holder_is_followed_by_another_and_a_lost_store_by_one_alone() {
+        let local = LocalBus::new();
+        let bus: SharedBus = Arc::new(local.clone());
+        let (mut one, first) = start(&bus, 1);
+        becomes(&mut one, Standing::Mine).await;
+        let (mut two, _second) = start(&bus, 2);
+        becomes(&mut two, Standing::Theirs).await;
+        first.abort();
+        becomes(&mut two, Standing::Mine).await;
+        local.lose_store();
+        let (mut three, _third) = start(&bus, 3);
+        tokio::time::sleep(LAPSES_AFTER * 2).await;
+        let both = [*two.borrow_and_update(), *three.borrow_and_update()];
+        assert_eq!(both.iter().filter(|standing| **standing == Standing::Mine).count(), 1, "{both:?}");
+        local.set_store(false);
+        tokio::time::sleep(LAPSES_AFTER * 2).await;
+        assert_eq!([*two.borrow(), *three.borrow()], [Standing::Unknown; 2], "nobody can tell");
+    }
+}

@@ -75,7 +75,7 @@ pub struct Config {
     pub workers: ThreadWorkers,
     /// Where solutions and signatures are counted.
     pub counts: Arc<Counts>,
-    /// Folder for segments that are not in the caches yet: up to 4 GiB for each chain. What an earlier run left there is found again.
+    /// Folder for segments that are not in the caches yet: up to 4 GiB for each cluster and chain. What an earlier run left there is found again.
     pub spool: PathBuf,
 }
 
@@ -88,8 +88,8 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     };
     let kzg = load_kzg(&config, &app_info).await?;
     let own = settings::of_node(&app_info, &kzg);
-    let (dir, genesis_hash) = (config.spool.clone(), own.genesis_hash);
-    let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, &genesis_hash)).await?;
+    let (dir, name, genesis_hash) = (config.spool.clone(), bus.cluster(), own.genesis_hash);
+    let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, &name, &genesis_hash)).await?;
     let (spool, spooled) = opened.map_err(RoleError::own)?;
     let (desk, asks) = serve::Desk::new();
     let host = Host::start(config.host, bus.clone(), move |_| Rc::new(desk)).await?;

@@ -1,5 +1,6 @@
 //! Pieces from the own node, verified in full, and those that wait here until the caches have them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use consensus::constants::SEGMENT_PIECES;
@@ -59,12 +60,22 @@ pub struct Pieces {
     spool: Arc<Spool>,
     /// The segment that is on its way to the spool, or that no disk takes.
     in_memory: Mutex<Option<(u64, Segment)>>,
+    /// Whether the last write to the spool failed.
+    is_refused: AtomicBool,
 }
 
 impl Pieces {
     pub fn new(node: NodeClient, history: Arc<History>, verifier: Verifier, spool: Arc<Spool>) -> Self {
         let permits = Semaphore::new(PIECES_IN_FLIGHT_MAX);
-        Self { node, history, verifier, permits, spool, in_memory: Mutex::default() }
+        Self {
+            node,
+            history,
+            verifier,
+            permits,
+            spool,
+            in_memory: Mutex::default(),
+            is_refused: AtomicBool::new(false),
+        }
     }
 
     /// Gets all pieces of a segment from the node. They stay in memory until [`Self::let_go`].
@@ -87,6 +98,11 @@ impl Pieces {
         Ok(())
     }
 
+    /// Notes whether the spool's disk refused the last write, and gives what was noted before: so that it is told once.
+    pub fn disk_refuses(&self, is_refused: bool) -> bool {
+        self.is_refused.swap(is_refused, Ordering::Relaxed)
+    }
+
     /// Removes a segment from the spool.
     pub async fn delete_segment(&self, segment_index: u64) -> Result<(), PieceError> {
         self.blocking(move |spool| spool.delete(segment_index)).await
@@ -97,14 +113,15 @@ impl Pieces {
         self.in_memory().take_if(|(index, _)| *index == segment_index);
     }
 
-    /// A piece that is here: in memory, or in the spool.
+    /// A piece that is here: in memory, or in the spool. None also while it is not known what its segment commits to.
     pub async fn held(&self, index: PieceIndex) -> Result<Option<Verified>, PieceError> {
         let (segment_index, position) = (index.segment_index(), index.position());
         if let Some(segment) = self.segment_in_memory(segment_index) {
             return Ok(Some(segment[usize::from(position)].clone()));
         }
+        let Some(commitment) = self.history.commitment(segment_index) else { return Ok(None) };
         self.blocking(move |spool| {
-            spool.has(segment_index).then(|| spool.read(segment_index, position)).transpose()
+            spool.has(segment_index).then(|| spool.read(segment_index, &commitment, position)).transpose()
         })
         .await
     }

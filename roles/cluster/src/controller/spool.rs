@@ -1,12 +1,12 @@
 //! Segments on the controller's disk, from when they were verified until the caches have them.
 //!
 //! ```text
-//!   DIR/<chain>/<n>/lock              n: the lowest that no other controller of this host has
-//!   DIR/<chain>/<n>/<index>.segment   head: magic 8 │ index u64 LE │ segment commitment 48 │ BLAKE3 of each piece, 256 x 32 │ BLAKE3 of all that
+//!   DIR/<cluster>-<chain>/<n>/lock    n: the lowest that no other controller of this host has
+//!   …/<n>/<index>.segment             head: magic 8 │ index u64 LE │ segment commitment 48 │ BLAKE3 of each piece, 256 x 32 │ BLAKE3 of all that
 //!                                     body: the 256 pieces, 1 048 672 bytes each
 //! ```
 //! A file is written aside, forced to disk, renamed, and its folder forced to disk: it is whole, or it is not there. Whatever is read is
-//! held against its hash. At the start, segments of controllers of this chain that no longer run here are taken over.
+//! held against its hash. At the start, segments of controllers of this cluster and chain that no longer run here are taken over.
 //!
 //! Owns: the folder. Never: which segments it should hold ([`control::segments`]). All of it blocks its thread.
 
@@ -17,12 +17,14 @@ use std::path::{Path, PathBuf};
 use consensus::constants::{PIECE_SIZE, SEGMENT_PIECES};
 use consensus::kzg::PointBytes;
 use consensus::piece::Piece;
+use control::envelope::ClusterName;
 
 use super::verifier::Verified;
 
 const MAGIC: [u8; 8] = *b"AFSPOOL1";
 const HASH_BYTES: usize = 32;
-const HASHES_AT: usize = 8 + 8 + 48;
+const COMMITMENT_AT: usize = 8 + 8;
+const HASHES_AT: usize = COMMITMENT_AT + 48;
 const HEAD_BYTES: usize = HASHES_AT + SEGMENT_PIECES * HASH_BYTES + HASH_BYTES;
 const LOCK_FILE: &str = "lock";
 /// Controllers of one chain on one host.
@@ -64,9 +66,13 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Opens the spool of the chain with this genesis hash below `dir`, and gives the segments in it, in order.
-    pub fn open(dir: &Path, genesis_hash: &[u8; 32]) -> Result<(Self, Vec<u64>), SpoolError> {
-        let chain = dir.join(hex::encode(&genesis_hash[..8]));
+    /// Opens the spool of a cluster on the chain with this genesis hash below `dir`, and gives the segments in it, in order.
+    pub fn open(
+        dir: &Path,
+        cluster: &ClusterName,
+        genesis_hash: &[u8; 32],
+    ) -> Result<(Self, Vec<u64>), SpoolError> {
+        let chain = dir.join(format!("{cluster}-{}", hex::encode(&genesis_hash[..8])));
         let (own, lock) = (0..FOLDERS_MAX)
             .map(|n| chain.join(n.to_string()))
             .find_map(|folder| lock(&folder).map(|lock| Some((folder, lock?))).transpose())
@@ -100,10 +106,12 @@ impl Spool {
         for (_, index) in segment_files(&self.folder)? {
             match self.head(index) {
                 Ok(_) => found.push(index),
-                Err(error) => {
+                Err(error @ SpoolError::Damaged { .. }) => {
                     tracing::warn!("{error}");
                     self.delete(index)?;
                 }
+                // A disk that cannot read now may do so at the next start.
+                Err(error) => tracing::warn!("{error}"),
             }
         }
         found.sort_unstable();
@@ -124,10 +132,13 @@ impl Spool {
         })
     }
 
-    /// A piece and its hash.
-    pub fn read(&self, index: u64, position: u8) -> Result<Verified, SpoolError> {
+    /// A piece of the segment that commits to `commitment`, and its hash.
+    pub fn read(&self, index: u64, commitment: &PointBytes, position: u8) -> Result<Verified, SpoolError> {
         let path = self.path(index);
         let (head, mut file) = self.head(index)?;
+        if head[COMMITMENT_AT..HASHES_AT] != *commitment {
+            return Err(SpoolError::Damaged { path, what: "it is of another history than the node's" });
+        }
         let failed = |source| SpoolError::Io { path: path.clone(), source };
         let mut bytes = vec![0; PIECE_SIZE];
         let at = HEAD_BYTES as u64 + u64::from(position) * PIECE_SIZE as u64;
@@ -230,6 +241,10 @@ mod tests {
 
     const GENESIS: [u8; 32] = [7; 32];
 
+    fn open(dir: &tempfile::TempDir) -> Result<(Spool, Vec<u64>), SpoolError> {
+        Spool::open(dir.path(), &ClusterName::default(), &GENESIS)
+    }
+
     fn segment(salt: u8) -> Vec<Verified> {
         let piece = |position: u8| {
             let mut bytes = vec![0; PIECE_SIZE];
@@ -243,24 +258,27 @@ mod tests {
     #[test]
     fn a_segment_is_there_until_it_is_deleted_and_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let (spool, found) = Spool::open(dir.path(), &GENESIS).unwrap();
+        let (spool, found) = open(&dir).unwrap();
         assert!(found.is_empty());
         let pieces = segment(1);
         spool.write(9, &[5; 48], &pieces).unwrap();
-        let (piece, hash) = spool.read(9, 200).unwrap();
+        let (piece, hash) = spool.read(9, &[5; 48], 200).unwrap();
         assert_eq!((piece.as_bytes(), hash), (pieces[200].0.as_bytes(), pieces[200].1));
-        let other = Spool::open(dir.path(), &GENESIS).unwrap();
+        let other = open(&dir).unwrap();
         assert!(other.1.is_empty(), "another controller of this host has a folder of its own");
         fs::write(spool.folder.join("10.tmp"), b"half").unwrap();
         drop(spool);
-        let (third, found) = Spool::open(dir.path(), &GENESIS).unwrap();
+        let (third, found) = open(&dir).unwrap();
         assert_eq!(found, [9]);
         drop(third);
         drop(other.0);
-        let (spool, found) = Spool::open(dir.path(), &[8; 32]).unwrap();
+        let (spool, found) = Spool::open(dir.path(), &ClusterName::default(), &[8; 32]).unwrap();
         assert!(found.is_empty(), "another chain");
         drop(spool);
-        let (spool, _) = Spool::open(dir.path(), &GENESIS).unwrap();
+        let (spool, found) = Spool::open(dir.path(), &"north".parse().unwrap(), &GENESIS).unwrap();
+        assert!(found.is_empty(), "another cluster, whose caches have not what this one's lack");
+        drop(spool);
+        let (spool, _) = open(&dir).unwrap();
         spool.delete(9).unwrap();
         spool.delete(9).unwrap();
         assert!(!spool.has(9));
@@ -269,17 +287,17 @@ mod tests {
     #[test]
     fn what_a_controller_left_is_taken_over_by_one_that_runs() {
         let dir = tempfile::tempdir().unwrap();
-        let (first, _) = Spool::open(dir.path(), &GENESIS).unwrap();
-        let (second, _) = Spool::open(dir.path(), &GENESIS).unwrap();
+        let (first, _) = open(&dir).unwrap();
+        let (second, _) = open(&dir).unwrap();
         second.write(3, &[5; 48], &segment(2)).unwrap();
         drop((first, second));
-        assert_eq!(Spool::open(dir.path(), &GENESIS).unwrap().1, [3]);
+        assert_eq!(open(&dir).unwrap().1, [3]);
     }
 
     #[test]
     fn damage_is_found_and_dropped() {
         let dir = tempfile::tempdir().unwrap();
-        let (spool, _) = Spool::open(dir.path(), &GENESIS).unwrap();
+        let (spool, _) = open(&dir).unwrap();
         for index in [1, 2, 3] {
             spool.write(index, &[5; 48], &segment(3)).unwrap();
         }
@@ -292,10 +310,11 @@ mod tests {
         flip(1, HEAD_BYTES + PIECE_SIZE * 7 + 12);
         flip(2, HASHES_AT + 5);
         fs::write(spool.path(3), b"short").unwrap();
-        assert!(spool.read(1, 6).is_ok());
-        assert!(matches!(spool.read(1, 7), Err(SpoolError::Damaged { .. })));
-        assert!(matches!(spool.read(2, 0), Err(SpoolError::Damaged { .. })));
+        assert!(spool.read(1, &[5; 48], 6).is_ok());
+        assert!(matches!(spool.read(1, &[4; 48], 6), Err(SpoolError::Damaged { .. })), "another history");
+        assert!(matches!(spool.read(1, &[5; 48], 7), Err(SpoolError::Damaged { .. })));
+        assert!(matches!(spool.read(2, &[5; 48], 0), Err(SpoolError::Damaged { .. })));
         drop(spool);
-        assert_eq!(Spool::open(dir.path(), &GENESIS).unwrap().1, [1], "heads and lengths are looked at");
+        assert_eq!(open(&dir).unwrap().1, [1], "heads and lengths are looked at");
     }
 }

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cache;
+mod scripted_node;
+mod segments;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -44,6 +46,9 @@ async fn eventually<T>(look: impl AsyncFn() -> Option<T>) -> T {
     .await
 }
 
+/// Held by the one whose node has the chain that is kept beside the build.
+static CHAIN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn node() -> DevNode {
     let base_path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("controller-chain");
     let parameters = GenesisParameters { slot_ms: Some(500), ..GenesisParameters::default() };
@@ -67,6 +72,7 @@ struct Cast {
 
 #[tokio::test]
 async fn node_and_cluster_meet() {
+    let _alone = CHAIN.lock().await;
     let node = node().await;
     let (address, genesis_hash) = (node.address(), node.genesis_hash());
     let (node_runs, node_ends) = Shutdown::new();

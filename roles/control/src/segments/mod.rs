@@ -457,4 +457,6 @@ impl Segments {
 }
 
 #[cfg(test)]
+mod test_world;
+#[cfg(test)]
 mod tests;

@@ -1,12 +1,6 @@
+use super::test_world::{Fate, ME, OTHER, World, at, fate};
 use super::*;
 use proptest::prelude::*;
-
-const ME: InstanceId = InstanceId([1; 16]);
-const OTHER: InstanceId = InstanceId([2; 16]);
-
-fn at(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
-}
 
 /// A controller whose store was read and has so many segments, with the lease or without.
 fn ready(known: u64, lease: Standing) -> Segments {
@@ -195,201 +189,70 @@ fn old_segments_are_asked_for_by_the_lease_alone_and_calmly() {
     assert_eq!(segments.on(Event::Lease(Standing::Theirs), at(1)), []);
 }
 
-/// What a script may do to a controller. Answers come only to what was asked.
-#[derive(Debug, Clone, Copy)]
-enum Fate {
-    Answer { which: usize, is_good: bool },
-    Announce,
-    Began,
-    Lease(u8),
-    Caches(u8),
-    HeldByOther { back: u64, is_over: bool },
-    PlacedByOther { back: u64 },
-    EmptyStore,
-    ReadStore,
-    Wait { ms: u64 },
-    Damage { which: usize },
-    Restart,
+/// Answers everything that one controller does until it waits, or until it has done `dies_after` things; whether it lives.
+fn answer_all(
+    world: &mut World,
+    segments: &mut Segments,
+    me: InstanceId,
+    dies_after: &mut usize,
+    now: Duration,
+) -> bool {
+    while !world.open.is_empty() {
+        let Some(left) = dies_after.checked_sub(1) else { return false };
+        *dies_after = left;
+        let Some(event) = world.answer(0, true) else { continue };
+        // The store's words carry names.
+        if let Event::Told(Tell::Held(index)) = event {
+            world.held.insert(index, me);
+            world.claimed.insert(index);
+        }
+        world.take(segments.on(event, now));
+    }
+    true
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
-    prop_oneof![
-        8 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, is_good)| Fate::Answer { which, is_good }),
-        2 => Just(Fate::Announce),
-        1 => Just(Fate::Began),
-        1 => (0u8..3).prop_map(Fate::Lease),
-        1 => (0u8..3).prop_map(Fate::Caches),
-        1 => (1u64..4, any::<bool>()).prop_map(|(back, is_over)| Fate::HeldByOther { back, is_over }),
-        1 => (1u64..4).prop_map(|back| Fate::PlacedByOther { back }),
-        1 => Just(Fate::EmptyStore),
-        2 => Just(Fate::ReadStore),
-        4 => (0u64..40_000).prop_map(|ms| Fate::Wait { ms }),
-        1 => any::<usize>().prop_map(|which| Fate::Damage { which }),
-        1 => Just(Fate::Restart),
-    ]
-}
+#[test]
+fn a_holder_of_the_lease_may_die_after_anything_that_it_did() {
+    for steps in 0..9 {
+        // The first has the lease, and dies after so many things done.
+        let mut world = World {
+            history: 6,
+            known: 5,
+            caches: (0..5).collect(),
+            placed: (0..5).collect(),
+            ..World::default()
+        };
+        let (mut first, mut left) = (ready(5, Standing::Mine), steps);
+        world.take(first.on(Event::Caches(2), at(0)));
+        world.take(announce(&mut first, 5, at(1)));
+        let lives = answer_all(&mut world, &mut first, ME, &mut left, at(2));
+        let spool_of_first = std::mem::take(&mut world.spool);
+        world.acknowledged.clear();
+        (world.open, world.memory) = (Vec::new(), None);
 
-/// The world around one controller: what really is on its disk, in the caches and in the store.
-#[derive(Default)]
-struct World {
-    history: u64,
-    spool: BTreeSet<u64>,
-    memory: Option<u64>,
-    caches: BTreeSet<u64>,
-    held: BTreeMap<u64, InstanceId>,
-    placed: BTreeSet<u64>,
-    known: u64,
-    /// Claims of the other, ever: what may have been relied on.
-    claimed: BTreeSet<u64>,
-    acknowledged: BTreeSet<u64>,
-    open: Vec<Action>,
-}
-
-impl World {
-    /// Checks what the controller does, and keeps what wants an answer.
-    fn take(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Acknowledge(index) => {
-                    let is_held = self.spool.contains(&index)
-                        || self.caches.contains(&index)
-                        || self.claimed.contains(&index);
-                    assert!(is_held, "{index} is acknowledged and nobody holds it");
-                    self.acknowledged.insert(index);
-                }
-                Action::Delete(index) => {
-                    assert!(self.caches.contains(&index), "{index} is deleted and in no cache");
-                    assert!(self.spool.remove(&index), "{index} is deleted and was not there");
-                    continue;
-                }
-                Action::Tell(Tell::Placed(index)) => assert!(self.caches.contains(&index)),
-                Action::Tell(Tell::Held(index)) => assert!(self.spool.contains(&index)),
-                Action::Tell(Tell::History(segments)) => {
-                    assert!(segments > self.known.min(1));
-                    assert!((self.known..segments).all(|index| self.caches.contains(&index)), "{segments}");
-                }
-                Action::Fetch(index) => {
-                    assert!(index < self.history && self.memory.is_none());
-                    assert!(!self.open.iter().any(|open| matches!(open, Action::Fetch(_))));
-                    assert!(self.spool.len() < 3, "the spool is full");
-                }
-                Action::Spool(index) => assert_eq!(self.memory, Some(index)),
-                Action::Place(index) => {
-                    assert!(self.memory == Some(index) || self.spool.contains(&index));
-                    assert!(!self.open.iter().any(|open| matches!(open, Action::Place(_))));
-                }
-                Action::LetGo(index) => {
-                    assert_eq!(self.memory.take(), Some(index));
-                    continue;
-                }
-                Action::Note(_) => continue,
-                Action::Tell(Tell::NotHeld(index)) => {
-                    self.held.retain(|held, by| *held != index || *by != ME);
-                    continue;
-                }
-            }
-            self.open.push(action);
+        // The second hears of it what the store has, and gets the lease in time.
+        let mut second = Segments::new(OTHER, 3, at(0));
+        let events =
+            world.read_store().into_iter().chain([Event::History(6), Event::Caches(2), Event::Announced(5)]);
+        for event in events.chain([Event::Lease(Standing::Theirs)]).collect::<Vec<_>>() {
+            world.take(second.on(event, at(2)));
         }
-    }
+        answer_all(&mut world, &mut second, OTHER, &mut usize::MAX.clone(), at(2));
+        world.take(second.on(Event::Lease(Standing::Mine), at(20)));
+        answer_all(&mut world, &mut second, OTHER, &mut usize::MAX.clone(), at(20));
+        assert!(world.acknowledged.contains(&5), "after {steps}: its node waits");
 
-    fn answer(&mut self, which: usize, is_good: bool) -> Option<Event> {
-        if self.open.is_empty() {
-            return None;
+        // What only the first held is placed when it is back.
+        world.spool = spool_of_first;
+        let mut again = world.restart(at(30));
+        for event in world.read_store().into_iter().chain([Event::Caches(2)]) {
+            world.take(again.on(event, at(30)));
         }
-        let action = self.open.remove(which % self.open.len());
-        Some(match action {
-            Action::Fetch(index) if is_good => {
-                self.memory = Some(index);
-                Event::Fetched(index)
-            }
-            Action::Fetch(index) => Event::NotFetched { index, is_gone: which.is_multiple_of(2) },
-            Action::Spool(index) if is_good => {
-                self.memory = None;
-                self.spool.insert(index);
-                Event::Spooled(index)
-            }
-            Action::Spool(index) => Event::NotSpooled(index),
-            Action::Place(index) if is_good => {
-                self.caches.insert(index);
-                Event::Placed(index)
-            }
-            Action::Place(index) => Event::NotPlaced(index),
-            Action::Acknowledge(index) if is_good => Event::Acknowledged(index),
-            Action::Acknowledge(index) => Event::NotAcknowledged(index),
-            Action::Tell(tell) if is_good => {
-                match tell {
-                    Tell::Held(index) => drop(self.held.insert(index, ME)),
-                    Tell::Placed(index) => drop(self.placed.insert(index)),
-                    Tell::History(segments) => self.known = self.known.max(segments),
-                    Tell::NotHeld(_) => {}
-                }
-                Event::Told(tell)
-            }
-            Action::Tell(tell) => Event::NotTold(tell),
-            _ => return None,
-        })
-    }
-
-    fn read_store(&self) -> Vec<Event> {
-        let held = self.held.iter().map(|(index, by)| Word::Held { index: *index, by: *by });
-        let placed = self.placed.iter().map(|index| Word::Placed(*index));
-        let words = held.chain(placed).chain([Word::Known(self.known)]).map(Event::Store);
-        [Event::StoreOpened].into_iter().chain(words).chain([Event::StoreRead]).collect()
-    }
-
-    fn events_of(&mut self, fate: Fate) -> Vec<Event> {
-        match fate {
-            Fate::Answer { which, is_good } => self.answer(which, is_good).into_iter().collect(),
-            Fate::Announce => {
-                self.history += 1;
-                vec![Event::History(self.history), Event::Announced(self.history - 1)]
-            }
-            Fate::Began => vec![Event::Began],
-            Fate::Lease(n) => {
-                let standings = [Standing::Mine, Standing::Theirs, Standing::Unknown];
-                vec![Event::Lease(standings[usize::from(n)])]
-            }
-            Fate::Caches(count) => vec![Event::Caches(count.into())],
-            Fate::HeldByOther { back, is_over } => {
-                let index = self.history.saturating_sub(back);
-                if is_over {
-                    self.held.remove(&index);
-                    return vec![Event::Store(Word::NotHeld(index))];
-                }
-                self.held.insert(index, OTHER);
-                self.claimed.insert(index);
-                vec![Event::Store(Word::Held { index, by: OTHER })]
-            }
-            Fate::PlacedByOther { back } => {
-                let index = self.history.saturating_sub(back);
-                self.placed.insert(index);
-                self.caches.insert(index);
-                vec![Event::Store(Word::Placed(index))]
-            }
-            Fate::EmptyStore => {
-                self.held.clear();
-                self.placed.clear();
-                Vec::new()
-            }
-            Fate::ReadStore => self.read_store(),
-            Fate::Damage { which } => {
-                let index = (!self.spool.is_empty()).then(|| which % self.spool.len());
-                let index = index.and_then(|at| self.spool.iter().nth(at).copied());
-                let Some(index) = index else { return Vec::new() };
-                self.spool.remove(&index);
-                self.open.retain(|open| *open != Action::Place(index));
-                vec![Event::Damaged(index)]
-            }
-            Fate::Wait { .. } | Fate::Restart => vec![Event::Tick],
-        }
-    }
-
-    fn restart(&mut self, now: Duration) -> Segments {
-        (self.open, self.memory) = (Vec::new(), None);
-        let mut segments = Segments::new(ME, 3, now);
-        let events = [Event::Found(self.spool.iter().copied().collect()), Event::History(self.history)];
-        events.into_iter().for_each(|event| self.take(segments.on(event, now)));
-        segments
+        answer_all(&mut world, &mut again, ME, &mut usize::MAX.clone(), at(30));
+        assert!(
+            world.caches.contains(&5) && world.known == 6 && world.spool.is_empty(),
+            "after {steps}: {lives}"
+        );
     }
 }
 

@@ -130,10 +130,19 @@ fn an_emptied_store_gets_the_longest_history_back() {
     let said = run(&mut settings, Event::Tick, &mut store, Weather::Fair, LOOK_EVERY);
     assert_eq!(said, [Action::Emptied, Action::Agreed(info(1, 8))]);
 
+    // What is placed while the settings are away is told with them.
+    store = Store::default();
+    assert_eq!(settings.on(Event::Tick, 2 * LOOK_EVERY), [Action::Read]);
+    let lost = settings.on(Event::Read(Found::Nothing), 2 * LOOK_EVERY);
+    assert!(matches!(lost[..], [Action::Emptied, Action::Write { .. }]), "{lost:?}");
+    settings.on(Event::Wrote(Wrote::Unknown), 2 * LOOK_EVERY);
+    let said = run(&mut settings, Event::Placed(9), &mut store, Weather::Fair, 2 * LOOK_EVERY);
+    assert_eq!((said, store.history()), (vec![Action::Agreed(info(1, 9))], 9));
+
     // Another, that knew less, was faster.
     store = Store { value: Some((info(1, 5), 1)), revisions: 1 };
-    let said = run(&mut settings, Event::Tick, &mut store, Weather::Fair, 2 * LOOK_EVERY);
-    assert_eq!((said, store.history()), (vec![Action::Emptied], 8));
+    let said = run(&mut settings, Event::Tick, &mut store, Weather::Fair, 4 * LOOK_EVERY);
+    assert_eq!((said, store.history()), (vec![Action::Emptied], 9));
 }
 
 #[test]

@@ -1,16 +1,18 @@
 //! A subscription that outlives connections.
 
+use std::collections::VecDeque;
 use std::fmt::Debug;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::Stream;
 use futures::future::BoxFuture;
+use futures::{FutureExt, Stream};
 use jsonrpsee::core::ClientError;
 use jsonrpsee::core::client::Subscription;
 use jsonrpsee::ws_client::WsClient;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Backoff, Connection, NodeClient, NodeError};
 use crate::TOO_MANY_SUBSCRIPTIONS_CODE;
@@ -28,28 +30,42 @@ pub enum FeedEvent<T> {
     Item(T),
 }
 
+/// What a feed makes of silence: a node drops slow subscribers without a word.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Silence {
+    /// After so much of it the subscription does not hold any more.
+    Lost(Duration),
+    /// It is usual; after so much of it another subscription is made, and the old one is kept until that one holds.
+    Renewed(Duration),
+}
+
+/// A subscription, and the connection that it is made over.
+type Held<T> = (Subscription<T>, Connection);
+
 /// Notifications of one kind, over all restarts of the node.
-#[derive(Debug)]
 pub struct Feed<T> {
     node: NodeClient,
     method: &'static str,
-    /// Silence after which the subscription is made anew: a node drops slow subscribers without a word.
-    silence_max: Duration,
+    silence: Silence,
     subscribe: Subscribe<T>,
-    /// The subscription that holds, and the connection that it is made over.
-    subscription: Option<(Subscription<T>, Connection)>,
+    /// The subscription that holds.
+    subscription: Option<Held<T>>,
+    /// The one that is being made. It lives here, so that a reader that turns to something else meanwhile does not break it off.
+    successor: Option<BoxFuture<'static, Held<T>>>,
+    /// What an old subscription had heard when its successor stood; then that one began.
+    left_over: VecDeque<FeedEvent<T>>,
     heard_at: Instant,
 }
 
-impl<T: DeserializeOwned + Debug> Feed<T> {
+impl<T: DeserializeOwned + Debug + Send + 'static> Feed<T> {
     pub(super) fn new(
         node: &NodeClient,
         method: &'static str,
-        silence_max: Duration,
+        silence: Silence,
         subscribe: Subscribe<T>,
     ) -> Self {
-        let (node, heard_at) = (node.clone(), Instant::now());
-        Self { node, method, silence_max, subscribe, subscription: None, heard_at }
+        let (node, heard_at, left_over) = (node.clone(), Instant::now(), VecDeque::new());
+        Self { node, method, silence, subscribe, subscription: None, successor: None, left_over, heard_at }
     }
 
     /// The connection of the subscription that holds; none between [`FeedEvent::Lost`] and [`FeedEvent::Began`].
@@ -57,8 +73,7 @@ impl<T: DeserializeOwned + Debug> Feed<T> {
         self.subscription.as_ref().map(|(_, connection)| connection)
     }
 
-    /// All events from now on, each with the connection of its subscription, for who waits for other things beside: unlike that of
-    /// [`Feed::next`], a subscription that takes its time to be made is not begun again each time.
+    /// All events from now on, each with the connection of its subscription.
     pub fn into_stream(self) -> impl Stream<Item = (FeedEvent<T>, Option<Connection>)> {
         futures::stream::unfold(self, async |mut feed| {
             let event = feed.next().await;
@@ -70,11 +85,29 @@ impl<T: DeserializeOwned + Debug> Feed<T> {
     /// The next event, however long it takes. Can be dropped and called again without loss.
     pub async fn next(&mut self) -> FeedEvent<T> {
         loop {
+            if let Some(event) = self.left_over.pop_front() {
+                return event;
+            }
             let Some((subscription, _)) = &mut self.subscription else {
-                self.subscribe().await;
+                self.subscription = Some(self.made().await);
+                (self.successor, self.heard_at) = (None, Instant::now());
                 return FeedEvent::Began;
             };
-            match timeout_at(self.heard_at + self.silence_max, subscription.next()).await {
+            let silent = async {
+                match (&mut self.successor, self.silence) {
+                    (Some(successor), _) => Some(successor.await),
+                    (None, Silence::Lost(after) | Silence::Renewed(after)) => {
+                        sleep_until(self.heard_at + after).await;
+                        None
+                    }
+                }
+            };
+            let heard = tokio::select! {
+                biased;
+                heard = subscription.next() => Ok(heard),
+                made = silent => Err(made),
+            };
+            match heard {
                 Ok(Some(Ok(item))) => {
                     self.heard_at = Instant::now();
                     return FeedEvent::Item(item);
@@ -83,39 +116,69 @@ impl<T: DeserializeOwned + Debug> Feed<T> {
                     self.heard_at = Instant::now();
                     tracing::warn!(method = self.method, %error, "a notification of the node cannot be read");
                 }
-                // Ended, overrun or silent.
-                Ok(None) | Err(_) => {
-                    self.subscription = None;
-                    return FeedEvent::Lost;
-                }
+                // Ended, or overrun.
+                Ok(None) => return self.lost(),
+                Err(Some(made)) => self.succeed(made),
+                Err(None) => match self.silence {
+                    Silence::Lost(_) => return self.lost(),
+                    Silence::Renewed(_) => self.successor = Some(self.subscribe()),
+                },
             }
         }
     }
 
-    async fn subscribe(&mut self) {
-        let mut refusals = Backoff::new();
-        loop {
-            let connection = self.node.connected().await;
-            match (self.subscribe)(connection.client.clone()).await {
-                Ok(subscription) => {
-                    self.heard_at = Instant::now();
-                    self.subscription = Some((subscription, connection));
-                    return;
-                }
-                Err(error) => {
-                    let error = NodeError::of_call(&connection.url, self.method, error);
-                    // Lost once more: what is wrong shows at the next connection. Refused: it may stay so.
-                    if error.is_outcome_unknown() {
-                        sleep(Backoff::FIRST).await;
-                    } else {
-                        tracing::warn!("{error}");
-                        if matches!(error, NodeError::Refused { code: TOO_MANY_SUBSCRIPTIONS_CODE, .. }) {
-                            // Those given up while the node was slow count until it has heard of that: a new connection has none.
-                            self.node.leave(&connection).await;
-                        }
-                        refusals.failed(Instant::now());
-                        sleep_until(refusals.retry_at()).await;
+    fn lost(&mut self) -> FeedEvent<T> {
+        self.subscription = None;
+        FeedEvent::Lost
+    }
+
+    /// Another subscription takes the place of the one that was silent for long, which is heard out first.
+    fn succeed(&mut self, made: Held<T>) {
+        let old = self.subscription.replace(made);
+        (self.successor, self.heard_at) = (None, Instant::now());
+        if let Some((mut old, _)) = old {
+            while let Some(Some(Ok(item))) = old.next().now_or_never() {
+                self.left_over.push_back(FeedEvent::Item(item));
+            }
+        }
+        self.left_over.push_back(FeedEvent::Began);
+    }
+
+    async fn made(&mut self) -> Held<T> {
+        if self.successor.is_none() {
+            self.successor = Some(self.subscribe());
+        }
+        match &mut self.successor {
+            Some(successor) => successor.await,
+            None => pending().await,
+        }
+    }
+
+    fn subscribe(&self) -> BoxFuture<'static, Held<T>> {
+        subscribe(self.node.clone(), self.method, self.subscribe).boxed()
+    }
+}
+
+/// Subscribes, however long it takes.
+async fn subscribe<T: Send>(node: NodeClient, method: &'static str, subscribe: Subscribe<T>) -> Held<T> {
+    let mut refusals = Backoff::new();
+    loop {
+        let connection = node.connected().await;
+        match subscribe(connection.client.clone()).await {
+            Ok(subscription) => return (subscription, connection),
+            Err(error) => {
+                let error = NodeError::of_call(&connection.url, method, error);
+                // Lost once more: what is wrong shows at the next connection. Refused: it may stay so.
+                if error.is_outcome_unknown() {
+                    sleep(Backoff::FIRST).await;
+                } else {
+                    tracing::warn!("{error}");
+                    if matches!(error, NodeError::Refused { code: TOO_MANY_SUBSCRIPTIONS_CODE, .. }) {
+                        // Those given up while the node was slow count until it has heard of that: a new connection has none.
+                        node.leave(&connection).await;
                     }
+                    refusals.failed(Instant::now());
+                    sleep_until(refusals.retry_at()).await;
                 }
             }
         }

@@ -30,6 +30,7 @@ use super::{
 };
 pub use backoff::Backoff;
 pub use error::NodeError;
+use feed::Silence;
 pub use feed::{Feed, FeedEvent};
 
 /// Time for a connection to be made.
@@ -136,23 +137,26 @@ impl NodeClient {
 
     /// Slots as they begin.
     pub fn slots(&self) -> Feed<SlotInfo> {
-        Feed::new(self, "subspace_subscribeSlotInfo", SLOT_SILENCE_MAX, |client| {
+        Feed::new(self, "subspace_subscribeSlotInfo", Silence::Lost(SLOT_SILENCE_MAX), |client| {
             Box::pin(async move { client.subscribe_slot_info().await })
         })
     }
 
     /// Hashes to be signed.
     pub fn reward_signings(&self) -> Feed<RewardSigning> {
-        Feed::new(self, "subspace_subscribeRewardSigning", QUIET_SILENCE_MAX, |client| {
+        Feed::new(self, "subspace_subscribeRewardSigning", Silence::Renewed(QUIET_SILENCE_MAX), |client| {
             Box::pin(async move { client.subscribe_reward_signing().await })
         })
     }
 
     /// Headers of new segments. Each wants to be acknowledged.
     pub fn archived_segment_headers(&self) -> Feed<SegmentHeaderJson> {
-        Feed::new(self, "subspace_subscribeArchivedSegmentHeader", QUIET_SILENCE_MAX, |client| {
-            Box::pin(async move { client.subscribe_archived_segment_header().await })
-        })
+        Feed::new(
+            self,
+            "subspace_subscribeArchivedSegmentHeader",
+            Silence::Renewed(QUIET_SILENCE_MAX),
+            |client| Box::pin(async move { client.subscribe_archived_segment_header().await }),
+        )
     }
 }
 

@@ -158,6 +158,30 @@ async fn a_subscription_that_takes_long_is_made_beside_other_things() {
 }
 
 #[tokio::test]
+async fn a_quiet_feed_is_heard_until_its_successor_stands() {
+    let node = Arc::new(Node { accepts_after_ms: 300.into(), ..Node::default() });
+    let (address, _server) = serve(&node, any()).await;
+    let client = NodeClient::new(&format!("ws://{address}"));
+    let silence = Silence::Renewed(Duration::from_millis(5));
+    let mut slots: Feed<SlotInfo> = Feed::new(&client, "subspace_subscribeSlotInfo", silence, |client| {
+        Box::pin(async move { client.subscribe_slot_info().await })
+    });
+    let (mut began, mut heard_between) = (0, 0);
+    let listen = async {
+        while began < 3 {
+            match tokio::time::timeout(Duration::from_millis(3), slots.next()).await {
+                Ok(FeedEvent::Began) => began += 1,
+                Ok(FeedEvent::Item(_)) => heard_between += 1,
+                Ok(FeedEvent::Lost) => panic!("it holds all the time"),
+                Err(_) => {}
+            }
+        }
+    };
+    within(listen).await;
+    assert!(heard_between > 2, "the old one goes on while the new one takes its time");
+}
+
+#[tokio::test]
 async fn a_node_without_unsafe_methods_is_called_so_until_it_has_them() {
     let node = Arc::new(Node { is_safe_only: true.into(), ..Node::default() });
     let (address, _server) = serve(&node, any()).await;

@@ -38,7 +38,7 @@ use words::tell;
 /// Pause before the node is asked for headers again.
 const HEADERS_PAUSE: Duration = Duration::from_secs(1);
 /// How often the store is looked over for commitments that it lacks.
-const COMMITMENTS_EVERY: Duration = Duration::from_secs(5);
+const COMMITMENTS_EVERY: Duration = Duration::from_secs(2);
 /// Events that wait for the loop.
 const EVENTS_MAX: usize = 256;
 
@@ -84,17 +84,18 @@ pub async fn follow(context: &Context, machine: Segments, seams: &Seams) -> Resu
 
 /// The node's announcements, and how long its history is, with every header linked to the one before.
 async fn hear_node(context: &Context, events: mpsc::Sender<Event>) -> Result<(), Broken> {
-    let (to_catch_up, mut catch_up) = watch::channel(());
+    // One past the newest segment that was announced.
+    let (to_catch_up, mut catch_up) = watch::channel(0);
     let announce = async {
         let mut headers = context.node.archived_segment_headers();
         loop {
             let event = match headers.next().await {
                 FeedEvent::Began => Event::Began,
                 FeedEvent::Item(header) => announced(header),
-                #[allow(unreachable_patterns, reason = "a feed may say more")]
-                _ => continue,
+                FeedEvent::Lost => continue,
             };
-            to_catch_up.send_replace(());
+            let announced = if let Event::Announced(index) = event { index.saturating_add(1) } else { 0 };
+            to_catch_up.send_modify(|newest| *newest = announced.max(*newest));
             if events.send(event).await.is_err() {
                 return;
             }
@@ -102,15 +103,17 @@ async fn hear_node(context: &Context, events: mpsc::Sender<Event>) -> Result<(),
     };
     let history = async {
         loop {
-            catch_up.borrow_and_update();
+            let announced = *catch_up.borrow_and_update();
             let connection = context.node.connected().await;
             match context.history.catch_up(&connection).await {
                 Ok(()) => {
                     if events.send(Event::History(context.history.segments())).await.is_err() {
                         return Ok(());
                     }
-                    // Its other end lives as long as this.
-                    let _ = catch_up.changed().await;
+                    // A node may announce a segment just before it gives its header out. The other end lives as long as this.
+                    let is_behind = context.history.segments() < announced;
+                    let pause = if is_behind { HEADERS_PAUSE } else { Duration::MAX };
+                    let _ = tokio::time::timeout(pause, catch_up.changed()).await;
                 }
                 Err(HistoryError::Broken(broken)) => return Err(broken),
                 Err(HistoryError::Node(error)) => {
@@ -156,21 +159,20 @@ async fn hear_store(
 /// Writes the commitments of segments that the store lacks: all write them in order, so what is missing is at the end.
 async fn keep_commitments(
     context: &Context,
-    store: watch::Receiver<Option<Cluster>>,
+    mut store: watch::Receiver<Option<Cluster>>,
 ) -> Result<(), RoleError> {
+    let opened = store.wait_for(Option::is_some).await.ok().and_then(|cluster| cluster.clone());
+    let Some(cluster) = opened else { return Ok(()) };
     loop {
-        let cluster = store.borrow().clone();
-        if let Some(cluster) = cluster {
-            let segments = context.history.segments();
-            let mut first = segments;
-            while first > 0 && matches!(cluster.segment(first - 1).await, Ok(None)) {
-                first -= 1;
-            }
-            for index in first..segments {
-                let commitment = context.history.commitment(index).expect("below the number of segments");
-                if cluster.put_segment(index, &commitment).await.is_err() {
-                    break;
-                }
+        let segments = context.history.segments();
+        let mut first = segments;
+        while first > 0 && matches!(cluster.segment(first - 1).await, Ok(None)) {
+            first -= 1;
+        }
+        for index in first..segments {
+            let commitment = context.history.commitment(index).expect("below the number of segments");
+            if cluster.put_segment(index, &commitment).await.is_err() {
+                break;
             }
         }
         tokio::time::sleep(COMMITMENTS_EVERY).await;
@@ -299,12 +301,19 @@ async fn fetch(context: &Context, index: u64) -> Done {
 
 async fn spool(context: &Context, index: u64) -> Done {
     Some(match context.pieces.spool_segment(index).await {
-        Ok(()) => Event::Spooled(index),
+        Ok(()) => {
+            if context.pieces.disk_refuses(false) {
+                tracing::info!(segment_index = index, "segments are kept again");
+            }
+            Event::Spooled(index)
+        }
         Err(error) => {
-            tracing::warn!(
-                segment_index = index,
-                "a segment cannot be kept, and is not acknowledged: {error}"
-            );
+            if !context.pieces.disk_refuses(true) {
+                tracing::warn!(
+                    segment_index = index,
+                    "a segment cannot be kept, and is not acknowledged: {error}"
+                );
+            }
             Event::NotSpooled(index)
         }
     })

@@ -1,6 +1,7 @@
 //! The pieces of a segment into the caches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use consensus::constants::SEGMENT_PIECES;
@@ -15,15 +16,22 @@ use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
 
 use super::super::context::Context;
 use super::super::pieces::{PieceError, into_slab};
+use super::super::spool::SpoolError;
 
 /// Pieces on their way to caches at once.
 const PUTS_IN_FLIGHT: usize = 8;
 /// A cache writes to its disk before it answers.
 const PUT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time to bring a segment into the caches; what is not there then is tried again.
-const PLACE_LIMIT: Duration = Duration::from_secs(75);
+const PLACE_LIMIT: Duration = Duration::from_secs(300);
 /// Owners tried: the owner, and those who would be. Readers ask them in the same order.
 const OWNERS_TRIED: usize = 3;
+/// Tries with a cache that refuses: it may be busy, or still looking at its disk.
+const TRIES: u32 = 3;
+/// Pause between them.
+const TRY_PAUSE: Duration = Duration::from_millis(500);
+/// A cache that did not answer so often is left out for this time: what hangs costs only itself.
+const SILENCES_MAX: u32 = 4;
 
 /// What placing came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,85 +40,134 @@ pub enum Placed {
     All,
     /// Not each.
     NotAll,
-    /// The spool's copy cannot be used, and was dropped.
+    /// Each is, except for those of which the spool's copy is damaged: that copy is of no more use, and was dropped.
     Damaged,
+}
+
+/// What became of one piece.
+enum Piece {
+    Taken,
+    NotTaken,
+    Damaged,
+}
+
+/// One segment on its way.
+struct Placing<'a> {
+    context: &'a Context,
+    segment_index: u64,
+    owners: Owners,
+    /// How often each cache did not answer.
+    silences: Mutex<BTreeMap<InstanceId, u32>>,
 }
 
 /// Brings all pieces of a segment that is here to their owners in `epoch` and to all full-piece caches.
 pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>) -> Placed {
     let owners = Owners::new(&epoch.unwrap_or(Epoch { number: 0, members: Vec::new() }));
-    let placing = async {
-        let mut puts = stream::iter(0..=u8::MAX)
-            .map(|position| place_piece(context, index, position, &owners).boxed())
+    let placing = Placing { context, segment_index: index, owners, silences: Mutex::default() };
+    let (mut taken, mut damaged) = (0, 0);
+    let all = async {
+        let mut pieces = stream::iter(0..=u8::MAX)
+            .map(|position| placing.place(position).boxed())
             .buffer_unordered(PUTS_IN_FLIGHT);
-        let mut taken = 0;
-        while let Some(put) = puts.next().await {
-            taken += usize::from(put?);
+        while let Some(piece) = pieces.next().await {
+            match piece {
+                Piece::Taken => taken += 1,
+                Piece::NotTaken => {}
+                Piece::Damaged => damaged += 1,
+            }
         }
-        Ok(taken)
     };
-    match timeout(PLACE_LIMIT, placing).await {
-        Ok(Ok(SEGMENT_PIECES)) => Placed::All,
-        Ok(Err(PieceError::Spool(error))) => {
-            tracing::error!(segment_index = index, "{error}");
-            // What cannot be removed is overwritten by the next fetch.
-            let _ = context.pieces.delete_segment(index).await;
-            Placed::Damaged
-        }
-        outcome => {
-            let placed = outcome.map_or(0, |taken: Result<usize, PieceError>| taken.unwrap_or(0));
-            let caches = context.caches();
-            tracing::info!(segment_index = index, placed, caches, "not all pieces found a cache");
-            Placed::NotAll
-        }
+    let is_late = timeout(PLACE_LIMIT, all).await.is_err();
+    if taken == SEGMENT_PIECES {
+        return Placed::All;
     }
+    if damaged > 0 && taken + damaged == SEGMENT_PIECES {
+        tracing::error!(
+            segment_index = index,
+            damaged,
+            "pieces are damaged in the spool, the others are in the caches"
+        );
+        // What cannot be removed is overwritten by the next fetch.
+        let _ = context.pieces.delete_segment(index).await;
+        return Placed::Damaged;
+    }
+    let caches = context.caches();
+    tracing::info!(
+        segment_index = index,
+        placed = taken,
+        damaged,
+        caches,
+        is_late,
+        "not all pieces found a cache"
+    );
+    Placed::NotAll
 }
 
-/// Gives a piece to its owner, or to the next one, and to all full-piece caches. Whether one of those who are asked for it first has it.
-async fn place_piece(
-    context: &Context,
-    segment_index: u64,
-    position: u8,
-    owners: &Owners,
-) -> Result<bool, PieceError> {
-    let host = &context.host;
-    let index = PieceIndex::new(segment_index, position).expect("the segment is part of history");
-    let Some(piece) = context.pieces.held(index).await? else { return Ok(false) };
-    let (slab, blake3) = into_slab(&piece, host.pool()).await?;
-    let mut in_full = false;
-    for cache in host.members(Role::FullPieceCache) {
-        in_full |= put(context, cache.id, index, &slab, blake3).await;
-    }
-    let owners = owners.of(messages::ItemKind::Piece, index.0, OWNERS_TRIED);
-    let present: BTreeSet<_> = host.members(Role::ShardedCache).iter().map(|entry| entry.id).collect();
-    let mut present = owners.into_iter().filter(|owner| present.contains(owner)).peekable();
-    // Without an owner that is there a full-piece cache will do: whoever misses the piece elsewhere asks it.
-    if present.peek().is_none() {
-        return Ok(in_full);
-    }
-    for owner in present {
-        if put(context, owner, index, &slab, blake3).await {
-            return Ok(true);
+impl Placing<'_> {
+    async fn place(&self, position: u8) -> Piece {
+        let Some(index) = PieceIndex::new(self.segment_index, position) else { return Piece::NotTaken };
+        match self.place_piece(index).await {
+            Ok(true) => Piece::Taken,
+            Ok(false) => Piece::NotTaken,
+            Err(PieceError::Spool(error @ SpoolError::Damaged { .. })) => {
+                tracing::debug!("{error}");
+                Piece::Damaged
+            }
+            Err(error) => {
+                tracing::debug!(index = index.0, "piece not placed: {error}");
+                Piece::NotTaken
+            }
         }
     }
-    Ok(false)
-}
 
-/// Whether `peer` has taken the piece.
-async fn put(
-    context: &Context,
-    peer: InstanceId,
-    index: PieceIndex,
-    slab: &Slab,
-    blake3: Blake3Hash,
-) -> bool {
-    let request = Request::PutItem { index: index.0, kind: ItemKind::Piece, blake3 };
-    let payload = vec![slab.clone()];
-    match context.host.request(peer, request, payload, Layout::Piece, PUT_TIMEOUT).await {
-        Ok(reply) => reply.response == Response::Stored,
-        Err(error) => {
-            tracing::debug!(index = index.0, "piece not taken: {error}");
-            false
+    /// Gives a piece to its owner, or to the next one, and to all full-piece caches. Whether a cache that readers ask has it.
+    async fn place_piece(&self, index: PieceIndex) -> Result<bool, PieceError> {
+        let host = &self.context.host;
+        let Some(piece) = self.context.pieces.held(index).await? else { return Ok(false) };
+        let (slab, blake3) = into_slab(&piece, host.pool()).await?;
+        drop(piece);
+        let mut in_full = false;
+        for cache in host.members(Role::FullPieceCache) {
+            in_full |= self.put(cache.id, index, &slab, blake3).await;
         }
+        let owners = self.owners.of(messages::ItemKind::Piece, index.0, OWNERS_TRIED);
+        let present: BTreeSet<_> = host.members(Role::ShardedCache).iter().map(|entry| entry.id).collect();
+        for owner in owners.into_iter().filter(|owner| present.contains(owner)) {
+            if self.put(owner, index, &slab, blake3).await {
+                return Ok(true);
+            }
+        }
+        // Whoever misses it at its owners asks a full-piece cache.
+        Ok(in_full)
+    }
+
+    /// Whether `peer` has taken the piece.
+    async fn put(&self, peer: InstanceId, index: PieceIndex, slab: &Slab, blake3: Blake3Hash) -> bool {
+        for round in 0..TRIES {
+            if self.silences().get(&peer).is_some_and(|count| *count >= SILENCES_MAX) {
+                return false;
+            }
+            if round > 0 {
+                tokio::time::sleep(TRY_PAUSE).await;
+            }
+            let request = Request::PutItem { index: index.0, kind: ItemKind::Piece, blake3 };
+            let payload = vec![slab.clone()];
+            let asked = self.context.host.request(peer, request, payload, Layout::Piece, PUT_TIMEOUT);
+            match asked.await {
+                Ok(reply) => return reply.response == Response::Stored,
+                Err(error) => {
+                    tracing::debug!(index = index.0, "piece not taken: {error}");
+                    if error.refusal().is_none() {
+                        *self.silences().entry(peer).or_default() += 1;
+                        return false;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    fn silences(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceId, u32>> {
+        self.silences.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
