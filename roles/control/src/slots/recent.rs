@@ -43,22 +43,22 @@ impl<T> RecentSlots<T> {
     /// remembered any more: one that is older, or has got another challenge, and perhaps that is this one. Of a slot
     /// announced again as it was the first `value` stays.
     pub fn announce(&mut self, key: SlotKey, order: u64, value: T) -> Vec<(SlotKey, T)> {
-        let known = self.0.iter_mut().find(|recent| recent.key == key);
-        let added = match known {
-            Some(known) => {
-                known.order = known.order.max(order);
-                None
-            }
-            None => Some(Recent { order, key, value }),
-        };
         let mut gone = Vec::new();
-        if let Some(added) = added {
-            let same_number = self.0.iter().position(|recent| recent.key.slot == key.slot);
-            match same_number {
-                Some(at) if self.0[at].order > order => gone.push(added),
-                Some(at) => gone.push(std::mem::replace(&mut self.0[at], added)),
-                None => self.0.push(added),
+        let known = self.0.iter().position(|recent| recent.key == key);
+        let same_number = self.0.iter().position(|recent| recent.key.slot == key.slot);
+        match (known, same_number) {
+            (Some(at), _) if self.0[at].order > order => {}
+            // Moved behind those of the same order: a node tells of several slots within a millisecond.
+            (Some(at), _) => {
+                let known = self.0.remove(at);
+                self.0.push(Recent { order, ..known });
             }
+            (None, Some(at)) if self.0[at].order > order => gone.push(Recent { order, key, value }),
+            (None, Some(at)) => {
+                gone.push(self.0.remove(at));
+                self.0.push(Recent { order, key, value });
+            }
+            (None, None) => self.0.push(Recent { order, key, value }),
         }
         self.0.sort_by_key(|recent| recent.order);
         if self.0.len() > REMEMBERED_BY_NODE {
@@ -111,6 +111,22 @@ mod tests {
         assert_eq!(recent.announce(key(1, 0), 1, ()), [(key(1, 0), ())], "older than all");
         recent.clear();
         assert!(!recent.has(&key(5, 0)));
+    }
+
+    #[test]
+    fn slots_told_within_a_millisecond_keep_their_order() {
+        let mut recent = RecentSlots::default();
+        for (slot, order) in [(15, 1), (16, 2), (17, 3), (21, 4)] {
+            recent.announce(key(slot, 0), order, ());
+        }
+        // A node that was silent tells of what it has not told, and of one again.
+        for slot in [18, 19, 20, 21, 22] {
+            recent.announce(key(slot, 0), 5, ());
+        }
+        let order: Vec<_> = recent.newest_first().map(|(key, ())| key.slot).collect();
+        assert_eq!(order, [22, 21, 20, 19]);
+        recent.announce(key(19, 7), 5, ());
+        assert_eq!(recent.newest_first().next(), Some((&key(19, 7), &())), "another challenge is a new word");
     }
 
     #[test]
