@@ -2,6 +2,7 @@
 
 use super::checks::{Found, Run};
 use super::member::{Input, NodeInput, ReplyTo, SolutionName, name_of};
+use super::plot_client::FARMING_TIMEOUT;
 use super::world::{Happening, World};
 use bytes::Bytes;
 use consensus::solution::Solution;
@@ -90,7 +91,12 @@ impl World {
             self.is_able(other, &slot) && self.ledger.heard.contains(&((member, run), id, slot))
         });
         let able = able.map(|other| (other, self.processes[other].run)).collect();
-        let found = Found { at: self.now, slot, able, was_sendable: false, outcome: None };
+        let announced = (0..self.processes.len()).filter(|other| {
+            let process = &self.processes[*other];
+            process.member.is_some() && self.ledger.heard.contains(&((member, run), process.id, slot))
+        });
+        let announced = announced.map(|other| (other, self.processes[other].run)).collect();
+        let found = Found { at: self.now, slot, announced, able, was_sendable: false, outcome: None };
         self.ledger.find((member, run), solution, found);
         self.plan(TO_SEND, Happening::Judge { run: (member, run), solution });
     }
@@ -131,17 +137,10 @@ impl World {
             undisturbed(*able) && !self.ledger.ignored.contains(&(solution, node))
         };
         // The finder may have asked any that announced it; one that stands still keeps it waiting.
-        let announced = |member: &usize| {
-            let id = self.processes[*member].id;
-            self.ledger.heard.contains(&(run, id, found.slot))
-        };
-        let answers = |member: usize| {
-            let process = &self.processes[member];
-            let is_gone = process.member.is_none() && process.disturbed_at < found.at;
-            is_gone || undisturbed((member, process.run))
-        };
-        let all_answer = (0..self.processes.len()).filter(announced).all(answers);
-        let was_sendable = is_calm && undisturbed(run) && all_answer && found.able.iter().any(can_send);
+        let all_answer = found.announced.iter().all(|run| undisturbed(*run));
+        let is_live = found.at + TO_SEND < Duration::from_secs(found.slot.slot) + FARMING_TIMEOUT;
+        let was_sendable =
+            is_calm && is_live && undisturbed(run) && all_answer && found.able.iter().any(can_send);
         let found = self.ledger.found.get_mut(&(run, solution)).expect("it was there");
         found.was_sendable = was_sendable;
         self.ledger.look_at_outcome(run, solution);

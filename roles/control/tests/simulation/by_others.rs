@@ -34,7 +34,8 @@ impl World {
             }
             Output::Gather { id, sector } => {
                 let is_good = (0..sector.history_size).all(|segment| self.can_read(segment));
-                self.ledger.gather((member, run), sector, is_good, self.now);
+                let disturbed_at = self.processes[member].disturbed_at;
+                self.ledger.gather((member, run), sector, is_good, disturbed_at, self.now);
                 (id, is_good)
             }
             Output::Copy { id, server, sector } => {

@@ -32,6 +32,8 @@ pub type Run = (usize, u64);
 pub struct Found {
     pub at: Duration,
     pub slot: SlotKey,
+    /// Controllers that announced it and are there.
+    pub announced: Vec<Run>,
     /// Controllers that could have sent it at once.
     pub able: Vec<Run>,
     /// One of them could for long enough: it must not end as not sent.
@@ -46,16 +48,13 @@ struct Window {
     ask: ReplyTo,
 }
 
-#[derive(Debug, Default)]
-struct Queued {
-    nodes: Vec<usize>,
-    finders: BTreeSet<usize>,
-}
-
 /// The books of the world.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    queued: BTreeMap<SolutionName, Queued>,
+    /// Nodes that queued a solution.
+    queued: BTreeMap<SolutionName, Vec<usize>>,
+    /// Solutions that two runs of one plot-client had queued.
+    pub sent_again: u64,
     /// Who sent a solution to a controller.
     finders: BTreeMap<SolutionName, BTreeSet<usize>>,
     senders: BTreeMap<SolutionName, BTreeSet<Run>>,
@@ -88,6 +87,8 @@ pub struct Ledger {
     history_of: BTreeMap<Run, u64>,
     /// Segments below this are of the time before the cluster, or before its store was lost with all who knew it.
     pub born_at: u64,
+    /// The store was emptied when no controller was there that knew what is placed: nobody knows it any more.
+    pub is_forgotten: bool,
     /// What went wrong, first to last.
     pub wrong: Vec<String>,
 }
@@ -100,13 +101,18 @@ impl Ledger {
     }
 
     /// A node queued a solution. Two copies of one farm that have not heard of each other cannot be kept from sending it twice; one
-    /// farm can.
+    /// farm can, but for a plot-client that was killed and started again while the slot lived, and does not know what it had sent:
+    /// where a node announces the slot late, it finds it again. That is counted.
     pub fn queue(&mut self, node: usize, solution: SolutionName) {
-        let queued = self.queued.entry(solution).or_default();
-        queued.nodes.push(node);
-        queued.finders.extend(self.finders.get(&solution).into_iter().flatten());
-        if queued.nodes.len() > queued.finders.len().max(1) {
-            self.wrong.push(format!("a solution was queued twice, at nodes {:?}", queued.nodes));
+        let nodes = self.queued.entry(solution).or_default();
+        nodes.push(node);
+        let of = |all: usize| nodes.len() <= all.max(1);
+        let finders = self.finders.get(&solution).map_or(0, BTreeSet::len);
+        let senders = self.senders.get(&solution).map_or(0, BTreeSet::len);
+        match (of(finders), of(senders)) {
+            (true, _) => {}
+            (false, true) => self.sent_again += 1,
+            (false, false) => self.wrong.push(format!("a solution was queued twice, at nodes {nodes:?}")),
         }
     }
 
@@ -248,14 +254,21 @@ impl Ledger {
     // ── a server's places ──
 
     /// A server has tried to get a sector's pieces. It must not try for ever: its place is for others as well.
-    pub fn gather(&mut self, run: Run, sector: SectorId, is_good: bool, now: Duration) {
+    pub fn gather(
+        &mut self,
+        run: Run,
+        sector: SectorId,
+        is_good: bool,
+        disturbed_at: Duration,
+        now: Duration,
+    ) {
         let (since, last) = self.gathers.remove(&(run, sector)).unwrap_or((now, now));
         if is_good {
             return;
         }
         let since = if now > last + ATTEMPT_PAUSE { now } else { since };
         self.gathers.insert((run, sector), (since, now));
-        let held = now - since;
+        let held = now - since.max(disturbed_at);
         self.check(held < PLACE_HELD, || {
             format!("a plot-server's place waits for pieces that nobody has, since {held:?}")
         });
@@ -285,6 +298,7 @@ impl Ledger {
         let (before, own) = (self.history.replace(segments), self.history_of.get(&run).copied());
         self.read_history(run, segments);
         if before.is_none() && own.is_none() {
+            self.is_forgotten |= self.born_at > 0;
             self.born_at = self.born_at.max(segments);
             return;
         }

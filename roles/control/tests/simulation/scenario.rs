@@ -23,6 +23,8 @@ const WELL_FOR: Duration = Duration::from_secs(15);
 /// And then none, for so long that every solution has its outcome.
 const NO_SLOTS_FOR: Duration = Duration::from_secs(12);
 
+/// From when until when all caches are away, in some runs in which nothing else happens.
+const WITHOUT_CACHES: (Duration, Duration) = (Duration::from_secs(12), Duration::from_secs(130));
 const CACHES: [(&str, Role); 3] =
     [("cache-0", Role::ShardedCache), ("cache-1", Role::ShardedCache), ("full-cache", Role::FullPieceCache)];
 /// Time for all sectors to be plotted and all segments to be placed; most runs need little of it. A sector that failed six times waits
@@ -34,6 +36,8 @@ pub struct Scenario {
     pub world: World,
     has_stranger: bool,
     quiet_from: Duration,
+    /// Nothing is wrong but that all caches are away.
+    is_without_caches: bool,
     /// Processes of one role each.
     groups: Vec<Vec<usize>>,
 }
@@ -48,6 +52,8 @@ pub struct Report {
     /// Segments archived, and those of them that nobody could fetch while a node had them.
     pub segments: (u64, u64),
     pub sectors: usize,
+    /// Solutions queued twice, since a plot-client was started again while their slot lived.
+    pub sent_again: u64,
     pub found: usize,
     pub queued: usize,
     pub messages: u64,
@@ -70,6 +76,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>, is_traced: bool) -> Report {
         segments: (segments, lost),
         sectors: views.filter_map(|view| view.plotted).map(|(plotted, _)| plotted).sum(),
         wrong: world.ledger.wrong.first().cloned(),
+        sent_again: world.ledger.sent_again,
         found: world.ledger.found.len(),
         queued: world.ledger.queued_total(),
         messages: world.messages,
@@ -118,14 +125,24 @@ impl Scenario {
             let is_its = |nth: &usize| world.processes[*nth].name.contains(role);
             (0..world.processes.len()).filter(is_its).collect()
         });
-        let quiet_from = world.random.millis(40_000, 90_000);
+        let mut quiet_from = world.random.millis(40_000, 90_000);
+        let is_without_caches = world.random.chance(0.03);
+        if is_without_caches {
+            quiet_from = WITHOUT_CACHES.1;
+        }
         if has_outsider {
             let (random, keys) = (world.random.split(), world.keys.clone());
             let until = quiet_from + HEALED_AFTER;
             let make = move |_: &_, _| Box::new(Outsider::new(random.clone(), keys.clone(), until)) as _;
             world.add("outsider", None, Box::new(make));
         }
-        Self { world, has_stranger: has_copy || has_outsider, quiet_from, groups: groups.to_vec() }
+        Self {
+            world,
+            has_stranger: has_copy || has_outsider,
+            quiet_from,
+            is_without_caches,
+            groups: groups.to_vec(),
+        }
     }
 
     /// Plans everything, and lets it happen.
@@ -137,8 +154,17 @@ impl Scenario {
             world.plan(after, Happening::Fault(faults::Fault::Start(member)));
         }
         let mut random: Random = world.random.split();
+        let faults_from = if self.is_without_caches {
+            for &cache in &self.groups[3] {
+                world.plan(WITHOUT_CACHES.0, Happening::Fault(faults::Fault::Kill(cache)));
+                world.plan(WITHOUT_CACHES.1, Happening::Fault(faults::Fault::Start(cache)));
+            }
+            self.quiet_from
+        } else {
+            FAULTS_FROM
+        };
         for (at, fault) in
-            faults::draw(&mut random, members, &self.groups, nodes, FAULTS_FROM, self.quiet_from)
+            faults::draw(&mut random, members, &self.groups, nodes, faults_from, self.quiet_from)
         {
             world.plan(at, Happening::Fault(fault));
         }
