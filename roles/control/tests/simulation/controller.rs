@@ -4,7 +4,7 @@
 use super::disk::Disk;
 use super::keeping::{Around, Keeping};
 use super::member::{AskError, Id, Input, Member, NodeAnswer, NodeInput, Output, ReplyTo, View};
-use super::mutants::Mutant;
+use super::mutant::Mutant;
 use super::presence::Presence;
 use bytes::Bytes;
 use control::ids::InstanceId;

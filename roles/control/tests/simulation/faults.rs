@@ -1,9 +1,27 @@
 //! What goes wrong, and when: drawn from the seed. Each fault ends by itself, and all have ended when the quiet begins.
 
-use super::member::NodeInput;
 use super::random::Random;
-use super::world::{Weather, World};
 use std::time::Duration;
+
+/// What goes wrong on the way now.
+#[derive(Clone, Copy, Default)]
+pub struct Weather {
+    /// Share of core messages lost.
+    pub loss: f64,
+    /// Share of core messages that come up to two seconds late.
+    pub late: f64,
+    /// Share of durable writes whose answer is lost.
+    pub lost_answers: f64,
+    /// Share of reads that are of a follower that lags.
+    pub stale: f64,
+}
+
+impl Weather {
+    /// Whether every message comes, soon.
+    pub fn is_calm(&self) -> bool {
+        self.loss == 0.0 && self.late == 0.0
+    }
+}
 
 /// One thing that goes wrong, or is mended.
 #[derive(Debug, Clone)]
@@ -131,44 +149,4 @@ fn mend_all(faults: &mut Vec<(Duration, Fault)>, members: usize, nodes: usize, u
 fn storm(random: &mut Random) -> Weather {
     let mut share = |most: u64| random.below(most) as f64 / 100.0;
     Weather { loss: share(30), late: share(30), lost_answers: share(40), stale: share(60) }
-}
-
-/// Does it to the world.
-pub fn apply(world: &mut World, fault: &Fault) {
-    world.say(|| format!("FAULT {fault:?}"));
-    match *fault {
-        Fault::Weather(weather) => (world.weather, world.weather_at) = (weather, world.now),
-        Fault::Leader(has_leader) => world.lead(has_leader),
-        Fault::EmptyStore => world.empty_store(),
-        Fault::Kill(member) => world.kill(member),
-        Fault::Start(member) => world.start(member),
-        Fault::End(member) => world.end(member),
-        Fault::Pause(member) => world.pause(member),
-        Fault::Resume(member) => world.resume(member),
-        Fault::Bus { member, connected } => world.set_connected(member, connected),
-        Fault::StopNode(node) => {
-            for member in world.nodes[node].stop() {
-                let run = world.processes[member].run;
-                world.lose_node(member, run);
-            }
-        }
-        Fault::StartNode(node) => world.nodes[node].up = true,
-        Fault::Silence { node, silent } => world.nodes[node].silent = silent,
-        Fault::Branch { node, branch } => {
-            world.nodes[node].branch = branch;
-            let slot = world.now.as_secs();
-            // The proof of time took another turn: the present slot comes again with another challenge.
-            if world.nodes[node].up && slot > 0 {
-                let said = world.nodes[node].announce(slot);
-                world.tell(node, &[said], Duration::from_millis(5));
-            }
-        }
-        Fault::Again { node } => {
-            let slot = world.now.as_secs();
-            if world.nodes[node].up && slot > 0 {
-                let said: NodeInput = world.nodes[node].announce(slot);
-                world.tell(node, &[said], Duration::from_millis(5));
-            }
-        }
-    }
 }

@@ -3,7 +3,7 @@
 
 use super::disk::Change;
 use super::member::{Expect, Id, Input, NodeAnswer, NodeInput, Output, WriteError};
-use super::mutants::Mutant;
+use super::mutant::Mutant;
 use super::presence::Presence;
 use bytes::Bytes;
 use control::ids::InstanceId;

@@ -14,6 +14,7 @@
 
 mod by_books;
 mod by_core;
+mod by_faults;
 mod by_jetstream;
 mod by_node;
 mod by_others;
@@ -25,6 +26,7 @@ mod faults;
 mod jetstream;
 mod keeping;
 mod member;
+mod mutant;
 mod mutants;
 mod nodes;
 mod outsider;

@@ -4,7 +4,7 @@
 use super::disk::{Change, Disk};
 use super::keeping::CLUSTER;
 use super::member::{AskError, Id, Input, Member, Output, ReplyTo, SolutionName, View, name_of};
-use super::mutants::Mutant;
+use super::mutant::Mutant;
 use super::plotting::Plotting;
 use super::presence::Presence;
 use bytes::Bytes;

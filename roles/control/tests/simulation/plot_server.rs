@@ -2,7 +2,7 @@
 
 use super::disk::{Change, Disk};
 use super::member::{Id, Input, Job, Member, Output};
-use super::mutants::Mutant;
+use super::mutant::Mutant;
 use super::presence::Presence;
 use bytes::Bytes;
 use control::ids::InstanceId;

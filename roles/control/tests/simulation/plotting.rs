@@ -3,7 +3,7 @@
 use super::disk::Change;
 use super::keeping::{CLUSTER, INFO};
 use super::member::{Id, Input, Output, PushError};
-use super::mutants::Mutant;
+use super::mutant::Mutant;
 use super::plot_server::{MADE, PREFIX};
 use bytes::Bytes;
 use control::ids::{FarmId, InstanceId};

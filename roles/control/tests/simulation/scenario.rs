@@ -3,7 +3,7 @@
 use super::cache::Cache;
 use super::controller::Controller;
 use super::faults;
-use super::mutants::Mutant;
+use super::mutant::Mutant;
 use super::nodes::Node;
 use super::outsider::Outsider;
 use super::plot_client::{Farm, PlotClient};

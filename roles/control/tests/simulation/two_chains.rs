@@ -1,12 +1,13 @@
 //! Controllers of two chains come to an empty cluster: exactly one of the chains has it.
 
 use super::disk::Disk;
+use super::faults::Weather;
 use super::keeping::{Around, Keeping, own};
 use super::member::{Id, Input, Member, NodeInput, Output, View};
-use super::mutants::Mutant;
+use super::mutant::Mutant;
 use super::nodes::Node;
 use super::presence::Presence;
-use super::world::{Happening, Weather, World};
+use super::world::{Happening, World};
 use control::ids::InstanceId;
 use control::messages::Role;
 use std::time::Duration;

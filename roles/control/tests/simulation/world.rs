@@ -2,6 +2,7 @@
 
 use super::checks::Ledger;
 use super::disk::{Change, Disk};
+use super::faults::{Fault, Weather};
 use super::jetstream::JetStream;
 use super::member::{AskError, Id, Input, Make, Member, Output, ReplyTo, instance};
 use super::nodes::Node;
@@ -13,26 +14,6 @@ use std::time::Duration;
 
 /// A supervisor starts a process that was told to end so long after it has.
 const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(500);
-
-/// What goes wrong on the way now.
-#[derive(Clone, Copy, Default)]
-pub struct Weather {
-    /// Share of core messages lost.
-    pub loss: f64,
-    /// Share of core messages that come up to two seconds late.
-    pub late: f64,
-    /// Share of durable writes whose answer is lost.
-    pub lost_answers: f64,
-    /// Share of reads that are of a follower that lags.
-    pub stale: f64,
-}
-
-impl Weather {
-    /// Whether every message comes, soon.
-    pub fn is_calm(&self) -> bool {
-        self.loss == 0.0 && self.late == 0.0
-    }
-}
 
 /// A process, running or not.
 pub struct Process {
@@ -106,7 +87,7 @@ pub enum Happening {
         run: u64,
     },
     QueueLook,
-    Fault(super::faults::Fault),
+    Fault(Fault),
 }
 
 pub struct Planned {
@@ -275,7 +256,7 @@ impl World {
             Happening::StoreAnew => self.rewatch_all(),
             Happening::Reconnect { member, run } => self.reconnect(member, run),
             Happening::QueueLook => self.look_at_queue(),
-            Happening::Fault(fault) => super::faults::apply(self, &fault),
+            Happening::Fault(fault) => self.suffer(&fault),
         }
     }
 
@@ -440,7 +421,7 @@ impl World {
                 let process = &mut self.processes[member];
                 process.exited = Some(reason);
                 if std::mem::take(&mut process.is_ending) {
-                    self.plan(STARTED_AGAIN_AFTER, Happening::Fault(super::faults::Fault::Start(member)));
+                    self.plan(STARTED_AGAIN_AFTER, Happening::Fault(Fault::Start(member)));
                 }
             }
             Output::KvWatch { .. }

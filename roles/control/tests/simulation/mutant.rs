@@ -1,0 +1,62 @@
+//! Faults of an earlier release, put back by a switch in the translation of a member.
+
+/// What is done wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// Slots that could not be told of at once are told of when the bus is back.
+    SlotsAfterAnOutage,
+    /// A finder takes silence for "not sent".
+    SilenceIsNotSent,
+    /// A finder sends to two controllers at once.
+    TwoControllersAtOnce,
+    /// Whoever asks gets a signature.
+    SigningForAnybody,
+    /// A signature leaves before it is durable.
+    SigningBeforeDurable,
+    /// A hash is signed anew each time.
+    SigningAnew,
+    /// A plot-client goes on although another has the farm.
+    HolderIgnored,
+    /// Each announcement of a slot is worked on, however late.
+    EverySlot,
+    /// A controller hands on what its node has not announced.
+    AnyChallenge,
+    /// A segment is acknowledged when it is announced.
+    AcknowledgedAtOnce,
+    /// A segment counts as placed once that was tried.
+    PlacedOnceTried,
+    /// History is told when a segment is announced.
+    HistoryBeforePlaced,
+    /// Settings are agreed on at the start, and not looked at any more.
+    SettingsOnlyAtStart,
+    /// Settings are written over whatever is there.
+    SettingsWrittenBlindly,
+    /// A member ends when the store does not answer.
+    EndsWithoutStore,
+    /// A server waits for pieces that nobody has.
+    WaitsForPieces,
+    /// A job is offered once, whatever becomes of the queue.
+    OffersOnce,
+}
+
+impl Mutant {
+    pub const ALL: [Self; 17] = [
+        Self::SlotsAfterAnOutage,
+        Self::SilenceIsNotSent,
+        Self::TwoControllersAtOnce,
+        Self::SigningForAnybody,
+        Self::SigningBeforeDurable,
+        Self::SigningAnew,
+        Self::HolderIgnored,
+        Self::EverySlot,
+        Self::AnyChallenge,
+        Self::AcknowledgedAtOnce,
+        Self::PlacedOnceTried,
+        Self::HistoryBeforePlaced,
+        Self::SettingsOnlyAtStart,
+        Self::SettingsWrittenBlindly,
+        Self::EndsWithoutStore,
+        Self::WaitsForPieces,
+        Self::OffersOnce,
+    ];
+}
