@@ -96,7 +96,7 @@ fn spawn(line: &[String], log: &Path) -> io::Result<Child> {
     let mut command = Command::new(&line[0]);
     command
         .args(&line[1..])
-        .env("RUST_LOG", "info,roles=debug")
+        .env("RUST_LOG", "info,bus=debug,cluster=debug,control=debug")
         .env("NO_COLOR", "1")
         .env("CUDA_VISIBLE_DEVICES", "");
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()

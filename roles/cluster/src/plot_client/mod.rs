@@ -110,11 +110,14 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         let prover = CpuProver::new(&options, kzg.clone()).map_err(RoleError::own)?;
         let provers = Provers::new(host.clone(), prover, kzg);
         let (mut tasks, holding) = start(&config, &host, farms, provers, info).await?;
-        tokio::select! {
-            Some(ended) = tasks.join_next() => Ok(ended?),
+        let ended = tokio::select! {
+            Some(ended) = tasks.join_next() => ended.map_err(RoleError::from),
             ended = holding.run() => ended.map_err(RoleError::own),
             () = shutdown.requested() => Ok(()),
-        }
+        };
+        // A solution that is underway gets its outcome when its task is gone, and is counted before the last line is written.
+        tasks.shutdown().await;
+        ended
     }
     .await;
     tell_once(&config.counters);

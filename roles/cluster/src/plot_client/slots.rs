@@ -83,6 +83,7 @@ impl Following {
                 match action {
                     ListenerAction::Work { slot, deadline } => {
                         self.counters.slots.increment();
+                        tracing::debug!(slot = slot.slot, "worked on");
                         working.spawn(work(slot, self.started + deadline));
                     }
                     ListenerAction::Refuse { slot, reason } => trouble.note(&self.refused(slot, reason)),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ use crate::nats_cluster::NatsCluster;
 use crate::nats_server::NatsServer;
 use crate::process::Process;
 use crate::stored_chain::{copy_of, stored_chain};
+use crate::stored_segment::{link_segments, stored_segment};
+use crate::told::Told;
 
 /// For everything that is waited for: two cores encode, prove and run a dozen processes.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -46,8 +49,11 @@ pub struct House {
     pub processes: BTreeMap<&'static str, Process>,
     pub nats: NatsCluster,
     folder: TempDir,
-    chain: std::path::PathBuf,
-    _one: MutexGuard<'static, ()>,
+    chain: PathBuf,
+    /// What a controller finds in its spool: see [`stored_segment`].
+    segment: Option<PathBuf>,
+    /// Held until all of it is gone.
+    one: Option<MutexGuard<'static, ()>>,
 }
 
 impl House {
@@ -55,13 +61,21 @@ impl House {
     pub fn start(servers: usize) -> Self {
         let one = one_at_a_time();
         let chain = stored_chain("foul-days-chain", &parameters());
+        let segment = stored_segment(&chain);
+        let mut house = Self::bare(servers, chain);
+        (house.segment, house.one) = (Some(segment), Some(one));
+        house
+    }
+
+    /// The same for a chain whose first segment nobody has verified.
+    pub fn bare(servers: usize, chain: PathBuf) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         // One alone is no cluster: it would wait for others to elect a leader.
         let nats = match servers {
             1 => NatsCluster { servers: vec![NatsServer::start()] },
             _ => NatsCluster::start(servers),
         };
-        Self { processes: BTreeMap::new(), nats, folder, chain, _one: one }
+        Self { processes: BTreeMap::new(), nats, folder, chain, segment: None, one: None }
     }
 
     /// A path in the cluster's folder.
@@ -100,8 +114,21 @@ impl House {
     }
 
     pub fn controller(&mut self, name: &'static str, node: &str) {
-        let spool = self.path(&format!("{name}-spool"));
-        self.role(name, &["controller", "--spool", &spool, "--node-rpc-url", node]);
+        let spool = self.spool(name);
+        if let Some(segment) = &self.segment {
+            link_segments(segment, &spool);
+        }
+        self.role(name, &["controller", "--spool", spool.to_str().unwrap(), "--node-rpc-url", node]);
+    }
+
+    /// Controllers get the chain's first segment from their node from now on, so that caches are there long before it is verified.
+    pub fn begin_without_segment(&mut self) {
+        self.segment = None;
+    }
+
+    /// Where a controller keeps segments.
+    pub fn spool(&self, controller: &str) -> PathBuf {
+        self.path(&format!("{controller}-spool")).into()
     }
 
     pub fn full_cache(&mut self, name: &'static str) {
@@ -153,6 +180,11 @@ impl House {
         self.count(controller, "outcome=Queued")
     }
 
+    /// The newest slot that a plot-client has worked on, 0 before the first.
+    pub fn newest_slot(&self, client: &str) -> u64 {
+        Told::by(&self.processes[client].log()).slots.last().copied().unwrap_or(0)
+    }
+
     /// What `look` finds in the end. Of those that run, nobody may end before.
     pub fn until<T>(&mut self, what: &str, mut look: impl FnMut(&Self) -> Option<T>) -> T {
         let started = Instant::now();
@@ -196,5 +228,15 @@ impl House {
             Some((key.to_owned(), value.parse().ok()?))
         };
         line.split_whitespace().filter_map(number).collect()
+    }
+}
+
+impl Drop for House {
+    /// What a failed test leaves is kept, all logs among it.
+    fn drop(&mut self) {
+        if std::thread::panicking() || std::env::var_os("FOUL_DAYS_KEEP").is_some() {
+            self.folder.disable_cleanup(true);
+            eprintln!("all logs are in {}", self.folder.path().display());
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! What a plot-client's log tells of its solutions, one line each, and whether the reasons in it can be true.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 /// How a line tells of a solution's end.
@@ -7,6 +9,8 @@ const QUEUED: &str = "solution queued";
 const REFUSED: &str = "a solution was refused: ";
 const NOT_SENT: &str = "a solution was not sent: ";
 const UNKNOWN: &str = "a solution may have been sent or not: ";
+/// How it tells of a slot that it begins to work on.
+const WORKED_ON: &str = "plot_client::slots: worked on slot=";
 /// Not sent because it was found too late. Busy processors are reason enough.
 const LATE: &str = "its slot was over when it was proved";
 
@@ -20,6 +24,8 @@ pub struct Told {
     pub queued: usize,
     pub unknown: usize,
     pub late: usize,
+    /// Slots that were worked on.
+    pub slots: BTreeSet<u64>,
     /// Refused, not sent, or unknown: the whole lines.
     pub lost: Vec<String>,
 }
@@ -28,7 +34,9 @@ impl Told {
     pub fn by(log: &str) -> Self {
         let mut told = Self::default();
         for line in log.lines() {
-            if line.contains(QUEUED) {
+            if line.contains(WORKED_ON) {
+                told.slots.extend(number(line, "slot"));
+            } else if line.contains(QUEUED) {
                 told.queued += 1;
             } else if line.contains(LATE) {
                 told.late += 1;
@@ -43,6 +51,14 @@ impl Told {
     /// All that were proved.
     pub fn ended(&self) -> usize {
         self.queued + self.late + self.lost.len()
+    }
+
+    /// Which of these slots were not worked on, or cost a solution for another reason than that it was late; and how.
+    pub fn lost_slots(&self, slots: RangeInclusive<u64>) -> BTreeMap<u64, &str> {
+        let of_lines = self.lost.iter().filter_map(|line| Some((number(line, "slot")?, line.as_str())));
+        let mut lost: BTreeMap<_, _> = of_lines.filter(|(slot, _)| slots.contains(slot)).collect();
+        lost.extend(slots.filter(|slot| !self.slots.contains(slot)).map(|slot| (slot, "not worked on")));
+        lost
     }
 
     /// Those that were lost while nothing was wrong: not between a blow and the time by which who was hit is back.
@@ -75,6 +91,11 @@ impl Blow {
     }
 }
 
+/// The number that a line has by this name.
+pub fn number(line: &str, name: &str) -> Option<u64> {
+    line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')?.parse().ok())
+}
+
 /// The time of day in `2026-11-30T06:51:12.123456Z …`.
 fn time_of_day(line: &str) -> Option<Duration> {
     let (_, time) = line.split_once('T')?;
@@ -87,6 +108,7 @@ fn time_of_day(line: &str) -> Option<Duration> {
 #[test]
 fn lines_of_a_plot_client_and_their_reasons() {
     let log = "\
+2026-11-30T23:59:50.0Z DEBUG cluster::plot_client::slots: worked on slot=7
 2026-11-30T23:59:50.5Z  INFO cluster::plot_client::solutions: solution queued slot=7 farm=a controller=b
 2026-11-30T23:59:58.0Z  WARN cluster::plot_client::solutions: a solution was not sent: the bus is away slot=8 farm=a
 2026-12-01T00:00:02.0Z  WARN cluster::plot_client::solutions: a solution may have been sent or not: no answer slot=9 farm=a
@@ -95,6 +117,7 @@ fn lines_of_a_plot_client_and_their_reasons() {
 ";
     let told = Told::by(log);
     assert_eq!((told.queued, told.unknown, told.late, told.ended()), (1, 1, 1, 5));
+    assert_eq!(told.lost_slots(7..=10).into_keys().collect::<Vec<_>>(), [8, 9, 10]);
     let blow = Blow { at: time_of_day("2026-11-30T23:59:57.0Z").unwrap(), down: Duration::from_secs(1) };
     let untrue = told.untrue(&[blow]);
     assert!(matches!(untrue[..], [line] if line.contains("slot=70")), "{untrue:?}");
