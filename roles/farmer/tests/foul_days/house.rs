@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -61,14 +61,25 @@ impl House {
     pub fn start(servers: usize) -> Self {
         let one = one_at_a_time();
         let chain = stored_chain("foul-days-chain", &parameters());
-        let segment = stored_segment(&chain);
+        let segment = stored_segment(&chain, |spool| Self::verify_segment(chain.clone(), spool));
         let mut house = Self::bare(servers, chain);
         (house.segment, house.one) = (Some(segment), Some(one));
         house
     }
 
+    /// Has a controller verify the chain's first segment, and puts it into `spool`.
+    fn verify_segment(chain: PathBuf, spool: &Path) {
+        let mut house = Self::bare(1, chain);
+        let node = house.node("node-0", &[]);
+        // Without caches it stays where it is.
+        house.controller("controller-0", &node);
+        house.until_true("the segment verified", |house| {
+            link_segments(&house.spool("controller-0"), spool) > 0
+        });
+    }
+
     /// The same for a chain whose first segment nobody has verified.
-    pub fn bare(servers: usize, chain: PathBuf) -> Self {
+    fn bare(servers: usize, chain: PathBuf) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         // One alone is no cluster: it would wait for others to elect a leader.
         let nats = match servers {
