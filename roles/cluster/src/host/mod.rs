@@ -42,7 +42,8 @@ const MAX_SLAB_WAITERS: usize = 4096;
 /// Requests that may wait to be started on one executor.
 const MAX_WAITING_ASKS: usize = 4096;
 
-/// The members that are present, by id: alive or suspect where their heartbeats are heard, listed where they are not.
+/// The members that are present, by id: alive or suspect where their heartbeats are heard, listed where they are not. A
+/// plot-client knows only of those whom it asks ([`control::members::entries_for`]).
 pub type Present = Arc<BTreeMap<InstanceId, MemberEntry>>;
 
 /// An answer whose payload has the hash its header names.
@@ -158,7 +159,8 @@ impl Host {
         self.0.spawners[index].clone()
     }
 
-    /// The members of a role that are present now, in order of their ids; this one too when it has that role.
+    /// The members of a role that are present now, in order of their ids; this one too when it has that role, unless it is a
+    /// plot-client.
     pub fn members(&self, role: Role) -> Vec<MemberEntry> {
         self.0.present.borrow().values().filter(|entry| entry.role == role).cloned().collect()
     }

@@ -124,7 +124,7 @@ impl Keeping {
     pub fn on(&mut self, input: &Input, around: &mut Around) {
         match input {
             Input::Start => {
-                around.out.push(Output::KvWatch { bucket: CLUSTER });
+                around.out.push(Output::KvWatch { bucket: CLUSTER, filters: vec![">".to_owned()] });
                 self.segments(Event::StoreOpened, around);
             }
             Input::Node(input) => self.node(input, around),

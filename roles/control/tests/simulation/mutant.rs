@@ -37,10 +37,12 @@ pub enum Mutant {
     WaitsForPieces,
     /// A job is offered once, whatever becomes of the queue.
     OffersOnce,
+    /// Plot-clients watch the entries of all members, and so of each other.
+    WatchesEverybody,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SlotsAfterAnOutage,
         Self::SilenceIsNotSent,
         Self::TwoControllersAtOnce,
@@ -58,5 +60,6 @@ impl Mutant {
         Self::EndsWithoutStore,
         Self::WaitsForPieces,
         Self::OffersOnce,
+        Self::WatchesEverybody,
     ];
 }

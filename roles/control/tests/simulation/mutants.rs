@@ -1,6 +1,7 @@
 //! The simulation is worth something as long as it finds each fault that is put back.
 
 use super::mutant::Mutant;
+use super::rates;
 use super::scenario::run;
 use super::two_chains;
 
@@ -12,6 +13,14 @@ fn wrong(seed: u64, mutant: Mutant) -> Option<String> {
     match mutant {
         // Between controllers of one chain it does little harm: each corrects what it reads.
         Mutant::SettingsWrittenBlindly => two_chains::run(seed, Some(mutant)),
+        // It harms nobody, and costs: no seed shows it, and the counting does.
+        Mutant::WatchesEverybody => {
+            if seed == 0 {
+                rates::run(Some(mutant))
+            } else {
+                None
+            }
+        }
         _ => run(seed, Some(mutant), false).wrong,
     }
 }

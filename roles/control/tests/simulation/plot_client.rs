@@ -2,7 +2,7 @@
 //! and the slot's challenge alone, so a copy of it finds the same.
 
 use super::disk::{Change, Disk};
-use super::keeping::CLUSTER;
+use super::keeping::{CLUSTER, INFO};
 use super::member::{AskError, Id, Input, Member, Output, ReplyTo, SolutionName, View, name_of};
 use super::mutant::Mutant;
 use super::plotting::Plotting;
@@ -58,7 +58,10 @@ impl PlotClient {
         let holder = Holder::new(me, &farm.host);
         let sectors = (0..farm.sectors).map(|sector| disk.sectors.get(&sector).copied()).collect();
         let plotting = Plotting::new(me, farm.public_key, sectors, mutant);
-        let presence = Presence::new(Role::PlotClient, me, 0);
+        let mut presence = Presence::new(Role::PlotClient, me, 0);
+        if mutant == Some(Mutant::WatchesEverybody) {
+            presence.watch_everybody();
+        }
         Self {
             plotting,
             presence,
@@ -87,7 +90,7 @@ impl PlotClient {
 
     fn start(&mut self, now: Duration, out: &mut Vec<Output>) {
         let key = self.farm.public_key;
-        out.push(Output::KvWatch { bucket: CLUSTER });
+        out.push(Output::KvWatch { bucket: CLUSTER, filters: vec![INFO.to_owned()] });
         for filter in [subjects::SLOT.to_owned(), subjects::signature(&key), subjects::farm(&key)] {
             out.push(Output::Subscribe(filter));
         }
