@@ -26,12 +26,6 @@ const KNOWN: &[Known] = &[
         reason: "version and limits of messages stand beside the messages",
     },
     Known {
-        file: "roles/devnet/src/history/mod.rs",
-        folder: "roles/devnet/src/history/",
-        used_by: &["files"],
-        reason: "the errors of the history stand beside it",
-    },
-    Known {
         file: "roles/devnet/src/lib.rs",
         folder: "roles/devnet/src/",
         used_by: &["shared"],
