@@ -32,12 +32,6 @@ const KNOWN: &[Known] = &[
         reason: "the node's settings stand beside the node",
     },
     Known {
-        file: "roles/devnet/src/store/mod.rs",
-        folder: "roles/devnet/src/store/",
-        used_by: &["record_log"],
-        reason: "the errors of the store stand beside it",
-    },
-    Known {
         file: "roles/farmer/src/benchmark/mod.rs",
         folder: "roles/farmer/src/benchmark/",
         used_by: &["work"],
