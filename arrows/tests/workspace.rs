@@ -26,12 +26,6 @@ const KNOWN: &[Known] = &[
         reason: "version and limits of messages stand beside the messages",
     },
     Known {
-        file: "roles/devnet/src/lib.rs",
-        folder: "roles/devnet/src/",
-        used_by: &["shared"],
-        reason: "the node's settings stand beside the node",
-    },
-    Known {
         file: "roles/farmer/src/benchmark/mod.rs",
         folder: "roles/farmer/src/benchmark/",
         used_by: &["work"],
