@@ -64,12 +64,6 @@ const KNOWN: &[Known] = &[
         used_by: &["members", "run"],
         reason: "the settings of a run stand beside the run",
     },
-    Known {
-        file: "roles/node/src/client/mod.rs",
-        folder: "roles/node/src/client/",
-        used_by: &["feed"],
-        reason: "a feed subscribes by the client that opens feeds",
-    },
 ];
 
 impl Known {
