@@ -1,33 +1,11 @@
 //! The workspace's own sources and manifests: arrows point downwards only.
 
 use arrows::{
-    Arrow, DependencyKind, Package, SEATS, arrows_of, circles_among, crates_named, is_in_circle,
-    read_workspace, refusal,
+    Arrow, DependencyKind, Package, SEATS, arrows_of, circles_among, crates_named, read_workspace, refusal,
 };
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// A file that others use although it uses them, itself or by way of others.
-struct Known {
-    file: &'static str,
-    /// In `folder`, without `.rs`.
-    used_by: &'static [&'static str],
-    folder: &'static str,
-    reason: &'static str,
-}
-
-/// Circles that are still to be broken: what both files need goes into one of its own. None is to be added.
-const KNOWN: &[Known] = &[
-];
-
-impl Known {
-    /// The arrows, from and to.
-    fn arrows(&self) -> impl Iterator<Item = (PathBuf, PathBuf)> {
-        let from = |name: &&str| PathBuf::from(format!("{}{name}.rs", self.folder));
-        self.used_by.iter().map(move |name| (from(name), PathBuf::from(self.file)))
-    }
-}
 
 /// The repository.
 fn root() -> PathBuf {
@@ -61,34 +39,14 @@ fn arrows_by_target() -> Vec<Vec<Arrow>> {
         .collect()
 }
 
-fn is_known(arrow: &Arrow) -> bool {
-    KNOWN.iter().flat_map(Known::arrows).any(|(from, to)| arrow.from == from && arrow.to == to)
-}
-
 #[test]
 fn no_files_import_each_other() {
     let mut circles = BTreeSet::new();
     for arrows in arrows_by_target() {
-        let arrows: Vec<_> = arrows.into_iter().filter(|arrow| !is_known(arrow)).collect();
         circles.extend(circles_among(&arrows).iter().map(ToString::to_string));
     }
     let circles = Vec::from_iter(circles);
     assert!(circles.is_empty(), "{} circles:\n{}", circles.len(), circles.join("\n"));
-}
-
-#[test]
-fn known_circles_are_still_there_and_only_in_roles() {
-    let targets = arrows_by_target();
-    let mut gone = Vec::new();
-    for known in KNOWN {
-        assert!(known.file.starts_with("roles/"), "{}: elsewhere there are no circles", known.file);
-        for (from, to) in known.arrows() {
-            if !targets.iter().any(|arrows| is_in_circle(arrows, &from, &to)) {
-                gone.push(format!("{} and {} ({})", from.display(), to.display(), known.reason));
-            }
-        }
-    }
-    assert!(gone.is_empty(), "in no circle any more, so strike them from KNOWN:\n{}", gone.join("\n"));
 }
 
 #[test]
