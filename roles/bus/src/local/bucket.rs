@@ -1,6 +1,7 @@
 //! A bucket in memory: the last change of every key, ordered by revision, so that a watch is "what comes after N".
 
-use super::{Faults, Link, lock};
+use super::faults::{Faults, Link, STORE_PAUSE};
+use super::lock::lock;
 use crate::names::{check_filters, check_name};
 use crate::{Bucket, BucketConfig, BusError, Entry, Expect, Watch, WatchEvent};
 use async_trait::async_trait;
@@ -171,7 +172,7 @@ impl Follower {
         loop {
             // A member that is cut off hears of it later.
             while self.bucket.check("watch").is_err() {
-                tokio::time::sleep(super::STORE_PAUSE).await;
+                tokio::time::sleep(STORE_PAUSE).await;
             }
             self.changed.mark_unchanged();
             let generation = *self.bucket.generation.borrow();
