@@ -17,7 +17,6 @@ mod segments;
 mod soak;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;
-mod stored_segment;
 mod told;
 
 use std::collections::BTreeMap;

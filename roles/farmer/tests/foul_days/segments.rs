@@ -16,8 +16,6 @@ const CACHES: [&str; 2] = ["sharded-cache", "full-piece-sharded-cache"];
 #[test]
 fn segments_archived_without_caches_outlive_their_controller() {
     let mut house = House::start(1);
-    // What is placed before both caches are there stays in the one that was first.
-    house.begin_without_segment();
     let node = house.node("node-0", &[]);
     house.controller("controller-0", &node);
     for role in CACHES {
