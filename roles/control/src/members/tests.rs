@@ -235,7 +235,7 @@ proptest! {
         let watcher = || Members::new(Some(heartbeats_for(role).to_vec()), liveness, Duration::ZERO);
         let (mut of_all, mut narrow, mut now) = (watcher(), watcher(), Duration::ZERO);
         // As `any_event` gives roles to ids.
-        let is_needed = |id: InstanceId| id.0[0] % 3 == 0;
+        let is_needed = |id: InstanceId| id.0[0].is_multiple_of(3);
         for (event, wait_ms) in events {
             now += Duration::from_millis(wait_ms);
             let is_for_both = match &event {
