@@ -22,6 +22,7 @@ pub use finder::{
     MAX_SOLUTIONS, Proved, SLOW_AFTER, SolutionId,
 };
 
+use crate::ids::InstanceId;
 use consensus::solution::Solution;
 
 /// What makes two solutions the same: signed twice, they are an equivocation.
@@ -50,6 +51,15 @@ impl SolutionKey {
             chunk: solution.chunk,
         }
     }
+}
+
+/// A solution that leaves for a controller: what a plot-client writes down before, and its next run reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handover {
+    /// The solution.
+    pub solution: SolutionKey,
+    /// Whom it is handed to.
+    pub controller: InstanceId,
 }
 
 /// Where a solution ended, as its finder knows it.

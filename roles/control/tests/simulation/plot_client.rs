@@ -14,7 +14,7 @@ use control::ids::{FarmId, InstanceId};
 use control::messages::{Control, FarmHeld, RewardSigningRequest, Role, SlotInfo, SolutionAnswer, subjects};
 use control::signing::{Signatory, SignatoryAction, SignatoryEvent, Stored};
 use control::slots::{Listener, ListenerAction, ListenerEvent, SlotKey};
-use control::solutions::{ANSWER_PATIENCE, Finder, FinderAction, FinderEvent, Proved, SolutionId};
+use control::solutions::{ANSWER_PATIENCE, Finder, FinderAction, FinderEvent, Handover, Proved, SolutionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -47,6 +47,8 @@ pub struct PlotClient {
     /// On disk.
     signatures: BTreeMap<[u8; 32], [u8; 64]>,
     stores: BTreeMap<Id, ([u8; 32], Stored)>,
+    /// Solutions that are being written down.
+    remembering: BTreeMap<Id, SolutionId>,
     next_id: Id,
     mutant: Option<Mutant>,
     /// Whom it has heard of, for a mutant.
@@ -59,13 +61,15 @@ impl PlotClient {
         let sectors = (0..farm.sectors).map(|sector| disk.sectors.get(&sector).copied()).collect();
         let plotting = Plotting::new(me, farm.public_key, sectors, mutant);
         let presence = Presence::new(Role::PlotClient, me, 0);
+        let is_known = mutant != Some(Mutant::SolutionsForgotten);
+        let earlier = disk.handovers.iter().filter(|_| is_known).map(|handover| handover.solution).collect();
         Self {
             plotting,
             presence,
             me,
             farm,
             listener: Listener::new(FARMING_TIMEOUT),
-            finder: Finder::new(me),
+            finder: Finder::new(me, earlier),
             signatory: Signatory::default(),
             holder,
             is_held: false,
@@ -74,6 +78,7 @@ impl PlotClient {
             askers: BTreeMap::new(),
             signatures: disk.signatures.clone(),
             stores: BTreeMap::new(),
+            remembering: BTreeMap::new(),
             next_id: 0,
             mutant,
             controllers: BTreeSet::new(),
@@ -175,6 +180,7 @@ impl PlotClient {
     fn finder(&mut self, event: FinderEvent, now: Duration, out: &mut Vec<Output>) {
         for action in self.finder.on(event, now) {
             match action {
+                FinderAction::Remember { id, handover } => self.remember(id, handover, now, out),
                 FinderAction::Ask { id, controller, public_key, request } => {
                     self.signatory(SignatoryEvent::HandedOver { public_key, controller }, now, out);
                     let (ask, payload) = (self.id(), request.to_bytes().unwrap());
@@ -195,6 +201,19 @@ impl PlotClient {
                 }
             }
         }
+    }
+
+    /// Writes to the farm's file, which may be on a disk that is slow.
+    fn remember(&mut self, id: SolutionId, handover: Handover, now: Duration, out: &mut Vec<Output>) {
+        let (write, change) = (self.id(), Change::Handover(handover));
+        let [.., slow, takes] = handover.solution.chunk;
+        let takes = Duration::from_micros(u64::from(takes) * if slow < 8 { 700 } else { 10 });
+        if self.mutant == Some(Mutant::SendingBeforeWritten) {
+            self.finder(FinderEvent::Remembered { id }, now, out);
+        } else {
+            self.remembering.insert(write, id);
+        }
+        out.push(Output::Write { id: write, takes, change });
     }
 
     /// What became of a question to a controller.
@@ -277,6 +296,8 @@ impl PlotClient {
                 out.push(Output::Found { solution, slot });
                 self.finder(FinderEvent::Proved(Box::new(proved)), now, out);
             }
+        } else if let Some(id) = self.remembering.remove(&id) {
+            self.finder(FinderEvent::Remembered { id }, now, out);
         } else if let Some((hash, stored)) = self.stores.remove(&id) {
             if let Stored::Fresh(signature) = &stored {
                 self.signatures.insert(hash, *signature);

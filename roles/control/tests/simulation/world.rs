@@ -405,6 +405,7 @@ impl World {
                 self.reply(member, to, payload);
             }
             Output::Write { id, takes, change } => {
+                self.note_written((member, run), &change);
                 self.processes[member].unsynced.insert(id, change);
                 self.plan(takes, Happening::Synced { member, run, id });
             }
