@@ -19,6 +19,7 @@ mod holder;
 mod plotting;
 mod proving;
 mod pull;
+mod sent;
 mod signatures;
 mod signing;
 mod slots;
@@ -27,6 +28,7 @@ mod spec;
 
 pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters};
+pub use sent::SENT_FILE;
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
 
@@ -38,7 +40,7 @@ use self::plotting::Plotting;
 use self::proving::Provers;
 use self::signing::{Signing, Store, Windows};
 use self::slots::{FOUND_CAPACITY, Following};
-use self::solutions::Solutions;
+use self::solutions::{Memory, Remember, Solutions};
 use crate::host::{Host, HostConfig, host_name};
 use crate::role::{RoleError, await_cluster, cluster_kzg};
 use crate::shutdown::Shutdown;
@@ -49,6 +51,7 @@ use control::messages::{ClusterInfo, Role, subjects};
 use engine::threads::ThreadWorkers;
 use futures::future::LocalBoxFuture;
 use gpu::cpu::{CpuProver, CpuProverOptions};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -202,7 +205,8 @@ async fn start(
         let held = held.clone();
         Arc::new(move |public_key| held.may_farm(public_key))
     };
-    let solutions = Solutions::new(host.id(), bus, Arc::new(windows), may_farm, counters.clone(), started);
+    let (windows, memory) = (Arc::new(windows), memory(&farms));
+    let solutions = Solutions::new(host.id(), bus, windows, may_farm, memory, counters.clone(), started);
     let following = Following { solutions, info, counters: counters.clone(), started };
     let farming = Farming { held, farms, provers, reward_address, found, counters: counters.clone(), level };
     let farming = Arc::new(farming);
@@ -211,6 +215,24 @@ async fn start(
     tasks.spawn(plotting.run(words));
     tasks.spawn(tell(counters));
     Ok((tasks, holding))
+}
+
+/// What the farms remember of solutions, each of its own.
+fn memory(farms: &[FarmHandle]) -> Memory {
+    let earlier = farms.iter().flat_map(|farm| farm.sent().earlier());
+    let earlier = earlier.map(|earlier| earlier.handover.solution).collect();
+    let by_key = |farm: &FarmHandle| (farm.identity().public_key(), farm.sent().clone());
+    let by_key: BTreeMap<_, _> = farms.iter().map(by_key).collect();
+    let remember: Remember = Arc::new(move |handover| {
+        let sent = by_key.get(&handover.solution.public_key).cloned();
+        Box::pin(async move {
+            match sent {
+                Some(sent) => sent.remember(handover).await,
+                None => false,
+            }
+        })
+    });
+    Memory { earlier, remember }
 }
 
 /// Follows the cluster's settings.
@@ -255,6 +277,7 @@ fn tell_once(counters: &Counters) {
         refused = counters.refused.get(),
         not_sent = counters.not_sent.get(),
         unknown = counters.unknown.get(),
+        unremembered = counters.unremembered.get(),
         expired = counters.expired.get() + counters.proved_late.get(),
         failed = counters.failed.get(),
         signed = counters.signed.get(),
