@@ -5,7 +5,7 @@ use super::member::{AskKey, ReplyTo, SolutionName};
 use control::ids::InstanceId;
 use control::messages::{RewardSigningRequest, SectorId};
 use control::slots::SlotKey;
-use control::solutions::Outcome;
+use control::solutions::{Handover, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -178,6 +178,16 @@ impl Ledger {
         self.senders.entry(solution).or_default().insert(ask.member);
         let windows = self.windows.entry((ask.member, key, controller)).or_default();
         windows.push(Window { since: now, until: now + WINDOW, ask });
+    }
+
+    /// A process starts. What it wrote of solutions that it hands over it may sign for until their time is over, whatever it did before.
+    pub fn recall(&mut self, (member, run): Run, handovers: &[(Handover, Duration)], now: Duration) {
+        for (nth, (Handover { solution, controller }, at)) in (0..).zip(handovers) {
+            // A number that no question of the process has.
+            let ask = ReplyTo { member, run, id: u64::MAX - nth };
+            let window = Window { since: now, until: *at + WINDOW, ask };
+            self.windows.entry((member, solution.public_key, *controller)).or_default().push(window);
+        }
     }
 
     /// Certainly no node has it.

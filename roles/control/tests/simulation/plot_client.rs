@@ -62,7 +62,13 @@ impl PlotClient {
         let plotting = Plotting::new(me, farm.public_key, sectors, mutant);
         let presence = Presence::new(Role::PlotClient, me, 0);
         let is_known = mutant != Some(Mutant::SolutionsForgotten);
-        let earlier = disk.handovers.iter().filter(|_| is_known).map(|handover| handover.solution).collect();
+        let earlier = disk.handovers.iter().filter(|_| is_known);
+        let mut signatory = Signatory::default();
+        for (Handover { solution, controller }, at) in earlier.clone() {
+            let (public_key, controller, age) = (solution.public_key, *controller, disk.clock - *at);
+            signatory.on(SignatoryEvent::Recalled { public_key, controller, age }, Duration::ZERO);
+        }
+        let earlier = earlier.map(|(handover, _)| handover.solution).collect();
         Self {
             plotting,
             presence,
@@ -70,7 +76,7 @@ impl PlotClient {
             farm,
             listener: Listener::new(FARMING_TIMEOUT),
             finder: Finder::new(me, earlier),
-            signatory: Signatory::default(),
+            signatory,
             holder,
             is_held: false,
             proofs: BTreeMap::new(),
