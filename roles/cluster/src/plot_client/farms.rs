@@ -32,7 +32,6 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
 use tokio::sync::{mpsc, oneshot};
 
 /// Jobs that may wait to be started for one farm.
@@ -281,7 +280,7 @@ async fn open(
     let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), layout.pieces_in_sector()).await?);
     let signatures = SignatureStore::open(disk.clone(), signing, &spec.path, identity.clone());
     let signatures = signatures.map_err(|error| tracing::error!("{error}")).ok().map(Mutex::new);
-    let sent = SentSolutions::open(&spec.path, identity.public_key(), genesis_hash, SystemTime::now());
+    let sent = SentSolutions::open(&spec.path, identity.public_key(), genesis_hash);
     let open = Rc::new(OpenFarm { farm, audit_buffers, writers: RefCell::default(), signatures });
     let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
     engine::task::spawn_local(serve(local.clone(), open, to_do)).detach();

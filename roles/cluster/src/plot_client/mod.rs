@@ -48,6 +48,7 @@ use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
 use consensus::CpuLevel;
 use control::messages::{ClusterInfo, Role, subjects};
+use control::solutions::Handover;
 use engine::threads::ThreadWorkers;
 use futures::future::LocalBoxFuture;
 use gpu::cpu::{CpuProver, CpuProverOptions};
@@ -55,7 +56,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -187,6 +188,7 @@ async fn start(
     let plotting = Plotting::new(bus.clone(), group, grounds, info.clone(), counters.clone()).await?;
     let windows = Windows::new();
     let (mut holding, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
+    recall(&farms, &windows);
     for farm in &farms {
         let (public_key, path) = (farm.identity().public_key(), farm.dir().display().to_string());
         let requests = bus.subscribe(&subjects::signature(&public_key)).await?;
@@ -233,6 +235,17 @@ fn memory(farms: &[FarmHandle]) -> Memory {
         })
     });
     Memory { earlier, remember }
+}
+
+/// Signs for what an earlier run of this plot-client handed over, while that may be wanted.
+fn recall(farms: &[FarmHandle], windows: &Windows) {
+    let now = SystemTime::now();
+    for earlier in farms.iter().flat_map(|farm| farm.sent().earlier()) {
+        let Handover { solution, controller } = earlier.handover;
+        if let Some(age) = earlier.age(now) {
+            windows.recall(solution.public_key, controller, age);
+        }
+    }
 }
 
 /// Follows the cluster's settings.

@@ -44,8 +44,15 @@ type Place = [u8; PLACE_BYTES];
 pub struct Earlier {
     /// It was sent, or about to be.
     pub handover: Handover,
-    /// How long ago by the host's clock; none when that was set back since.
-    pub age: Option<Duration>,
+    /// When, since 1970 by the host's clock.
+    at: Duration,
+}
+
+impl Earlier {
+    /// How long ago that was at `now`; none when the clock was set back since.
+    pub fn age(&self, now: SystemTime) -> Option<Duration> {
+        now.duration_since(UNIX_EPOCH).ok()?.checked_sub(self.at)
+    }
 }
 
 /// The memory of one farm; clones are handles to the same.
@@ -65,7 +72,7 @@ struct Shared {
 
 impl SentSolutions {
     /// Opens the file in the farm's directory, made if it is not there. Trouble is told in a line, and costs the memory alone. Blocks.
-    pub fn open(farm_dir: &Path, public_key: [u8; 32], genesis_hash: [u8; 32], now: SystemTime) -> Self {
+    pub fn open(farm_dir: &Path, public_key: [u8; 32], genesis_hash: [u8; 32]) -> Self {
         let path = farm_dir.join(SENT_FILE);
         let seal = Seal { public_key, genesis_hash };
         let (file, mut found) = match open(&path, &seal) {
@@ -80,11 +87,7 @@ impl SentSolutions {
         };
         found.sort_unstable_by_key(|(number, ..)| *number);
         let next = found.last().map_or(0, |(number, ..)| number.wrapping_add(1));
-        let earlier = |(_, handover, at): (u64, Handover, Duration)| Earlier {
-            handover,
-            age: UNIX_EPOCH.checked_add(at).and_then(|at| now.duration_since(at).ok()),
-        };
-        let earlier = found.into_iter().map(earlier).collect();
+        let earlier = found.into_iter().map(|(_, handover, at)| Earlier { handover, at }).collect();
         let (is_failing, next) = (AtomicBool::new(file.is_none()), Arc::new(Mutex::new(next)));
         Self(Arc::new(Shared { path, file, seal, next, is_failing, earlier }))
     }

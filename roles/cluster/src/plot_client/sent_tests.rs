@@ -13,7 +13,7 @@ fn handover(n: u64) -> Handover {
 }
 
 fn open_in(dir: &TempDir) -> SentSolutions {
-    SentSolutions::open(dir.path(), KEY, CHAIN, SystemTime::now())
+    SentSolutions::open(dir.path(), KEY, CHAIN)
 }
 
 fn handovers(sent: &SentSolutions) -> Vec<Handover> {
@@ -60,7 +60,7 @@ async fn ages_are_those_of_the_hosts_clock_and_of_the_future_there_are_none() {
     let before = SystemTime::now();
     let dir = sent(0..1).await;
     let later = |seconds| before + Duration::from_secs(seconds);
-    let age = |now| SentSolutions::open(dir.path(), KEY, CHAIN, now).earlier()[0].age;
+    let age = |now| open_in(&dir).earlier()[0].age(now);
     let ages = Duration::from_secs(3599)..=Duration::from_secs(3600);
     assert!(age(later(3600)).is_some_and(|age| ages.contains(&age)));
     assert_eq!(age(before - Duration::from_secs(1)), None);
@@ -69,7 +69,7 @@ async fn ages_are_those_of_the_hosts_clock_and_of_the_future_there_are_none() {
     let place = seal.place(u64::MAX, &handover(1), Duration::MAX);
     fs::write(dir.path().join(SENT_FILE), [&[0; PLACE_BYTES * (PLACES - 1)][..], &place].concat()).unwrap();
     let sent = open_in(&dir);
-    assert_eq!((handovers(&sent), sent.earlier()[0].age), (vec![handover(1)], None));
+    assert_eq!((handovers(&sent), sent.earlier()[0].age(SystemTime::now())), (vec![handover(1)], None));
     assert!(sent.remember(handover(2)).await);
     assert_eq!(handovers(&open_in(&dir)).len(), 2);
 }
@@ -107,7 +107,7 @@ async fn the_memory_of_another_chain_or_farm_is_none() {
     let dir = sent(0..5).await;
     for (key, chain) in [(KEY, [0; 32]), ([0; 32], CHAIN)] {
         fs::copy(dir.path().join(SENT_FILE), dir.path().join("kept")).unwrap();
-        let sent = SentSolutions::open(dir.path(), key, chain, SystemTime::now());
+        let sent = SentSolutions::open(dir.path(), key, chain);
         assert_eq!(sent.earlier(), []);
         fs::rename(dir.path().join("kept"), dir.path().join(SENT_FILE)).unwrap();
     }
@@ -122,7 +122,7 @@ async fn what_cannot_be_opened_costs_the_memory_alone() {
     assert!(sent.earlier().is_empty() && !sent.remember(handover(1)).await);
 
     let gone = dir.path().join("gone");
-    let sent = SentSolutions::open(&gone, KEY, CHAIN, SystemTime::now());
+    let sent = SentSolutions::open(&gone, KEY, CHAIN);
     assert!(sent.earlier().is_empty() && !sent.remember(handover(1)).await && !gone.exists());
 
     let dir = tempfile::tempdir().unwrap();
