@@ -221,7 +221,8 @@ async fn start(
 
 /// What the farms remember of solutions, each of its own.
 fn memory(farms: &[FarmHandle]) -> Memory {
-    let earlier = farms.iter().flat_map(|farm| farm.sent().earlier());
+    let now = SystemTime::now();
+    let earlier = farms.iter().flat_map(|farm| farm.sent().earlier()).filter(|earlier| earlier.counts(now));
     let earlier = earlier.map(|earlier| earlier.handover.solution).collect();
     let by_key = |farm: &FarmHandle| (farm.identity().public_key(), farm.sent().clone());
     let by_key: BTreeMap<_, _> = farms.iter().map(by_key).collect();

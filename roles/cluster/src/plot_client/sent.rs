@@ -30,6 +30,9 @@ use tokio::sync::Mutex;
 pub const SENT_FILE: &str = "sent_solutions.bin";
 /// How long a solution waits for its place to be written.
 pub const PATIENCE: Duration = Duration::from_millis(200);
+/// Solutions sent longer ago do not count: no node is that late with a slot. But a development chain that is begun anew comes to the
+/// same slots with the same challenges, and so its farms to the same solutions.
+const COUNTS_FOR: Duration = Duration::from_secs(600);
 /// Solutions remembered: what all farms of the network together find in two and a half minutes, ten in six seconds.
 const PLACES: usize = 256;
 const SAID_BYTES: usize = 8 + 8 + 2 + 2 + 32 + 16 + 8;
@@ -49,6 +52,11 @@ pub struct Earlier {
 }
 
 impl Earlier {
+    /// Whether a node may yet announce its slot; so too where the clock does not say.
+    pub fn counts(&self, now: SystemTime) -> bool {
+        self.age(now).is_none_or(|age| age < COUNTS_FOR)
+    }
+
     /// How long ago that was at `now`; none when the clock was set back since.
     pub fn age(&self, now: SystemTime) -> Option<Duration> {
         now.duration_since(UNIX_EPOCH).ok()?.checked_sub(self.at)

@@ -61,9 +61,11 @@ async fn ages_are_those_of_the_hosts_clock_and_of_the_future_there_are_none() {
     let dir = sent(0..1).await;
     let later = |seconds| before + Duration::from_secs(seconds);
     let age = |now| open_in(&dir).earlier()[0].age(now);
-    let ages = Duration::from_secs(3599)..=Duration::from_secs(3600);
+    let ages = Duration::from_secs(3540)..=Duration::from_secs(3601);
     assert!(age(later(3600)).is_some_and(|age| ages.contains(&age)));
     assert_eq!(age(before - Duration::from_secs(1)), None);
+    let counts = |now| open_in(&dir).earlier()[0].counts(now);
+    assert!(counts(before - Duration::from_secs(1)) && counts(later(590)) && !counts(later(660)));
     // Absurd times are no panic.
     let seal = Seal { public_key: KEY, genesis_hash: CHAIN };
     let place = seal.place(u64::MAX, &handover(1), Duration::MAX);

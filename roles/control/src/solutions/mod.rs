@@ -6,6 +6,8 @@
 //!                  └── SolutionAnswer: queued, refused, unknown end it; ◀──┘
 //!                      not sent, or nobody there: the next controller
 //! ```
+//! What leaves is written down before ([`Handover`]): a plot-client that is killed and started again does not send it a second time.
+//!
 //! A solution signed for twice costs the block's rewards, one sent never costs the same. So it goes on only while nobody can have sent
 //! it, and silence counts as sent.
 //!

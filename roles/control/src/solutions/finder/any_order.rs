@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap as Map, HashSet};
 
 /// What may happen, in the words of a property test.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Heard(u8, u64, u8),
     Proved(u8, u64, u8),
@@ -112,7 +112,10 @@ impl Played {
                 (self.found, self.ended) = (0, 0);
                 // It has heard of nobody yet.
                 self.announced.clear();
-                (self.open.clear(), self.ever.clear(), self.writing.clear(), self.requests.clear());
+                self.open.clear();
+                self.ever.clear();
+                self.writing.clear();
+                self.requests.clear();
                 FinderEvent::Tick
             }
             _ => FinderEvent::Tick,
