@@ -41,6 +41,8 @@ const PLACE_BYTES: usize = SAID_BYTES + CHECK_BYTES;
 const FILE_BYTES: usize = PLACES * PLACE_BYTES;
 
 type Place = [u8; PLACE_BYTES];
+/// What a place says: its number, what was handed over, and when, since 1970.
+type Said = (u64, Handover, Duration);
 
 /// What an earlier run wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +157,7 @@ fn offset(number: u64) -> u64 {
 }
 
 /// The file, whole, and what it says.
-fn open(path: &Path, seal: &Seal) -> io::Result<(File, Vec<(u64, Handover, Duration)>)> {
+fn open(path: &Path, seal: &Seal) -> io::Result<(File, Vec<Said>)> {
     // Also written to, so that a pipe of this name is an error and nothing that waits.
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let length = file.metadata()?.len();
@@ -181,7 +183,7 @@ fn open(path: &Path, seal: &Seal) -> io::Result<(File, Vec<(u64, Handover, Durat
 }
 
 /// What is good, and whether nothing else is there.
-fn read(file: File, seal: &Seal) -> io::Result<(Vec<(u64, Handover, Duration)>, bool)> {
+fn read(file: File, seal: &Seal) -> io::Result<(Vec<Said>, bool)> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file"));
     }
@@ -226,7 +228,7 @@ impl Seal {
         place.try_into().expect("these are its parts")
     }
 
-    fn read(&self, place: &Place) -> Option<(u64, Handover, Duration)> {
+    fn read(&self, place: &Place) -> Option<Said> {
         let (said, check) = place.split_at(SAID_BYTES);
         if check != self.check(said) {
             return None;

@@ -69,7 +69,8 @@ async fn ages_are_those_of_the_hosts_clock_and_of_the_future_there_are_none() {
     // Absurd times are no panic.
     let seal = Seal { public_key: KEY, genesis_hash: CHAIN };
     let place = seal.place(u64::MAX, &handover(1), Duration::MAX);
-    fs::write(dir.path().join(SENT_FILE), [&[0; PLACE_BYTES * (PLACES - 1)][..], &place].concat()).unwrap();
+    fs::write(dir.path().join(SENT_FILE), [&vec![0; PLACE_BYTES * (PLACES - 1)][..], &place].concat())
+        .unwrap();
     let sent = open_in(&dir);
     assert_eq!((handovers(&sent), sent.earlier()[0].age(SystemTime::now())), (vec![handover(1)], None));
     assert!(sent.remember(handover(2)).await);
