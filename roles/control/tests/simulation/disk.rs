@@ -1,13 +1,19 @@
 //! What outlives a process.
 
 use control::messages::SectorId;
+use control::solutions::Handover;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-/// A disk that keeps what was synced.
+/// A disk that keeps what was written when a process is killed.
 #[derive(Debug, Default, Clone)]
 pub struct Disk {
     /// Signatures by hash.
     pub signatures: BTreeMap<[u8; 32], [u8; 64]>,
+    /// What a plot-client hands over, written before it leaves, and when by the host's clock.
+    pub handovers: Vec<(Handover, Duration)>,
+    /// The host's clock when the disk was last touched.
+    pub clock: Duration,
     /// Segments in a controller's spool.
     pub spool: BTreeSet<u64>,
     /// Pieces in a cache: segment, and which quarter of it.
@@ -21,10 +27,11 @@ pub struct Disk {
 /// Quarters of a segment; each has owners of its own.
 pub const QUARTERS: u8 = 4;
 
-/// A durable change.
+/// A change that lasts.
 #[derive(Debug, Clone)]
 pub enum Change {
     Signature { hash: [u8; 32], signature: [u8; 64] },
+    Handover(Handover),
     Spool(u64),
     Unspool(u64),
     Sector { sector: u16, history_size: u64 },
@@ -33,9 +40,11 @@ pub enum Change {
 }
 
 impl Disk {
-    pub fn apply(&mut self, change: &Change) {
+    pub fn apply(&mut self, change: &Change, now: Duration) {
+        self.clock = now;
         match *change {
             Change::Signature { hash, signature } => drop(self.signatures.insert(hash, signature)),
+            Change::Handover(handover) => self.handovers.push((handover, now)),
             Change::Spool(segment) => drop(self.spool.insert(segment)),
             Change::Unspool(segment) => drop(self.spool.remove(&segment)),
             Change::Sector { sector, history_size } => drop(self.sectors.insert(sector, history_size)),

@@ -9,7 +9,7 @@
 //!           └─ member ─ controller (keeping), plot_client (plotting), plot_server, cache, each with presence; outsider
 //! ```
 //! `seeds` runs a thousand seeds; one that fails prints the line that shows it. `mutants` puts faults back that an earlier release had:
-//! each must be found. `two_chains` and `rates` are small worlds of their own.
+//! each must be found. `two_chains`, `restarts` and `rates` are small worlds of their own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod by_books;
@@ -37,6 +37,7 @@ mod presence;
 mod random;
 mod rates;
 mod rest;
+mod restarts;
 mod scenario;
 mod seeds;
 mod trace;

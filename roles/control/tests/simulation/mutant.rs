@@ -9,6 +9,10 @@ pub enum Mutant {
     SilenceIsNotSent,
     /// A finder sends to two controllers at once.
     TwoControllersAtOnce,
+    /// A plot-client that starts does not know what it had sent.
+    SolutionsForgotten,
+    /// A solution leaves before it is written down.
+    SendingBeforeWritten,
     /// Whoever asks gets a signature.
     SigningForAnybody,
     /// A signature leaves before it is durable.
@@ -42,10 +46,12 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::SlotsAfterAnOutage,
         Self::SilenceIsNotSent,
         Self::TwoControllersAtOnce,
+        Self::SolutionsForgotten,
+        Self::SendingBeforeWritten,
         Self::SigningForAnybody,
         Self::SigningBeforeDurable,
         Self::SigningAnew,

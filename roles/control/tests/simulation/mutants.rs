@@ -37,3 +37,12 @@ fn each_fault_that_is_put_back_is_found() {
     }
     assert!(missed.is_empty(), "not found in {SEEDS} seeds: {missed:?}");
 }
+
+/// The one that is rarest: killed, started again while a slot lives, and a node that announces that slot late.
+#[test]
+fn seed_356_finds_a_solution_that_is_sent_again_after_a_restart() {
+    let wrong = |mutant| run(356, mutant, false).wrong;
+    let found = wrong(Some(Mutant::SolutionsForgotten)).unwrap_or_default();
+    assert!(found.starts_with("a solution was queued twice"), "{found:?}");
+    assert_eq!(wrong(None), None);
+}
