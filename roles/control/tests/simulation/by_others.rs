@@ -5,12 +5,10 @@ use super::member::{Id, Input, Output};
 use super::world::{Happening, World};
 use control::ids::InstanceId;
 use control::messages::{Epoch, ItemKind};
-use control::rendezvous::Owners;
+use control::rendezvous::{OWNERS_TRIED, Owners};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Owners tried for a piece.
-const OWNERS_TRIED: usize = 3;
 /// How long a request to somebody who does not answer takes.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// Pieces of a segment.
