@@ -29,9 +29,8 @@ impl Survey {
         sharded: impl IntoIterator<Item = InstanceId>,
         full: impl IntoIterator<Item = InstanceId>,
     ) -> Self {
-        let has_share = |id: &InstanceId| {
-            epoch.members.iter().any(|member| member.id == *id && member.weight > 0)
-        };
+        let has_share =
+            |id: &InstanceId| epoch.members.iter().any(|member| member.id == *id && member.weight > 0);
         let nothing = |id| (id, Vec::new());
         let shards = sharded.into_iter().filter(has_share).map(nothing).collect();
         Self { request, owners: Owners::new(epoch), shards, full: full.into_iter().map(nothing).collect() }

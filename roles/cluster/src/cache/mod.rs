@@ -8,6 +8,7 @@
 //! pieces in full before they give them, from there on the hash does.
 
 mod handler;
+mod holdings;
 mod spec;
 
 pub use handler::Counters;
@@ -29,7 +30,7 @@ use crate::shutdown::Shutdown;
 use bus::SharedBus;
 use bus::epochs::Epochs;
 use control::ids::{BadId, InstanceId};
-use control::messages::Epoch;
+use control::messages::{Epoch, subjects};
 use engine::files;
 
 /// The file that says who the cache is.
@@ -96,14 +97,19 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     // Only a size that was named is reserved: without one, the rest of the disk is shared with whoever needs it first.
     let store = StoreConfig { size_bytes: config.spec.size_bytes, tmp: config.tmp };
     let directory = config.spec.path;
+    let (asks, to_answer) = holdings::channel();
+    // Before anybody sees that the cache is there.
+    let questions = bus.subscribe(&subjects::holdings(id)).await?;
     let host = HostConfig { id, capacity: slots, ..config.host };
     let counting = counters.clone();
-    let host =
-        Host::start(host, bus, move |local| CacheHandler::open(&local, directory, store, counting, opened))
-            .await?;
+    let host = Host::start(host, bus, move |local| {
+        CacheHandler::open(&local, directory, store, counting, opened, to_answer)
+    })
+    .await?;
     let outcome = tokio::select! {
         () = shutdown.requested() => Ok(()),
         outcome = serve(&host, &counters, is_open) => outcome,
+        () = holdings::answer(host.bus(), questions, &asks) => Ok(()),
     };
     host.shutdown(SHUTDOWN_LIMIT).await;
     outcome

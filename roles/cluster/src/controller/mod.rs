@@ -102,7 +102,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let (known, ends) = settings::known();
     let settings = Settings::new(own, machine.first_unplaced());
     let seams = Seams { known: known.clone(), epoch: epoch.clone() };
-    let context = Context { node, host: host.clone(), epoch, history, pieces, counts };
+    let context = Context { node, host: host.clone(), genesis_hash, epoch, history, pieces, counts };
     let between = Between {
         me: host.id(),
         node: &context.node,

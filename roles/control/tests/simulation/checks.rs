@@ -87,8 +87,6 @@ pub struct Ledger {
     history_of: BTreeMap<Run, u64>,
     /// Segments below this are of the time before the cluster, or before its store was lost with all who knew it.
     pub born_at: u64,
-    /// The store was emptied when no controller was there that knew what is placed: nobody knows it any more.
-    pub is_forgotten: bool,
     /// What went wrong, first to last.
     pub wrong: Vec<String>,
 }
@@ -298,7 +296,6 @@ impl Ledger {
         let (before, own) = (self.history.replace(segments), self.history_of.get(&run).copied());
         self.read_history(run, segments);
         if before.is_none() && own.is_none() {
-            self.is_forgotten |= self.born_at > 0;
             self.born_at = self.born_at.max(segments);
             return;
         }

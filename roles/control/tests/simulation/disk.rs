@@ -1,5 +1,6 @@
 //! What outlives a process.
 
+use consensus::piece_set::PieceSet;
 use control::messages::SectorId;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,16 +11,13 @@ pub struct Disk {
     pub signatures: BTreeMap<[u8; 32], [u8; 64]>,
     /// Segments in a controller's spool.
     pub spool: BTreeSet<u64>,
-    /// Pieces in a cache: segment, and which quarter of it.
-    pub pieces: BTreeSet<(u64, u8)>,
+    /// Pieces in a cache, by segment.
+    pub pieces: BTreeMap<u64, PieceSet>,
     /// History size of each plotted sector.
     pub sectors: BTreeMap<u16, u64>,
     /// Sectors staged on a plot-server.
     pub staged: BTreeSet<SectorId>,
 }
-
-/// Quarters of a segment; each has owners of its own.
-pub const QUARTERS: u8 = 4;
 
 /// A durable change.
 #[derive(Debug, Clone)]

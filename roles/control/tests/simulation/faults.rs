@@ -99,12 +99,17 @@ pub fn draw(
                 (Fault::End(controller), None)
             }
             10 => {
-                // All of one role, sometimes for long.
+                // All of one role, or all there are; sometimes for long, and sometimes the store is another when they come back.
+                let all: Vec<_> = (0..members).collect();
                 let group = random.below(groups.len() as u64) as usize;
+                let group = if random.chance(0.2) { &all } else { &groups[group] };
                 let end = if random.chance(0.3) { until } else { end };
-                for &member in &groups[group] {
+                for &member in group {
                     faults.push((at, Fault::Kill(member)));
-                    faults.push((end, Fault::Start(member)));
+                    faults.push((end + random.millis(0, 900), Fault::Start(member)));
+                }
+                if random.chance(0.3) {
+                    faults.push((at + (end - at) / 2, Fault::EmptyStore));
                 }
                 continue;
             }

@@ -2,13 +2,15 @@
 //! takes time is the world's.
 
 use super::disk::Change;
+use super::kept::{decode, held, own, word};
+use super::looking::Looking;
 use super::member::{Expect, Id, Input, NodeAnswer, NodeInput, Output, WriteError};
 use super::mutant::Mutant;
 use super::presence::Presence;
 use bytes::Bytes;
 use control::ids::InstanceId;
 use control::lease::{self, LeaseKeeper, Standing};
-use control::messages::{ClusterInfo, Control, Epoch, Lease, ProtocolInfo, Role, SegmentHeld, SegmentPlaced};
+use control::messages::{ClusterInfo, Control, Epoch, Lease, Role, SegmentHeld, SegmentPlaced};
 use control::segments::{Action, Event, SPOOL_SEGMENTS_MAX, Segments, Tell, Word};
 use control::settings::{self, Settings};
 use control::store::{Found, Wrote};
@@ -56,6 +58,7 @@ pub struct Keeping {
     look_at_epoch: Duration,
     caches: usize,
     asked: BTreeMap<Id, Asked>,
+    looking: Option<Looking>,
     history_at: Option<Duration>,
     /// A longer history that the settings are to tell of, and until when they are waited for.
     history_told: Option<(u64, Duration)>,
@@ -99,6 +102,7 @@ impl Keeping {
             look_at_epoch: Duration::ZERO,
             caches: 0,
             asked: BTreeMap::new(),
+            looking: None,
             history_at: None,
             history_told: None,
             mutant,
@@ -137,6 +141,12 @@ impl Keeping {
             Input::KvRenewed { bucket: CLUSTER } => self.segments(Event::StoreOpened, around),
             Input::KvGot { id, result } => self.got(*id, result, around),
             Input::KvWritten { id, result } => self.written(*id, *result, around),
+            Input::Answer { id, result } => {
+                if let Some(looking) = &mut self.looking {
+                    looking.answered(*id, result);
+                    self.looked_for(around);
+                }
+            }
             Input::Done { id } => self.done(*id, true, around),
             Input::Failed { id } => self.done(*id, false, around),
             _ => {}
@@ -235,16 +245,39 @@ impl Keeping {
             }
             Action::Place(segment) => {
                 self.asked.insert(id, Asked::Placed(segment));
-                let epoch = self.epoch.clone().unwrap_or(Epoch { number: 0, members: Vec::new() });
+                let epoch = self.known_epoch();
                 let full = around.presence.present(Role::FullPieceCache).map(|entry| entry.id);
                 let sharded = around.presence.present(Role::ShardedCache).map(|entry| entry.id);
                 let (full, sharded) = (full.collect(), sharded.collect());
                 around.out.push(Output::Place { id, segment, epoch, full, sharded });
             }
+            Action::Look(stretch) if self.mutant == Some(Mutant::NeverLooks) => {
+                return Some(Event::Seen { stretch, placed: Vec::new() });
+            }
+            Action::Look(stretch) => {
+                let (epoch, is_content) =
+                    (self.known_epoch(), self.mutant == Some(Mutant::ContentWithOnePiece));
+                let Around { ids, out, presence, .. } = around;
+                let looking = Looking::begin(stretch, &epoch, presence, is_content, ids, out);
+                let ended = looking.ended();
+                self.looking = Some(looking).filter(|_| ended.is_none());
+                return ended;
+            }
             Action::Tell(tell) => self.tell(id, tell, around),
             Action::Note(note) => around.out.push(Output::Say(format!("{note:?}"))),
         }
         None
+    }
+
+    fn known_epoch(&self) -> Epoch {
+        self.epoch.clone().unwrap_or(Epoch { number: 0, members: Vec::new() })
+    }
+
+    fn looked_for(&mut self, around: &mut Around) {
+        if let Some(event) = self.looking.as_ref().and_then(Looking::ended) {
+            self.looking = None;
+            self.segments(event, around);
+        }
     }
 
     fn tell(&mut self, id: Id, tell: Tell, around: &mut Around) {
@@ -436,49 +469,5 @@ impl Keeping {
         if self.segments.wake_at().is_some_and(|at| at <= now) {
             self.segments(Event::Tick, around);
         }
-    }
-}
-
-fn held(index: u64) -> String {
-    format!("held.{index}")
-}
-
-fn word(key: &str, value: Option<&Bytes>) -> Option<Word> {
-    let (what, index) = key.split_once('.')?;
-    let index = index.parse().ok()?;
-    match (what, value) {
-        ("placed", Some(_)) => Some(Word::Placed(index)),
-        ("held", Some(value)) => {
-            let held = SegmentHeld::from_bytes(value).ok()?;
-            Some(Word::Held { index, by: held.controller })
-        }
-        ("held", None) => Some(Word::NotHeld(index)),
-        _ => None,
-    }
-}
-
-fn decode<T: Control>(found: &Option<(Bytes, u64)>) -> Found<T> {
-    match found {
-        None => Found::Nothing,
-        Some((value, revision)) => {
-            T::from_bytes(value).map_or(Found::Unreadable(*revision), |value| Found::Value(value, *revision))
-        }
-    }
-}
-
-/// What the own node says, as settings.
-pub fn own(history_size: u64) -> ClusterInfo {
-    ClusterInfo {
-        kzg_setup_sha256: [1; 32],
-        genesis_hash: [2; 32],
-        protocol_info: ProtocolInfo {
-            history_size,
-            max_pieces_in_sector: 10,
-            recent_segments: 5,
-            recent_history_fraction: (1, 10),
-            min_sector_lifetime: 1000,
-        },
-        is_dev: true,
-        farming_timeout_ms: 4000,
     }
 }

@@ -4,7 +4,7 @@ use super::disk::{Change, Disk};
 use bytes::Bytes;
 use consensus::solution::Solution;
 use control::ids::InstanceId;
-use control::messages::{Epoch, SectorId};
+use control::messages::{Epoch, HoldingsRequest, SectorId};
 use control::slots::SlotKey;
 use control::solutions::Outcome;
 use std::time::Duration;
@@ -283,6 +283,11 @@ pub enum Output {
         epoch: Epoch,
         full: Vec<InstanceId>,
         sharded: Vec<InstanceId>,
+    },
+    /// Answers with what is on the own disk.
+    TellHoldings {
+        to: ReplyTo,
+        request: HoldingsRequest,
     },
     /// Gathers the pieces of a sector: [`Input::Done`], or [`Input::Failed`] where nobody has some.
     Gather {

@@ -25,6 +25,10 @@ pub enum Mutant {
     AcknowledgedAtOnce,
     /// A segment counts as placed once that was tried.
     PlacedOnceTried,
+    /// Caches are not asked for what they have.
+    NeverLooks,
+    /// A segment counts as placed once a cache has a piece of it.
+    ContentWithOnePiece,
     /// History is told when a segment is announced.
     HistoryBeforePlaced,
     /// Settings are agreed on at the start, and not looked at any more.
@@ -40,7 +44,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::SlotsAfterAnOutage,
         Self::SilenceIsNotSent,
         Self::TwoControllersAtOnce,
@@ -52,6 +56,8 @@ impl Mutant {
         Self::AnyChallenge,
         Self::AcknowledgedAtOnce,
         Self::PlacedOnceTried,
+        Self::NeverLooks,
+        Self::ContentWithOnePiece,
         Self::HistoryBeforePlaced,
         Self::SettingsOnlyAtStart,
         Self::SettingsWrittenBlindly,

@@ -64,8 +64,6 @@ impl World {
         if let Some(agreed) = views.find_map(|view| view.agreed.filter(|agreed| *agreed != known)) {
             return Some(format!("history has {known} segments, and a controller believes in {agreed}"));
         }
-        // What nobody knows to be placed stays unknown until it is brought again.
-        (known < due && !self.ledger.is_forgotten)
-            .then(|| format!("history has {known} segments, and {due} are placed"))
+        (known < due).then(|| format!("history has {known} segments, and {due} are placed"))
     }
 }

@@ -118,7 +118,8 @@ impl Scenario {
         }
         for (name, role) in CACHES {
             let make = Box::new(move |_: &_, id| Box::new(Cache::new(id, role)) as _);
-            world.add(name, None, make);
+            let cache = world.add(name, None, make);
+            world.processes[cache].keeps_id = true;
         }
         let has_outsider = world.random.chance(0.5);
         let groups = ["controller", "plot-client", "plot-server", "cache"].map(|role| {

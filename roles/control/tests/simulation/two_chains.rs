@@ -2,7 +2,8 @@
 
 use super::disk::Disk;
 use super::faults::Weather;
-use super::keeping::{Around, Keeping, own};
+use super::keeping::{Around, Keeping};
+use super::kept::own;
 use super::member::{Id, Input, Member, NodeInput, Output, View};
 use super::mutant::Mutant;
 use super::nodes::Node;
