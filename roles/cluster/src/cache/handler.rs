@@ -68,10 +68,12 @@ impl CacheHandler {
             drop(opened.send(outcome));
         })
         .detach();
-        let answering = handler.clone();
+        // The store is closed with the server, though nobody may ask any more.
+        let answering = Rc::downgrade(&handler);
         spawn_local(async move {
             while let Some(ask) = asks.recv().await {
-                ask.answer(answering.store.get());
+                let Some(handler) = answering.upgrade() else { return };
+                ask.answer(handler.store.get());
             }
         })
         .detach();

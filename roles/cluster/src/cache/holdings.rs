@@ -48,11 +48,19 @@ fn refused(reason: &str) -> HoldingsAnswer {
     HoldingsAnswer::Refused { reason: reason.to_owned() }
 }
 
-/// Answers until the bus is closed.
-pub async fn answer(bus: &SharedBus, mut questions: Subscription, asks: &mpsc::Sender<Ask>) {
+/// Answers until the bus is closed. `genesis_hash` is of the chain whose pieces these are, as far as that is known.
+pub async fn answer(
+    bus: &SharedBus,
+    mut questions: Subscription,
+    asks: &mpsc::Sender<Ask>,
+    genesis_hash: impl Fn() -> Option<[u8; 32]>,
+) {
     while let Some(Message { payload, reply_to, .. }) = questions.next().await {
         let Some(reply_to) = reply_to else { continue };
         let answer = match HoldingsRequest::from_bytes(&payload) {
+            Ok(request) if genesis_hash().is_some_and(|own| own != request.genesis_hash) => {
+                refused("its pieces are of another chain")
+            }
             Ok(request) => ask(asks, request).await,
             Err(error) => {
                 tracing::debug!("a question that cannot be read: {error}");

@@ -290,16 +290,23 @@ impl Ledger {
         self.check(is_same, || "the settings of one chain were written over those of another".to_owned());
     }
 
-    /// Settings are written. Whoever finds none and has never known any begins with what its node has; else history never shrinks, and
-    /// has only segments that `is_placed`.
-    pub fn write_history(&mut self, run: Run, segments: u64, is_placed: impl Fn(u64) -> bool) {
+    /// Settings are written. The very first begin with what a node has, since the older segments come to a new cluster by other ways.
+    /// From then on history never shrinks below what the store has, the writer has known, or he must have `heard` of; and it has only
+    /// segments that `is_placed`, also where the store was emptied and nobody ran who knew it.
+    pub fn write_history(
+        &mut self,
+        run: Run,
+        segments: u64,
+        heard: Option<u64>,
+        is_placed: impl Fn(u64) -> bool,
+    ) {
         let (before, own) = (self.history.replace(segments), self.history_of.get(&run).copied());
         self.read_history(run, segments);
-        if before.is_none() && own.is_none() {
-            self.born_at = self.born_at.max(segments);
+        if self.born_at == 0 {
+            self.born_at = segments;
             return;
         }
-        let least = before.max(own).unwrap_or_default();
+        let least = before.max(own).max(heard).unwrap_or_default();
         self.check(segments >= least, || format!("history went back from {least} to {segments} segments"));
         let missing = (self.born_at..segments).find(|segment| !is_placed(*segment));
         self.check(missing.is_none(), || {

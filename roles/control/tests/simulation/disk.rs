@@ -13,6 +13,8 @@ pub struct Disk {
     pub spool: BTreeSet<u64>,
     /// Pieces in a cache, by segment.
     pub pieces: BTreeMap<u64, PieceSet>,
+    /// History as the cluster had agreed on it.
+    pub remembered: Option<u64>,
     /// History size of each plotted sector.
     pub sectors: BTreeMap<u16, u64>,
     /// Sectors staged on a plot-server.
@@ -23,6 +25,7 @@ pub struct Disk {
 #[derive(Debug, Clone)]
 pub enum Change {
     Signature { hash: [u8; 32], signature: [u8; 64] },
+    Remember(u64),
     Spool(u64),
     Unspool(u64),
     Sector { sector: u16, history_size: u64 },
@@ -34,6 +37,7 @@ impl Disk {
     pub fn apply(&mut self, change: &Change) {
         match *change {
             Change::Signature { hash, signature } => drop(self.signatures.insert(hash, signature)),
+            Change::Remember(history) => self.remembered = Some(history),
             Change::Spool(segment) => drop(self.spool.insert(segment)),
             Change::Unspool(segment) => drop(self.spool.remove(&segment)),
             Change::Sector { sector, history_size } => drop(self.sectors.insert(sector, history_size)),

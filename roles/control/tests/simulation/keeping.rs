@@ -1,16 +1,19 @@
 //! A controller's part in what the cluster keeps: segments, who fetches them, settings, owners. The machines and their translation; what
 //! takes time is the world's.
 
+use super::around::{Around, Asked};
 use super::disk::Change;
-use super::kept::{decode, held, own, word};
+use super::kept::{CLUSTER, INFO, decode, held, own, word};
 use super::looking::Looking;
 use super::member::{Expect, Id, Input, NodeAnswer, NodeInput, Output, WriteError};
 use super::mutant::Mutant;
-use super::presence::Presence;
+use super::recall::Recall;
 use bytes::Bytes;
 use control::ids::InstanceId;
 use control::lease::{self, LeaseKeeper, Standing};
-use control::messages::{ClusterInfo, Control, Epoch, Lease, Role, SegmentHeld, SegmentPlaced};
+use control::messages::{
+    ClusterInfo, Control, Epoch, Lease, Role, SegmentHeld, SegmentPlaced, SettingsWanted, subjects,
+};
 use control::segments::{Action, Event, SPOOL_SEGMENTS_MAX, Segments, Tell, Word};
 use control::settings::{self, Settings};
 use control::store::{Found, Wrote};
@@ -18,31 +21,14 @@ use control::{epochs, store};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-pub const CLUSTER: &str = "cluster";
 pub const LEASES: &str = "leases";
 pub const EPOCHS: &str = "epochs";
-pub const INFO: &str = "info";
 const SEGMENTS: &str = "segments";
 const CURRENT: &str = "current";
 /// Pause before the node is asked for its headers again.
 const HEADERS_PAUSE: Duration = Duration::from_secs(1);
 /// How long the settings may take to tell of a longer history.
 const HISTORY_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What an answer is the answer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Lease,
-    Settings,
-    Epoch,
-    Told(Tell),
-    Withdrawn(u64),
-    History,
-    Fetched(u64),
-    Spooled(u64),
-    Deleted,
-    Placed(u64),
-}
 
 pub struct Keeping {
     me: InstanceId,
@@ -53,6 +39,9 @@ pub struct Keeping {
     own: ClusterInfo,
     /// Once the node has said how long its history is.
     settings: Option<Settings>,
+    /// On disk, from an earlier run.
+    remembered: Option<u64>,
+    recall: Recall,
     epochs: epochs::Epochs,
     epoch: Option<Epoch>,
     look_at_epoch: Duration,
@@ -65,29 +54,19 @@ pub struct Keeping {
     mutant: Option<Mutant>,
 }
 
-/// Where a controller stands when something happens.
-pub struct Around<'a> {
-    pub now: Duration,
-    pub ids: &'a mut Id,
-    pub connection: Option<u64>,
-    pub presence: &'a Presence,
-    pub out: &'a mut Vec<Output>,
-}
-
-impl Around<'_> {
-    fn id(&mut self) -> Id {
-        *self.ids += 1;
-        *self.ids
-    }
-}
-
 impl Keeping {
-    pub fn new(me: InstanceId, spooled: Vec<u64>, mutant: Option<Mutant>) -> Self {
-        Self::of_chain(me, own(1), spooled, mutant)
+    pub fn new(me: InstanceId, spooled: Vec<u64>, remembered: Option<u64>, mutant: Option<Mutant>) -> Self {
+        Self::of_chain(me, own(1), spooled, remembered, mutant)
     }
 
     /// One whose node has these rules.
-    pub fn of_chain(me: InstanceId, own: ClusterInfo, spooled: Vec<u64>, mutant: Option<Mutant>) -> Self {
+    pub fn of_chain(
+        me: InstanceId,
+        own: ClusterInfo,
+        spooled: Vec<u64>,
+        remembered: Option<u64>,
+        mutant: Option<Mutant>,
+    ) -> Self {
         let mut segments = Segments::new(me, SPOOL_SEGMENTS_MAX, Duration::ZERO);
         segments.on(Event::Found(spooled), Duration::ZERO);
         Self {
@@ -97,6 +76,8 @@ impl Keeping {
             standing: Standing::Unknown,
             own,
             settings: None,
+            remembered: remembered.filter(|_| mutant != Some(Mutant::NobodyRemembers)),
+            recall: Recall::default(),
             epochs: epochs::Epochs::new(Duration::from_secs(900)),
             epoch: None,
             look_at_epoch: Duration::ZERO,
@@ -114,6 +95,11 @@ impl Keeping {
         self.settings.as_ref()?.agreed().map(|info| info.protocol_info.history_size)
     }
 
+    /// What it tells of the settings.
+    pub fn knows(&self) -> Option<u64> {
+        self.recall.history()
+    }
+
     pub fn wake_at(&self) -> Option<Duration> {
         let told = self.history_told.map(|(_, until)| until);
         let all = [self.segments.wake_at(), self.lease.wake_at(), self.settings_at(), self.history_at, told];
@@ -126,10 +112,17 @@ impl Keeping {
     }
 
     pub fn on(&mut self, input: &Input, around: &mut Around) {
+        self.recall.on(input, false, around.out);
         match input {
             Input::Start => {
+                around.out.push(Output::Subscribe(subjects::settings_known(self.me)));
                 around.out.push(Output::KvWatch { bucket: CLUSTER });
                 self.segments(Event::StoreOpened, around);
+            }
+            Input::Message { payload, reply_to: None, .. } if self.mutant != Some(Mutant::NobodyTells) => {
+                if let Ok(info) = ClusterInfo::from_bytes(payload) {
+                    self.settings(settings::Event::Told(info), around);
+                }
             }
             Input::Node(input) => self.node(input, around),
             Input::Kv { bucket: CLUSTER, key, value, .. } => {
@@ -200,9 +193,9 @@ impl Keeping {
 
     fn history(&mut self, segments: u64, around: &mut Around) {
         if self.settings.is_none() {
-            let mut own = self.own.clone();
-            own.protocol_info.history_size = segments;
-            self.settings = Some(Settings::new(own, self.segments.first_unplaced()));
+            let (mut node, remembered) = (self.own.clone(), self.remembered.map(own));
+            node.protocol_info.history_size = segments;
+            self.settings = Some(Settings::new(node, self.segments.first_unplaced(), remembered.as_ref()));
         }
         self.segments(Event::History(segments), around);
     }
@@ -308,16 +301,28 @@ impl Keeping {
                 settings::Action::Write { info, expect } => {
                     self.write(Asked::Settings, (CLUSTER, INFO), info.to_bytes().unwrap(), expect, around);
                 }
+                settings::Action::Ask => {
+                    let payload = SettingsWanted { controller: self.me }.to_bytes().unwrap();
+                    let subject = subjects::SETTINGS_WANTED.to_owned();
+                    around.out.push(Output::Publish { subject, payload });
+                }
                 settings::Action::Agreed(info) => {
+                    self.recall.learn(info.clone());
+                    self.remember(info.protocol_info.history_size, around);
                     let known = info.protocol_info.history_size;
                     around.out.push(Output::Say(format!("the cluster's history has {known} segments")));
                     self.segments(Event::Store(Word::Known(known)), around);
                 }
                 settings::Action::Emptied => around.out.push(Output::Say("settings were lost".to_owned())),
-                settings::Action::Unreadable => {}
+                settings::Action::Unreadable | settings::Action::Listening => {}
                 settings::Action::Refused(refusal) => around.out.push(Output::Exit(format!("{refusal:?}"))),
             }
         }
+    }
+
+    fn remember(&mut self, history: u64, around: &mut Around) {
+        let (id, takes, change) = (around.id(), Duration::from_millis(20), Change::Remember(history));
+        around.out.push(Output::Write { id, takes, change });
     }
 
     fn lease(&mut self, event: lease::Event, around: &mut Around) {

@@ -5,6 +5,9 @@ use control::messages::{ClusterInfo, Control, ProtocolInfo, SegmentHeld};
 use control::segments::Word;
 use control::store::Found;
 
+pub const CLUSTER: &str = "cluster";
+pub const INFO: &str = "info";
+
 pub fn held(index: u64) -> String {
     format!("held.{index}")
 }

@@ -12,6 +12,7 @@
 //! each must be found. `two_chains` and `rates` are small worlds of their own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod around;
 mod by_books;
 mod by_core;
 mod by_faults;
@@ -38,6 +39,7 @@ mod plotting;
 mod presence;
 mod random;
 mod rates;
+mod recall;
 mod rest;
 mod scenario;
 mod seeds;

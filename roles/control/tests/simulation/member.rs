@@ -31,6 +31,8 @@ pub struct View {
     pub holds: Vec<[u8; 32]>,
     /// History that it believes the cluster has agreed on.
     pub agreed: Option<u64>,
+    /// History that it tells a controller that finds no settings.
+    pub knows: Option<u64>,
     /// Sectors plotted, of all.
     pub plotted: Option<(usize, usize)>,
     /// Why others are not, as far as they were tried.

@@ -33,6 +33,10 @@ pub enum Mutant {
     HistoryBeforePlaced,
     /// Settings are agreed on at the start, and not looked at any more.
     SettingsOnlyAtStart,
+    /// What the cluster had agreed on is on no disk.
+    NobodyRemembers,
+    /// A controller that finds no settings listens to nobody.
+    NobodyTells,
     /// Settings are written over whatever is there.
     SettingsWrittenBlindly,
     /// A member ends when the store does not answer.
@@ -44,7 +48,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::SlotsAfterAnOutage,
         Self::SilenceIsNotSent,
         Self::TwoControllersAtOnce,
@@ -60,6 +64,8 @@ impl Mutant {
         Self::ContentWithOnePiece,
         Self::HistoryBeforePlaced,
         Self::SettingsOnlyAtStart,
+        Self::NobodyRemembers,
+        Self::NobodyTells,
         Self::SettingsWrittenBlindly,
         Self::EndsWithoutStore,
         Self::WaitsForPieces,

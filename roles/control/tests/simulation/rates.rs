@@ -35,7 +35,7 @@ fn rates(members: usize) -> Rates {
         world.add(&format!("controller-{nth}"), Some(nth), make);
     }
     for nth in 0..CACHES {
-        let make = Box::new(|_: &_, id| Box::new(Cache::new(id, Role::ShardedCache)) as _);
+        let make = Box::new(|disk: &_, id| Box::new(Cache::new(id, Role::ShardedCache, disk, None)) as _);
         world.add(&format!("cache-{nth}"), None, make);
     }
     for nth in 0..SERVERS {

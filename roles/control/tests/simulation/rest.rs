@@ -1,6 +1,6 @@
 //! What must have come about in the end, when nothing is left to be done: sectors plotted, segments placed and known, no jobs.
 
-use super::keeping::{CLUSTER, INFO};
+use super::kept::{CLUSTER, INFO};
 use super::world::World;
 use control::messages::{ClusterInfo, Control};
 
@@ -12,9 +12,6 @@ impl World {
     /// What is not as it must be in the end.
     pub fn restless(&mut self) -> Vec<String> {
         let mut wrong = Vec::from_iter(self.unplaced());
-        if self.names_lost() {
-            return wrong;
-        }
         for process in &self.processes {
             let Some(view) = process.member.as_ref().map(|member| member.view()) else { continue };
             if let Some((plotted, all)) = view.plotted
@@ -29,13 +26,6 @@ impl World {
             wrong.push(format!("{jobs} jobs are in the queue"));
         }
         wrong
-    }
-
-    /// Whether the history names a segment that nobody has. It may where the store was emptied while all controllers were away: the next
-    /// one cannot tell that from a new cluster, whose older segments come by other ways. Nothing can be plotted until they do.
-    pub fn names_lost(&mut self) -> bool {
-        let known = self.history().min(self.ledger.born_at);
-        (0..known).any(|segment| !self.is_held(segment))
     }
 
     /// History as the settings have it.

@@ -43,8 +43,6 @@ fn every_seed_keeps_its_promises() {
         "{seeds} seeds: {found} solutions found, {queued} queued; {sectors} sectors plotted; {messages} messages"
     );
     println!("{archived} segments archived, {lost} of them gone before anybody could fetch them");
-    let lost = sum(|report| u64::from(report.names_lost));
-    println!("{lost} times the store was emptied without a controller that knew what was placed");
     let again = sum(|report| report.sent_again);
     println!(
         "{again} solutions sent again by a plot-client that was killed and started while their slot lived"
