@@ -170,7 +170,12 @@ impl Settings {
                 self.tick()
             }
             Event::Read(found) if matches!(self.asked, Asked::Read(_)) => self.read(found),
-            Event::NotRead if matches!(self.asked, Asked::Read(_)) => self.rest(LOOK_EVERY),
+            Event::NotRead if matches!(self.asked, Asked::Read(_)) => {
+                if let Some(recall) = &mut self.recall {
+                    recall.was_deaf(now);
+                }
+                self.rest(LOOK_EVERY)
+            }
             Event::Wrote(wrote) if matches!(self.asked, Asked::Write(_)) => match wrote {
                 // Read once more rather than believed: only what is read tells what the cluster has.
                 Wrote::Done(_) => {

@@ -13,6 +13,7 @@ pub const NEW_PATIENCE: Duration = Duration::from_secs(8);
 /// What has been heard of the settings that are not there.
 #[derive(Debug)]
 pub struct Recall {
+    patience: Duration,
     until: Duration,
     history_size: Option<u64>,
 }
@@ -20,7 +21,7 @@ pub struct Recall {
 impl Recall {
     /// Listens for so long.
     pub fn new(patience: Duration, now: Duration) -> Self {
-        Self { until: now + patience, history_size: None }
+        Self { patience, until: now + patience, history_size: None }
     }
 
     /// The longest history heard of.
@@ -31,7 +32,13 @@ impl Recall {
     /// Somebody knows so long a history.
     pub fn hear(&mut self, history_size: u64, now: Duration) {
         self.history_size = self.history_size.max(Some(history_size));
-        self.until = self.until.min(now + KNOWN_PATIENCE);
+        self.patience = KNOWN_PATIENCE.min(self.patience);
+        self.until = self.until.min(now + self.patience);
+    }
+
+    /// The bus did not answer: nobody could be heard.
+    pub fn was_deaf(&mut self, now: Duration) {
+        self.until = now + self.patience;
     }
 
     /// When to ask next, or to begin; none once that is due.

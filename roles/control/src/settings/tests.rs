@@ -155,6 +155,15 @@ fn a_cluster_is_born_again_with_the_longest_history_that_anybody_knows() {
     let said = run_until(&mut settings, &mut store, 7 * second, 8 * second);
     assert_eq!(said, [Action::Agreed(info(1, 2))]);
 
+    // Nobody is heard while the bus is away.
+    let (mut store, mut settings) = (Store::default(), fresh(info(1, 9)));
+    run_until(&mut settings, &mut store, Duration::ZERO, 7 * second);
+    run(&mut settings, Event::Tick, &mut store, Weather::Away, 7 * second + ASK_EVERY);
+    run_until(&mut settings, &mut store, 9 * second + 2 * ASK_EVERY, 15 * second);
+    assert_eq!(store.value, None);
+    run_until(&mut settings, &mut store, 15 * second, 16 * second);
+    assert_eq!(store.history(), 9);
+
     // What it remembers is of another chain.
     let (mut store, mut settings) = (Store::default(), Settings::new(info(1, 1), None, Some(&info(2, 7))));
     run(&mut settings, Event::Tick, &mut store, Weather::Fair, Duration::ZERO);

@@ -160,7 +160,8 @@ impl World {
         let segments = info.protocol_info.history_size;
         let placed: BTreeSet<_> = (0..segments).filter(|segment| self.is_placed(*segment)).collect();
         let heard = self.heard_history(run);
-        self.ledger.write_history(run, segments, heard, |segment| placed.contains(&segment));
+        let remembers = self.processes[run.0].disk.remembered.is_some();
+        self.ledger.write_history(run, segments, heard, remembers, |segment| placed.contains(&segment));
         self.say(|| format!("settings: {segments} segments"));
     }
 

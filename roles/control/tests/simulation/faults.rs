@@ -29,6 +29,8 @@ pub enum Fault {
     Weather(Weather),
     Leader(bool),
     EmptyStore,
+    /// A controller comes back on another host, which remembers nothing.
+    Forget(usize),
     Kill(usize),
     Start(usize),
     /// Told to end, as by an operator who starts it anew.
@@ -109,7 +111,10 @@ pub fn draw(
                     faults.push((end + random.millis(0, 900), Fault::Start(member)));
                 }
                 if random.chance(0.3) {
-                    faults.push((at + (end - at) / 2, Fault::EmptyStore));
+                    let between = at + (end - at) / 2;
+                    faults.push((between, Fault::EmptyStore));
+                    let forget = random.chance(0.5).then(|| groups[0].iter().filter(|it| group.contains(it)));
+                    faults.extend(forget.into_iter().flatten().map(|it| (between, Fault::Forget(*it))));
                 }
                 continue;
             }

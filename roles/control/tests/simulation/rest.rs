@@ -12,6 +12,11 @@ impl World {
     /// What is not as it must be in the end.
     pub fn restless(&mut self) -> Vec<String> {
         let mut wrong = Vec::from_iter(self.unplaced());
+        // Nothing can be plotted until what nobody has comes by other ways.
+        let known = self.history();
+        if self.ledger.is_unknowable && (0..known).any(|segment| !self.is_held(segment)) {
+            return wrong;
+        }
         for process in &self.processes {
             let Some(view) = process.member.as_ref().map(|member| member.view()) else { continue };
             if let Some((plotted, all)) = view.plotted

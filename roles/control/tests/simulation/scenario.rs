@@ -47,6 +47,8 @@ pub struct Report {
     pub wrong: Option<String>,
     /// When nothing was left to be done, after the last fault.
     pub rested_after: Duration,
+    /// Whether a controller took for a new cluster what was none, since it could not know.
+    pub is_unknowable: bool,
     /// Segments archived, and those of them that nobody could fetch while a node had them.
     pub segments: (u64, u64),
     pub sectors: usize,
@@ -69,6 +71,7 @@ pub fn run(seed: u64, mutant: Option<Mutant>, is_traced: bool) -> Report {
     let views = world.processes.iter().filter_map(|process| process.member.as_ref().map(|it| it.view()));
     Report {
         rested_after,
+        is_unknowable: world.ledger.is_unknowable,
         segments: (segments, lost),
         sectors: views.filter_map(|view| view.plotted).map(|(plotted, _)| plotted).sum(),
         wrong: world.ledger.wrong.first().cloned(),

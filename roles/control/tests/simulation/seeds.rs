@@ -43,6 +43,10 @@ fn every_seed_keeps_its_promises() {
         "{seeds} seeds: {found} solutions found, {queued} queued; {sectors} sectors plotted; {messages} messages"
     );
     println!("{archived} segments archived, {lost} of them gone before anybody could fetch them");
+    let unknown = sum(|report| u64::from(report.is_unknowable));
+    println!(
+        "{unknown} times the store was emptied, and a controller came that remembered nothing while all who did were away"
+    );
     let again = sum(|report| report.sent_again);
     println!(
         "{again} solutions sent again by a plot-client that was killed and started while their slot lived"
