@@ -26,6 +26,7 @@ pub mod kzg;
 mod lanes;
 mod parallel;
 pub mod piece;
+pub mod piece_set;
 pub mod piece_verify;
 pub mod pos;
 pub mod reconstruct;

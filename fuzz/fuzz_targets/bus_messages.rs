@@ -2,9 +2,9 @@
 #![no_main]
 
 use control::messages::{
-    ClusterInfo, Control, Epoch, FarmHeld, Heartbeat, Invalidation, MemberEntry, PlotJob,
-    PlotProgress, ReinitializeCaches, RewardSigningRequest, SegmentCommitment, SegmentPlaced, SigningAnswer,
-    SlotInfo, SolutionAnswer, SolutionFound, VERSION,
+    ClusterInfo, Control, Epoch, FarmHeld, Heartbeat, HoldingsAnswer, HoldingsRequest, Invalidation, MemberEntry,
+    PlotJob, PlotProgress, ReinitializeCaches, RewardSigningRequest, SegmentCommitment, SegmentPlaced,
+    SettingsWanted, SigningAnswer, SlotInfo, SolutionAnswer, SolutionFound, VERSION,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -37,4 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
     read::<Invalidation>(&mut bytes);
     read::<SegmentCommitment>(&mut bytes);
     read::<SegmentPlaced>(&mut bytes);
+    read::<HoldingsRequest>(&mut bytes);
+    read::<HoldingsAnswer>(&mut bytes);
+    read::<SettingsWanted>(&mut bytes);
 });

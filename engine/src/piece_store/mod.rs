@@ -14,7 +14,7 @@
 //! a crash leaves whole items, and slots whose item does not fit its hash. Every read checks the hash; what does not fit is
 //! dropped and told, never served.
 //!
-//! Owns: the file, and the index in memory (about 60 bytes an item). Never: which items belong here, or where to fetch one
+//! Owns: the file, and the index in memory (about 60 bytes an item, and a set of positions a segment). Never: which items belong here, or where to fetch one
 //! anew.
 
 mod header;
@@ -37,6 +37,7 @@ use crate::error::IoError;
 use crate::file::DirectFile;
 use crate::pool::{AcquireError, Pool, Slab, SlabMut};
 use crate::task;
+use consensus::piece_set::PieceSet;
 use futures::channel::oneshot;
 use std::cell::RefCell;
 use std::future::Future;
@@ -158,6 +159,16 @@ impl PieceStore {
     /// All items with the epochs they were put in, in no order: what to give to others, or remove.
     pub fn items(&self) -> Vec<(ItemId, u64)> {
         self.0.slots.borrow().items()
+    }
+
+    /// Which pieces of a segment there are; reading one may still find it damaged.
+    pub fn pieces(&self, segment_index: u64) -> PieceSet {
+        self.0.slots.borrow().pieces(segment_index)
+    }
+
+    /// The last segment of which there is a piece.
+    pub fn last_segment(&self) -> Option<u64> {
+        self.0.slots.borrow().last_segment()
     }
 
     /// Reads an item and checks its hash. A damaged one is dropped; one that the disk does not give is dropped, too, and

@@ -1,7 +1,9 @@
 //! Which slot holds what: the store's index, without I/O.
 
-use super::ItemId;
-use std::collections::HashMap;
+use super::{ItemId, ItemKind};
+use consensus::piece::PieceIndex;
+use consensus::piece_set::PieceSet;
+use std::collections::{BTreeMap, HashMap};
 
 /// Where an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     entries: HashMap<ItemId, Entry>,
+    /// The pieces among them, by segment: none of the sets is empty.
+    pieces: BTreeMap<u64, PieceSet>,
     free: Vec<u64>,
     /// Slots the file has.
     in_file: u64,
@@ -49,14 +53,35 @@ impl Slots {
         self.entries.iter().map(|(id, entry)| (*id, entry.epoch)).collect()
     }
 
+    /// Which pieces of a segment there are.
+    pub fn pieces(&self, segment_index: u64) -> PieceSet {
+        self.pieces.get(&segment_index).copied().unwrap_or_default()
+    }
+
+    /// The last segment of which there is a piece.
+    pub fn last_segment(&self) -> Option<u64> {
+        self.pieces.last_key_value().map(|(segment_index, _)| *segment_index)
+    }
+
     /// Names the slot of an item; the earlier entry, if any, is for the caller to clear.
     pub fn insert(&mut self, id: ItemId, slot: u64, epoch: u64) -> Option<Entry> {
         self.stamps += 1;
+        if let Some(piece) = piece_of(id) {
+            self.pieces.entry(piece.segment_index()).or_default().insert(piece.position());
+        }
         self.entries.insert(id, Entry { slot, epoch, stamp: self.stamps })
     }
 
     /// Takes an item out of the index; its slot is not free yet.
     pub fn remove(&mut self, id: ItemId) -> Option<Entry> {
+        if let Some(piece) = piece_of(id)
+            && let Some(pieces) = self.pieces.get_mut(&piece.segment_index())
+        {
+            pieces.remove(piece.position());
+            if pieces.is_empty() {
+                self.pieces.remove(&piece.segment_index());
+            }
+        }
         self.entries.remove(&id)
     }
 
@@ -91,4 +116,9 @@ impl Slots {
     pub fn limit(&mut self, capacity: u64) {
         self.capacity = capacity;
     }
+}
+
+/// The piece that an item is, if it is one.
+fn piece_of(id: ItemId) -> Option<PieceIndex> {
+    (id.kind == ItemKind::Piece).then_some(PieceIndex(id.index))
 }

@@ -85,6 +85,33 @@ fn items_are_kept_replaced_and_removed() {
 }
 
 #[test]
+fn the_pieces_of_each_segment_are_known() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let piece = |segment: u64, position: u8| ItemId {
+            kind: ItemKind::Piece,
+            index: segment * 256 + u64::from(position),
+        };
+        let (store, _) = open(&disk, &pool, dir.path(), &config(false)).await;
+        assert_eq!((store.last_segment(), store.pieces(0)), (None, PieceSet::EMPTY));
+        for id in [piece(2, 7), piece(2, 255), piece(1, 3)] {
+            put(&store, &pool, id, 1).await.unwrap();
+        }
+        let parity = ItemId { kind: ItemKind::Parity, index: 9 * 256 };
+        put(&store, &pool, parity, 1).await.unwrap();
+        let two: PieceSet = [7, 255].into_iter().collect();
+        assert_eq!((store.last_segment(), store.pieces(2)), (Some(2), two), "parity is no piece");
+        store.remove(Class::Serving, piece(2, 7)).await.unwrap();
+        put(&store, &pool, piece(2, 255), 2).await.unwrap();
+        drop(store);
+        let (store, _) = open(&disk, &pool, dir.path(), &config(false)).await;
+        assert_eq!(store.pieces(2), [255].into_iter().collect(), "the same after a restart");
+        store.remove(Class::Serving, piece(2, 255)).await.unwrap();
+        assert_eq!((store.last_segment(), store.pieces(2)), (Some(1), PieceSet::EMPTY));
+    });
+}
+
+#[test]
 fn the_bytes_on_disk_are_as_documented() {
     on_disk(|disk, pool| async move {
         let dir = tempfile::tempdir().unwrap();

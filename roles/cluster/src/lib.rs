@@ -18,6 +18,7 @@ pub mod placement;
 pub mod plot_client;
 pub mod plot_server;
 pub mod proof_server;
+mod recall;
 pub mod role;
 pub mod shutdown;
 pub mod sizes;

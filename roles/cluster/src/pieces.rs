@@ -18,10 +18,8 @@ use bus::BusError;
 use bus::epochs::Epochs;
 use control::ids::InstanceId;
 use control::messages::{self, Epoch, MemberEntry, Role};
-use control::rendezvous::Owners;
+use control::rendezvous::{OWNERS_TRIED, Owners};
 
-/// Owners asked before the full-piece caches: the owner, and those it would have been.
-const OWNERS_ASKED: usize = 3;
 /// A cache answers from its disk.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A controller asks its node and verifies before it answers.
@@ -99,7 +97,7 @@ impl PieceSource {
     fn candidates(&self, index: u64) -> Vec<(InstanceId, Duration)> {
         let present = self.host.present();
         let present = present.borrow();
-        let owners = self.owners.borrow().of(messages::ItemKind::Piece, index, OWNERS_ASKED);
+        let owners = self.owners.borrow().of(messages::ItemKind::Piece, index, OWNERS_TRIED);
         let of_role = |role| present.values().filter(move |entry: &&MemberEntry| entry.role == role);
         let mut caches: Vec<_> = owners.iter().filter_map(|id| present.get(id)).collect();
         caches.extend(rotated(of_role(Role::FullPieceCache).collect(), index));

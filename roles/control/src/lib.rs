@@ -11,6 +11,7 @@
 pub mod envelope;
 pub mod epochs;
 pub mod holder;
+pub mod holdings;
 pub mod ids;
 pub mod lease;
 pub mod members;

@@ -10,6 +10,9 @@
 use super::messages::{Epoch, ItemKind};
 use crate::ids::InstanceId;
 
+/// Owners that are given an item, or asked for it: the owner, and those who would be.
+pub const OWNERS_TRIED: usize = 3;
+
 /// An epoch made ready for look-ups.
 #[derive(Debug, Clone)]
 pub struct Owners {

@@ -1,19 +1,26 @@
 //! What the whole cluster agrees on ([`ClusterInfo`]): written by whichever controller is first, kept up by all.
 //!
 //! ```text
-//!   look ─▶ read ─┬─ nothing ─▶ write ours if there is nothing ──┐
-//!                 ├─ another chain, another setup ─▶ refused      ├─ done ─▶ agreed
-//!                 ├─ lacks what we know ─▶ write on that revision ┘─ conflict, unknown ─▶ look again
+//!   look ─▶ read ─┬─ nothing ─▶ ask who knows them, listen ─▶ write if there is nothing ─┐
+//!                 ├─ another chain, another setup ─▶ refused                             ├─ done ─▶ agreed
+//!                 ├─ lacks what we know ─▶ write on that revision ───────────────────────┘─ conflict, unknown ─▶ look again
 //!                 └─ as it should be ─▶ agreed
 //! ```
 //! Owns: what the settings say. Never: writes over settings that it has not read (so of controllers of two chains that come to an
 //! empty cluster exactly one writes), or a shorter history than any seen here, also after the store was emptied.
 //!
-//! History grows only as [`Event::Placed`] says. Where there are no settings it begins with what the node has: what is older than
-//! the cluster comes to its caches by other ways than this controller. The network's rules are taken from the node once, at this
-//! controller's start, so that nodes that differ do not write against each other.
+//! History grows only as [`Event::Placed`] says. Where there are no settings it begins with the longest one that anybody knows who was of
+//! the cluster before: this controller (which remembers on its disk), or members that tell. Only where nobody does, for a while, is the
+//! cluster a new one, and begins with what the node has: what is older than the cluster comes to its caches by other ways than this
+//! controller. Where the node has one segment nothing is waited for, since no cluster can have another history than that.
+//! The network's rules are taken from the node once, at this controller's start, so that nodes that differ do not write against each other.
+
+mod recall;
 
 use std::time::Duration;
+
+use recall::Recall;
+pub use recall::{ASK_EVERY, KNOWN_PATIENCE, NEW_PATIENCE};
 
 use crate::messages::ClusterInfo;
 use crate::store::{Expect, Found, Wrote};
@@ -38,6 +45,8 @@ pub enum Event {
     Wrote(Wrote),
     /// So many segments, from the first on, are placed.
     Placed(u64),
+    /// A member tells what the settings were that are not there.
+    Told(ClusterInfo),
 }
 
 /// What is to be done.
@@ -54,6 +63,10 @@ pub enum Action {
     },
     /// This is what the cluster has agreed on; comes whenever it has changed.
     Agreed(ClusterInfo),
+    /// There are no settings: ask everybody who knows what they were.
+    Ask,
+    /// Nobody here knows what they were: others are listened to for [`NEW_PATIENCE`] before the cluster begins anew. Comes once.
+    Listening,
     /// The store may have been emptied: all who keep something there must look whether it is there still.
     Emptied,
     /// Settings that cannot be read, of another release or garbage: nothing is written over them. Comes once a revision.
@@ -83,11 +96,15 @@ enum Asked {
 pub struct Settings {
     /// What the own node says.
     own: ClusterInfo,
-    /// Longest history that may be told.
-    history_size: u64,
+    /// What a new cluster begins with.
+    first_history: u64,
+    /// The longest history that the cluster has had, or may be told of; none while nothing is known of it.
+    known_history: Option<u64>,
+    /// What is heard while there are no settings.
+    recall: Option<Recall>,
     /// The settings last agreed on and their revision.
     agreed: Option<(ClusterInfo, u64)>,
-    /// Whether there was ever an agreement: from then on this one knows what the cluster has.
+    /// Whether there was ever an agreement in this life.
     is_settled: bool,
     unreadable: Option<u64>,
     asked: Asked,
@@ -96,13 +113,24 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A controller whose node says `own`. It holds segments that are not placed from `first_unplaced` on.
-    pub fn new(own: ClusterInfo, first_unplaced: Option<u64>) -> Self {
+    /// A controller whose node says `own`. It holds segments that are not placed from `first_unplaced` on, and remembers what was agreed
+    /// on in an earlier life.
+    pub fn new(own: ClusterInfo, first_unplaced: Option<u64>, remembered: Option<&ClusterInfo>) -> Self {
         let node = own.protocol_info.history_size;
-        let history_size = first_unplaced.map_or(node, |first| node.min(first)).max(1);
-        let (agreed, unreadable, asked) = (None, None, Asked::Nothing);
-        let (look_at, now) = (Duration::ZERO, Duration::ZERO);
-        Self { own, history_size, agreed, is_settled: false, unreadable, asked, look_at, now }
+        let first_history = first_unplaced.map_or(node, |first| node.min(first)).max(1);
+        let remembered = remembered.filter(|info| is_same_cluster(&own, info));
+        Self {
+            known_history: remembered.map(|info| info.protocol_info.history_size),
+            own,
+            first_history,
+            recall: None,
+            agreed: None,
+            is_settled: false,
+            unreadable: None,
+            asked: Asked::Nothing,
+            look_at: Duration::ZERO,
+            now: Duration::ZERO,
+        }
     }
 
     /// What the own node says.
@@ -130,13 +158,24 @@ impl Settings {
             Event::Tick => self.tick(),
             Event::Placed(segments) => {
                 // Before the first agreement nothing is known of what the cluster has.
-                if self.is_settled && segments > self.history_size {
-                    (self.history_size, self.look_at) = (segments, now);
+                if self.is_settled && Some(segments) > self.known_history {
+                    (self.known_history, self.look_at) = (Some(segments), now);
+                }
+                self.tick()
+            }
+            Event::Told(info) => {
+                if let Some(recall) = self.recall.as_mut().filter(|_| is_same_cluster(&self.own, &info)) {
+                    recall.hear(info.protocol_info.history_size, now);
                 }
                 self.tick()
             }
             Event::Read(found) if matches!(self.asked, Asked::Read(_)) => self.read(found),
-            Event::NotRead if matches!(self.asked, Asked::Read(_)) => self.rest(LOOK_EVERY),
+            Event::NotRead if matches!(self.asked, Asked::Read(_)) => {
+                if let Some(recall) = &mut self.recall {
+                    recall.was_deaf(now);
+                }
+                self.rest(LOOK_EVERY)
+            }
             Event::Wrote(wrote) if matches!(self.asked, Asked::Write(_)) => match wrote {
                 // Read once more rather than believed: only what is read tells what the cluster has.
                 Wrote::Done(_) => {
@@ -168,13 +207,7 @@ impl Settings {
 
     fn read(&mut self, found: Found<ClusterInfo>) -> Vec<Action> {
         match found {
-            Found::Nothing => {
-                let mut actions: Vec<_> = self.agreed.take().map(|_| Action::Emptied).into_iter().collect();
-                let mut info = self.own.clone();
-                info.protocol_info.history_size = self.history_size;
-                actions.push(self.write(info, Expect::Absent));
-                actions
-            }
+            Found::Nothing => self.found_nothing(),
             Found::Unreadable(revision) => {
                 self.rest(LOOK_EVERY);
                 let is_new = self.unreadable.replace(revision) != Some(revision);
@@ -182,6 +215,36 @@ impl Settings {
             }
             Found::Value(info, revision) => self.compare(info, revision),
         }
+    }
+
+    /// Asks who knows more, then begins with the longest history that is known.
+    fn found_nothing(&mut self) -> Vec<Action> {
+        self.agreed = None;
+        let mut actions = Vec::new();
+        let now = self.now;
+        let recall = match &mut self.recall {
+            Some(recall) => recall,
+            none => {
+                let patience = match self.known_history {
+                    Some(_) => KNOWN_PATIENCE,
+                    None if self.own.protocol_info.history_size > 1 => NEW_PATIENCE,
+                    None => Duration::ZERO,
+                };
+                actions.extend(self.known_history.map(|_| Action::Emptied));
+                actions.extend((patience == NEW_PATIENCE).then_some(Action::Listening));
+                none.insert(Recall::new(patience, now))
+            }
+        };
+        if let Some(next) = recall.next(now) {
+            actions.push(Action::Ask);
+            self.rest(next - now);
+            return actions;
+        }
+        let known = self.known_history.max(recall.history_size());
+        let mut info = self.own.clone();
+        info.protocol_info.history_size = known.unwrap_or(self.first_history);
+        actions.push(self.write(info, Expect::Absent));
+        actions
     }
 
     fn compare(&mut self, info: ClusterInfo, revision: u64) -> Vec<Action> {
@@ -193,20 +256,19 @@ impl Settings {
             self.rest(LOOK_EVERY);
             return vec![Action::Refused(Refusal::OtherSetup(info.kzg_setup_sha256))];
         }
-        let found = info.protocol_info.history_size;
+        let history_size = self.known_history.unwrap_or(0).max(info.protocol_info.history_size);
+        (self.known_history, self.recall) = (Some(history_size), None);
         let (mut wanted, mut actions) = (info.clone(), Vec::new());
         if !self.is_settled {
             // The node's rules; its history counts only where the cluster has none.
             wanted = self.own.clone();
-            self.history_size = found;
         }
         // Revisions only grow, and each has one value, unless the store began anew (or a stale copy answers, which does no harm).
         let is_older = |(agreed, at): &(_, u64)| revision < *at || (revision == *at && info != *agreed);
         if self.agreed.as_ref().is_some_and(is_older) {
             actions.push(Action::Emptied);
         }
-        self.history_size = self.history_size.max(found);
-        wanted.protocol_info.history_size = self.history_size;
+        wanted.protocol_info.history_size = history_size;
         if wanted != info {
             actions.push(self.write(wanted, Expect::Revision(revision)));
             return actions;
@@ -223,6 +285,11 @@ impl Settings {
         self.asked = Asked::Write(self.now);
         Action::Write { info, expect }
     }
+}
+
+/// Whether both may be of one cluster.
+fn is_same_cluster(one: &ClusterInfo, other: &ClusterInfo) -> bool {
+    one.genesis_hash == other.genesis_hash && one.kzg_setup_sha256 == other.kzg_setup_sha256
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::holdings::Ask;
 use engine::piece_store::{
     ItemId, ItemKind, PieceStore, RECORD_AT, SLOT_BYTES, StoreConfig, StoreError, StoreReport,
 };
@@ -14,7 +15,7 @@ use engine::pool::{AcquireError, SlabMut};
 use engine::task::spawn_local;
 use engine::{Class, Disk, Limits, Local};
 use futures::future::LocalBoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use transport::message::{self, Blake3Hash, Refusal, RefusalCode, Request, Response};
 use transport::payload::PayloadBuf;
 use transport::tcp::{Answer, Handler, PeerInfo, Received, SlabPayload};
@@ -46,13 +47,14 @@ pub(super) struct CacheHandler {
 
 impl CacheHandler {
     /// Begins to open the store in `directory` on this executor; `opened` hears how many items it has, or why it does not
-    /// open.
+    /// open. Whoever asks what is there is answered from now on.
     pub fn open(
         local: &Local,
         directory: PathBuf,
         config: StoreConfig,
         counters: Arc<Counters>,
         opened: oneshot::Sender<Result<u64, StoreError>>,
+        mut asks: mpsc::Receiver<Ask>,
     ) -> Rc<Self> {
         let handler = Rc::new(Self { store: OnceCell::new(), counters });
         let (local, opening) = (local.clone(), handler.clone());
@@ -64,6 +66,15 @@ impl CacheHandler {
             });
             // Whoever waited may have been told to end meanwhile.
             drop(opened.send(outcome));
+        })
+        .detach();
+        // The store is closed with the server, though nobody may ask any more.
+        let answering = Rc::downgrade(&handler);
+        spawn_local(async move {
+            while let Some(ask) = asks.recv().await {
+                let Some(handler) = answering.upgrade() else { return };
+                ask.answer(handler.store.get());
+            }
         })
         .detach();
         handler

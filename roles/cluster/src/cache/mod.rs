@@ -3,11 +3,13 @@
 //! ```text
 //!   controller ── PutItem ─▶ hash checked ─▶ store on disk ─▶ Stored        plot-server ── GetItem ─▶ store ─▶ Item
 //!   DIR/items.bin: the pieces       DIR/id: who the cache is, so that it owns them again after a restart
+//!   DIR/settings: what the cluster had agreed on, and so whose pieces these are
 //! ```
 //! Owns: the directory. Never: who owns a piece (the epoch), or whether a piece belongs to the history: controllers verify
 //! pieces in full before they give them, from there on the hash does.
 
 mod handler;
+mod holdings;
 mod spec;
 
 pub use handler::Counters;
@@ -21,15 +23,17 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine::piece_store::{StoreConfig, StoreError};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::host::{Host, HostConfig};
-use crate::role::{RoleError, await_cluster};
+use crate::recall::{self, Memory};
+use crate::role::RoleError;
 use crate::shutdown::Shutdown;
 use bus::SharedBus;
+use bus::cluster::Cluster;
 use bus::epochs::Epochs;
 use control::ids::{BadId, InstanceId};
-use control::messages::Epoch;
+use control::messages::{ClusterInfo, Epoch, subjects};
 use engine::files;
 
 /// The file that says who the cache is.
@@ -69,6 +73,20 @@ pub enum CacheError {
         /// What is wrong.
         source: BadId,
     },
+    /// The pieces are of another chain.
+    #[error(
+        "{path}: the pieces in it are of the chain with genesis hash {pieces}, this cluster follows that with {cluster}: \
+         name another directory, or remove this one",
+        path = path.display(), pieces = hex::encode(pieces), cluster = hex::encode(cluster)
+    )]
+    OtherChain {
+        /// The directory.
+        path: PathBuf,
+        /// Genesis hash of the chain whose pieces they are.
+        pieces: [u8; 32],
+        /// Genesis hash of the cluster's chain.
+        cluster: [u8; 32],
+    },
     /// No room.
     #[error(transparent)]
     Spec(#[from] SpecError),
@@ -86,24 +104,30 @@ impl From<CacheError> for RoleError {
 /// Caches until told to end.
 pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
     let (id, slots) = prepare(&config.spec)?;
-    // A cache needs nothing of what the cluster agreed on, but a cluster there must be.
-    tokio::select! {
-        info = await_cluster(&*bus) => { info?; }
-        () = shutdown.requested() => return Ok(()),
-    }
+    let memory = Memory::new(&config.spec.path);
+    let (known, is_known) = watch::channel(memory.read());
     let counters = Arc::<Counters>::default();
     let (opened, is_open) = oneshot::channel();
     // Only a size that was named is reserved: without one, the rest of the disk is shared with whoever needs it first.
     let store = StoreConfig { size_bytes: config.spec.size_bytes, tmp: config.tmp };
-    let directory = config.spec.path;
+    let directory = config.spec.path.clone();
+    let (asks, to_answer) = holdings::channel();
+    // Before anybody sees that the cache is there. It waits for no settings: those who are to write them may ask it what it has.
+    let questions = bus.subscribe(&subjects::holdings(id)).await?;
     let host = HostConfig { id, capacity: slots, ..config.host };
     let counting = counters.clone();
-    let host =
-        Host::start(host, bus, move |local| CacheHandler::open(&local, directory, store, counting, opened))
-            .await?;
+    let host = Host::start(host, bus, move |local| {
+        CacheHandler::open(&local, directory, store, counting, opened, to_answer)
+    })
+    .await?;
+    let genesis_hash = || is_known.borrow().as_ref().map(|info| info.genesis_hash);
+    let tell = || is_known.borrow().clone();
     let outcome = tokio::select! {
         () = shutdown.requested() => Ok(()),
-        outcome = serve(&host, &counters, is_open) => outcome,
+        outcome = serve(&host, &counters, is_open, &known, config.spec.path) => outcome,
+        () = holdings::answer(host.bus(), questions, &asks, genesis_hash) => Ok(()),
+        outcome = recall::tell(host.bus(), tell) => outcome.map_err(Into::into),
+        () = memory.follow(is_known.clone()) => Ok(()),
     };
     host.shutdown(SHUTDOWN_LIMIT).await;
     outcome
@@ -127,22 +151,42 @@ fn prepare(spec: &CacheSpec) -> Result<(InstanceId, u64), CacheError> {
     Ok((id, spec.slots()?))
 }
 
-/// Waits for the store, then follows the epochs and logs the counters.
+/// Waits for the store, then follows the settings and the epochs and logs the counters.
 async fn serve(
     host: &Host,
     counters: &Counters,
     is_open: oneshot::Receiver<Result<u64, StoreError>>,
+    known: &watch::Sender<Option<ClusterInfo>>,
+    path: PathBuf,
 ) -> Result<(), RoleError> {
     let items = is_open.await.unwrap_or(Err(StoreError::Closed)).map_err(CacheError::from)?;
     tracing::info!(items, "the cache is open");
+    let mut infos = Cluster::open(&**host.bus()).await?.watch_info().await?;
     let mut epochs = Epochs::open(&**host.bus()).await?.watch().await?;
     let mut log = tokio::time::interval_at(tokio::time::Instant::now() + LOG_INTERVAL, LOG_INTERVAL);
     loop {
         tokio::select! {
+            info = infos.next() => belongs(known, info, items, &path)?,
             epoch = epochs.next() => follow(host, counters, &epoch),
             _ = log.tick() => log_counters(counters),
         }
     }
+}
+
+/// Learns what the cluster has agreed on. Pieces of one chain are not given out, nor told of, in the cluster of another.
+fn belongs(
+    known: &watch::Sender<Option<ClusterInfo>>,
+    info: ClusterInfo,
+    items: u64,
+    path: &Path,
+) -> Result<(), CacheError> {
+    let before = known.borrow().as_ref().map(|info| info.genesis_hash);
+    let cluster = info.genesis_hash;
+    if let Some(pieces) = before.filter(|before| items > 0 && *before != cluster) {
+        return Err(CacheError::OtherChain { path: path.to_owned(), pieces, cluster });
+    }
+    known.send_replace(Some(info));
+    Ok(())
 }
 
 fn follow(host: &Host, counters: &Counters, epoch: &Epoch) {

@@ -33,6 +33,8 @@ pub enum WrongNode {
 pub struct Context {
     pub node: NodeClient,
     pub host: Host,
+    /// Of the chain.
+    pub genesis_hash: [u8; 32],
     pub epoch: watch::Receiver<Option<Epoch>>,
     pub history: Arc<History>,
     pub pieces: Arc<Pieces>,

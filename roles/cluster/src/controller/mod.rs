@@ -36,6 +36,7 @@ use engine::threads::ThreadWorkers;
 use futures::FutureExt;
 
 use crate::host::{Host, HostConfig};
+use crate::recall::{self, Memory};
 use crate::role::RoleError;
 use crate::shutdown::Shutdown;
 use bus::SharedBus;
@@ -91,6 +92,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let (dir, name, genesis_hash) = (config.spool.clone(), bus.cluster(), own.genesis_hash);
     let opened = tokio::task::spawn_blocking(move || Spool::open(&dir, &name, &genesis_hash)).await?;
     let (spool, spooled) = opened.map_err(RoleError::own)?;
+    let (memory, remembered) = (spool.memory(), spool.remembered());
     let (desk, asks) = serve::Desk::new();
     let host = Host::start(config.host, bus.clone(), move |_| Rc::new(desk)).await?;
     let history = Arc::new(History::default());
@@ -100,9 +102,9 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let (current, epoch) = watch::channel(None);
     let machine = segments::machine(host.id(), spooled);
     let (known, ends) = settings::known();
-    let settings = Settings::new(own, machine.first_unplaced());
+    let settings = Settings::new(own, machine.first_unplaced(), remembered.as_ref());
     let seams = Seams { known: known.clone(), epoch: epoch.clone() };
-    let context = Context { node, host: host.clone(), epoch, history, pieces, counts };
+    let context = Context { node, host: host.clone(), genesis_hash, epoch, history, pieces, counts };
     let between = Between {
         me: host.id(),
         node: &context.node,
@@ -121,7 +123,9 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     };
     // Boxed, since the compiler cannot see through all of them at once that they are Send.
     let outcome = tokio::select! {
-        ended = settings::keep(&bus, &config.node_rpc_url, settings, ends).boxed() => ended,
+        ended = settings::keep(&bus, host.id(), &config.node_rpc_url, settings, ends).boxed() => ended,
+        ended = recall::tell(&bus, || known.agreed.borrow().clone()).boxed() => ended.map_err(Into::into),
+        () = remember(&memory, &known).boxed() => Ok(()),
         ended = earn.boxed() => ended.map_err(Into::into),
         () = signing::pass(&context.node, bus.clone(), signatures.clone(), context.counts.clone()).boxed() => Ok(()),
         ended = segments::follow(&context, machine, &seams).boxed() => ended,
@@ -132,6 +136,13 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     };
     host.shutdown(SHUTDOWN_LIMIT).await;
     outcome
+}
+
+/// Keeps what the cluster agrees on, for the case that its store is lost while no controller runs.
+async fn remember(memory: &Memory, known: &settings::Known) {
+    memory.follow(known.agreed.clone()).await;
+    // The other end goes with the settings' keeper, which says why it ends.
+    std::future::pending::<()>().await;
 }
 
 /// Ready when the controller was told to end and nobody is left to sign.

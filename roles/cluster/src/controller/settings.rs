@@ -6,8 +6,9 @@ use std::time::Duration;
 use bus::SharedBus;
 use bus::cluster::Cluster;
 use consensus::kzg::Kzg;
-use control::messages::{ClusterInfo, ProtocolInfo};
-use control::settings::{Action, Event, Refusal, Settings};
+use control::ids::InstanceId;
+use control::messages::{ClusterInfo, Control, ProtocolInfo, SettingsWanted, subjects};
+use control::settings::{Action, Event, NEW_PATIENCE, Refusal, Settings};
 use control::store::Wrote;
 use node::FarmerAppInfo;
 use tokio::sync::watch;
@@ -71,9 +72,17 @@ pub fn known() -> (Known, Ends) {
     (Known { agreed, placed }, Ends { agreed: agreed_here, placed: placed_here })
 }
 
-/// Keeps the settings until this controller turns out not to belong to the cluster.
-pub async fn keep(bus: &SharedBus, url: &str, mut settings: Settings, ends: Ends) -> Result<(), RoleError> {
+/// Keeps the settings until this controller, `me`, turns out not to belong to the cluster.
+pub async fn keep(
+    bus: &SharedBus,
+    me: InstanceId,
+    url: &str,
+    mut settings: Settings,
+    ends: Ends,
+) -> Result<(), RoleError> {
     let Ends { agreed, mut placed } = ends;
+    // Before anybody is asked.
+    let mut told = bus.subscribe(&subjects::settings_known(me)).await?;
     let (cluster, start) = (Cluster::open(&**bus).await?, Instant::now());
     let mut actions = VecDeque::from(settings.on(Event::Tick, start.elapsed()));
     loop {
@@ -86,21 +95,19 @@ pub async fn keep(bus: &SharedBus, url: &str, mut settings: Settings, ends: Ends
                 Action::Write { info, expect } => {
                     Event::Wrote(cluster.write_info(&info, expect).await.unwrap_or(Wrote::Unknown))
                 }
+                Action::Ask => {
+                    ask(bus, me).await;
+                    continue;
+                }
                 Action::Agreed(info) => {
                     agreed.send_replace(Some(info));
                     continue;
                 }
-                Action::Emptied => {
-                    tracing::warn!("the cluster's settings were lost, and are written again");
-                    continue;
-                }
-                Action::Unreadable => {
-                    tracing::error!(
-                        "the cluster's settings cannot be read: they are of a release that is too far from this one, or damaged"
-                    );
-                    continue;
-                }
                 Action::Refused(refusal) => return Err(refused(refusal, url, &settings)),
+                Action::Listening | Action::Emptied | Action::Unreadable => {
+                    tell_people(&action);
+                    continue;
+                }
             };
             actions.extend(settings.on(event, start.elapsed()));
         }
@@ -108,8 +115,41 @@ pub async fn keep(bus: &SharedBus, url: &str, mut settings: Settings, ends: Ends
         let event = tokio::select! {
             () = tokio::time::sleep(wake_at) => Event::Tick,
             Ok(()) = placed.changed() => Event::Placed(*placed.borrow_and_update()),
+            Some(message) = told.next() => match ClusterInfo::from_bytes(&message.payload) {
+                Ok(info) => Event::Told(info),
+                Err(error) => {
+                    tracing::debug!("settings that cannot be read: {error}");
+                    continue;
+                }
+            },
         };
         actions.extend(settings.on(event, start.elapsed()));
+    }
+}
+
+/// Asks everybody what the settings were. Who does not hear it is asked again in a moment.
+async fn ask(bus: &SharedBus, me: InstanceId) {
+    let asked = match (SettingsWanted { controller: me }).to_bytes() {
+        Ok(bytes) => bus.publish(subjects::SETTINGS_WANTED, bytes).await,
+        Err(error) => return tracing::error!("{error}"),
+    };
+    if let Err(error) = asked {
+        tracing::debug!("nobody could be asked for the settings: {error}");
+    }
+}
+
+fn tell_people(action: &Action) {
+    match action {
+        Action::Listening => tracing::info!(
+            seconds = NEW_PATIENCE.as_secs(),
+            "there are no settings, and this controller remembers none: for so long it listens whether anybody knows what they were, \
+             then a new cluster begins"
+        ),
+        Action::Emptied => tracing::warn!("the cluster's settings were lost, and are written again"),
+        Action::Unreadable => tracing::error!(
+            "the cluster's settings cannot be read: they are of a release that is too far from this one, or damaged"
+        ),
+        _ => {}
     }
 }
 
@@ -126,6 +166,7 @@ fn refused(refusal: Refusal, url: &str, settings: &Settings) -> RoleError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bus::Fresh;
     use bus::local::LocalBus;
     use std::sync::Arc;
 
@@ -148,9 +189,18 @@ mod tests {
     }
 
     fn start(bus: &SharedBus, own: ClusterInfo) -> (Known, tokio::task::JoinHandle<Result<(), RoleError>>) {
+        start_remembering(bus, own, None)
+    }
+
+    fn start_remembering(
+        bus: &SharedBus,
+        own: ClusterInfo,
+        remembered: Option<&ClusterInfo>,
+    ) -> (Known, tokio::task::JoinHandle<Result<(), RoleError>>) {
         let ((known, ends), bus) = (known(), bus.clone());
-        let settings = Settings::new(own, None);
-        (known, tokio::spawn(async move { keep(&bus, "ws://node", settings, ends).await }))
+        let settings = Settings::new(own, None, remembered);
+        let me = InstanceId::generate();
+        (known, tokio::spawn(async move { keep(&bus, me, "ws://node", settings, ends).await }))
     }
 
     #[tokio::test(start_paused = true)]
@@ -172,9 +222,9 @@ mod tests {
         let local = LocalBus::new();
         let bus: SharedBus = Arc::new(local.clone());
         let (known, _running) = start(&bus, own(1, 3));
-        known.belongs().await;
-        known.placed.send_replace(5);
         let mut agreed = known.agreed.clone();
+        agreed.wait_for(Option::is_some).await.unwrap();
+        known.placed.send_replace(5);
         let is_five = |info: &Option<ClusterInfo>| {
             info.as_ref().is_some_and(|info| info.protocol_info.history_size == 5)
         };
@@ -189,5 +239,23 @@ mod tests {
         late.belongs().await;
         tokio::time::sleep(Duration::from_secs(10)).await;
         assert_eq!(cluster.info().await.unwrap(), Some(own(1, 5)));
+    }
+
+    /// The store is lost while no controller runs; one starts that remembers, and one that does not but is told.
+    #[tokio::test(start_paused = true)]
+    async fn a_cluster_is_born_again_with_what_is_remembered_or_told() {
+        for is_remembered in [true, false] {
+            let bus: SharedBus = Arc::new(LocalBus::new());
+            let (remembered, told) =
+                if is_remembered { (Some(own(1, 5)), None) } else { (None, Some(own(1, 5))) };
+            let telling = bus.clone();
+            tokio::spawn(async move { crate::recall::tell(&telling, || told.clone()).await });
+            let (known, _running) = start_remembering(&bus, own(1, 9), remembered.as_ref());
+            let mut agreed = known.agreed.clone();
+            let begun = tokio::time::Instant::now();
+            agreed.wait_for(Option::is_some).await.unwrap();
+            assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+            assert_eq!(*agreed.borrow(), Some(own(1, 5)));
+        }
     }
 }

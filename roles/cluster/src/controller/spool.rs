@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   DIR/<cluster>-<chain>/<n>/lock    n: the lowest that no other controller of this host has
+//!   …/<n>/settings                    what the cluster had agreed on last
 //!   …/<n>/<index>.segment             head: magic 8 │ index u64 LE │ segment commitment 48 │ BLAKE3 of each piece, 256 x 32 │ BLAKE3 of all that
 //!                                     body: the 256 pieces, 1 048 672 bytes each
 //! ```
@@ -18,8 +19,10 @@ use consensus::constants::{PIECE_SIZE, SEGMENT_PIECES};
 use consensus::kzg::PointBytes;
 use consensus::piece::Piece;
 use control::envelope::ClusterName;
+use control::messages::ClusterInfo;
 
 use super::verifier::Verified;
+use crate::recall::Memory;
 
 const MAGIC: [u8; 8] = *b"AFSPOOL1";
 const HASH_BYTES: usize = 32;
@@ -82,6 +85,19 @@ impl Spool {
         let found = spool.look()?;
         tracing::info!(folder = %spool.folder.display(), segments = found.len(), "spool");
         Ok((spool, found))
+    }
+
+    /// What the cluster had agreed on, as far as any controller of it knew that ever ran here.
+    pub fn remembered(&self) -> Option<ClusterInfo> {
+        let chain = self.folder.parent().unwrap_or(&self.folder);
+        let folders = (0..FOLDERS_MAX).map(|n| chain.join(n.to_string()));
+        let known = folders.filter_map(|folder| Memory::new(&folder).read());
+        known.max_by_key(|info| info.protocol_info.history_size)
+    }
+
+    /// Where that is kept from now on.
+    pub fn memory(&self) -> Memory {
+        Memory::new(&self.folder)
     }
 
     /// Moves what other folders hold that nobody has locked.

@@ -42,6 +42,7 @@ use self::signing::{Signing, Store, Windows};
 use self::slots::{FOUND_CAPACITY, Following};
 use self::solutions::{Memory, Remember, Solutions};
 use crate::host::{Host, HostConfig, host_name};
+use crate::recall;
 use crate::role::{RoleError, await_cluster, cluster_kzg};
 use crate::shutdown::Shutdown;
 use bus::cluster::Cluster;
@@ -183,6 +184,7 @@ async fn start(
     let grounds: Vec<_> = farms.iter().map(ground).collect();
     let words = plotting::listen(&bus, &grounds).await?;
     let info = watch_info(&bus, info, &mut tasks).await?;
+    let settings = info.clone();
 
     let group = config.host.group.clone();
     let plotting = Plotting::new(bus.clone(), group, grounds, info.clone(), counters.clone()).await?;
@@ -215,6 +217,7 @@ async fn start(
     let work = move |slot, deadline| farming.clone().work_on(slot, deadline);
     tasks.spawn(following.run(slots, to_send, work));
     tasks.spawn(plotting.run(words));
+    tasks.spawn(tell_settings(host.bus().clone(), settings));
     tasks.spawn(tell(counters));
     Ok((tasks, holding))
 }
@@ -268,6 +271,14 @@ async fn watch_info(
         }
     });
     Ok(receiver)
+}
+
+/// Tells controllers that find no settings what they were.
+async fn tell_settings(bus: SharedBus, settings: watch::Receiver<ClusterInfo>) {
+    if let Err(error) = recall::tell(&bus, || Some(settings.borrow().clone())).await {
+        tracing::warn!("nobody is told what the cluster has agreed on: {error}");
+        std::future::pending::<()>().await;
+    }
 }
 
 /// Says now and then what became of everything.

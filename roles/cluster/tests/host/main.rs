@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod caches;
 mod house;
 mod members;
 mod pieces;

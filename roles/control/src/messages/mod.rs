@@ -37,6 +37,19 @@ pub mod subjects {
     /// [`super::ReinitializeCaches`], to every controller.
     pub const REINITIALIZE_CACHES: &str = "caches.reinitialize";
 
+    /// [`super::SettingsWanted`], to everybody who knows the settings.
+    pub const SETTINGS_WANTED: &str = "settings.wanted";
+
+    /// [`super::ClusterInfo`] as a member knows it, to a controller that has found none.
+    pub fn settings_known(controller: InstanceId) -> String {
+        format!("settings.known.{controller}")
+    }
+
+    /// [`super::HoldingsRequest`], to one cache, which answers.
+    pub fn holdings(cache: InstanceId) -> String {
+        format!("holdings.{cache}")
+    }
+
     /// [`super::SolutionFound`], to one controller, which answers.
     pub fn solution(controller: InstanceId) -> String {
         format!("solution.{controller}")
@@ -89,6 +102,7 @@ macro_rules! message {
 
 mod caches;
 mod farms;
+mod holdings;
 mod members;
 mod network;
 mod plot;
@@ -98,8 +112,9 @@ mod slots;
 
 pub use caches::{Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
 pub use farms::FarmHeld;
+pub use holdings::{HoldingsAnswer, HoldingsRequest, MAX_HOLDINGS_SEGMENTS};
 pub use members::{Heartbeat, MemberEntry, Role};
-pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced};
+pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced, SettingsWanted};
 pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};
 pub use segments::{Lease, SegmentHeld};
 pub use signing::{RewardSigningRequest, SigningAnswer};

@@ -1,6 +1,7 @@
 //! What all members agree on, as the network has it.
 
 use super::{Control, MessageError};
+use crate::ids::InstanceId;
 use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
 
 message! {
@@ -60,6 +61,18 @@ impl Control for ClusterInfo {
     fn check(&self) -> Result<(), MessageError> {
         self.protocol_info.check()
     }
+}
+
+message! {
+    /// A controller finds no settings: whoever knows what they were tells it, on [`super::subjects::settings_known`].
+    #[derive(Copy)]
+    struct SettingsWanted {
+        /// Who asks.
+        pub controller: InstanceId,
+    }
+}
+impl Control for SettingsWanted {
+    const KIND: u8 = 23;
 }
 
 message! {

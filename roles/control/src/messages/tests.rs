@@ -71,6 +71,9 @@ fn all_survive(bytes: &[u8]) {
     survives::<ReinitializeCaches>(bytes);
     survives::<Invalidation>(bytes);
     survives::<SegmentCommitment>(bytes);
+    survives::<HoldingsRequest>(bytes);
+    survives::<HoldingsAnswer>(bytes);
+    survives::<SettingsWanted>(bytes);
 }
 
 #[test]
@@ -137,6 +140,26 @@ fn the_largest_epoch_fits() {
     assert!(bytes.len() < MAX_MESSAGE_BYTES);
     assert_eq!(Epoch::from_bytes(&bytes).unwrap().members.len(), MAX_EPOCH_MEMBERS);
     assert!(epoch(MAX_EPOCH_MEMBERS + 1).to_bytes().is_err());
+}
+
+#[test]
+fn the_largest_holdings_fit_and_no_larger_ones() {
+    let most = usize::from(MAX_HOLDINGS_SEGMENTS);
+    let held = |count| HoldingsAnswer::Held { highest: Some(u64::MAX), pieces: vec![[7; 32]; count] };
+    let bytes = held(most).to_bytes().unwrap();
+    assert!(bytes.len() < MAX_MESSAGE_BYTES / 3);
+    assert_eq!(HoldingsAnswer::from_bytes(&bytes).unwrap(), held(most));
+    assert!(matches!(held(most + 1).to_bytes(), Err(MessageError::Impossible(_))));
+    let request = HoldingsRequest { genesis_hash: [1; 32], from_segment: 9, segments: 512 };
+    assert_eq!(HoldingsRequest::from_bytes(&request.to_bytes().unwrap()).unwrap(), request);
+    for (from_segment, segments) in [(0, 0), (0, 513), (u64::MAX, 1), (u64::MAX / 256, 1)] {
+        let bad = HoldingsRequest { from_segment, segments, ..request };
+        assert!(matches!(bad.to_bytes(), Err(MessageError::Impossible(_))), "{bad:?}");
+    }
+    let refused = HoldingsAnswer::Refused { reason: "it still reads what it has".to_owned() };
+    assert_eq!(HoldingsAnswer::from_bytes(&refused.to_bytes().unwrap()).unwrap(), refused);
+    let long = HoldingsAnswer::Refused { reason: "x".repeat(MAX_TEXT_BYTES + 1) };
+    assert!(long.to_bytes().is_err());
 }
 
 #[test]

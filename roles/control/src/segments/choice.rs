@@ -1,7 +1,8 @@
-//! Which segment comes next: to be written, placed, fetched.
+//! Which segment comes next: to be written, placed, looked for, fetched.
 
 use std::time::Duration;
 
+use super::looks::Stretch;
 use super::{FETCH_PATIENCE, FETCH_PATIENCE_ALONE, Live, PLACE_PATIENCE, Segments, Stage};
 use crate::lease::Standing;
 
@@ -33,6 +34,36 @@ impl Segments {
             || !self.held_by_others.contains_key(&index)
             || self.now.saturating_sub(live.since) >= PLACE_PATIENCE;
         is_here && is_mine && live.place.due <= self.now && !self.placed.contains(index)
+    }
+
+    /// Segments that may be in the caches although nobody knows it.
+    pub(super) fn next_look(&mut self) -> Option<Stretch> {
+        if !self.is_store_read || self.lease != Standing::Mine || self.caches == 0 {
+            return None;
+        }
+        let (placed, live, held) = (&self.placed, &self.live, &self.held_by_others);
+        // What the node may still have is fetched; where that has failed, perhaps since the caches have had it for long, they are asked.
+        let is_sought =
+            |index| live.get(&index).is_none_or(|it| it.stage == Stage::Wanted && it.retry.has_failed());
+        let missing = |from| {
+            let mut index = placed.gap_from(from);
+            while held.contains_key(&index) || !is_sought(index) {
+                index = placed.gap_from(index.checked_add(1)?);
+            }
+            Some(index)
+        };
+        self.looks.next(self.history?, missing, self.now)
+    }
+
+    /// What the caches say of a stretch.
+    pub(super) fn seen(&mut self, stretch: Stretch, placed: &[u64]) {
+        if !self.looks.seen(stretch, self.now) {
+            return;
+        }
+        for &index in placed.iter().filter(|index| stretch.contains(**index)) {
+            self.placed.insert(index);
+            self.held_by_others.remove(&index);
+        }
     }
 
     /// The segment that is to be fetched now: the newest first, whose pieces are the ones that vanish.
@@ -68,7 +99,9 @@ impl Segments {
     /// A segment of the backlog, while there is nothing better to do.
     fn next_old(&mut self) -> Option<u64> {
         let is_idle = self.live.iter().all(|(index, live)| self.is_waiting(*index, live));
-        if !self.is_store_read || self.lease != Standing::Mine || self.caches == 0 || !is_idle {
+        // What the caches have already is not fetched for them.
+        let is_turn = self.is_store_read && self.looks.has_looked() && self.lease == Standing::Mine;
+        if !is_turn || self.caches == 0 || !is_idle {
             return None;
         }
         let (live, held) = (&self.live, &self.held_by_others);

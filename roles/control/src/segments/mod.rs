@@ -14,10 +14,12 @@
 //! One controller fetches, by lease ([`crate::lease`]). The others wait for its word and fetch themselves when it does not come
 //! within a patience that leaves the node's two minutes time enough: to fetch twice costs a little, not to fetch loses the segment.
 //! Segments that were archived before anybody looked are a [`backlog`]. Everything the store said may be gone with it: after
-//! [`Event::StoreOpened`] it is compared with what this controller knows, and told again.
+//! [`Event::StoreOpened`] it is compared with what this controller knows, and told again; and what no controller knows to be placed any
+//! more is looked for in the caches, by whoever has the lease.
 
 mod backlog;
 mod choice;
+mod looks;
 mod ranges;
 mod retry;
 mod words;
@@ -28,9 +30,11 @@ use std::time::Duration;
 use crate::ids::InstanceId;
 use crate::lease::Standing;
 use backlog::Backlog;
+use looks::Looks;
 use ranges::Ranges;
 use retry::Retry;
 
+pub use looks::{LOOK_SEGMENTS_MAX, Stretch};
 pub use words::{Action, Event, Note, Tell, Word};
 
 /// Segments a spool holds at most: 4 GiB, some hours of the network's history.
@@ -113,6 +117,7 @@ pub struct Segments {
     live: BTreeMap<u64, Live>,
     owed: BTreeMap<u64, Owed>,
     backlog: Backlog,
+    looks: Looks,
     /// Segments the node has; none before it was asked.
     history: Option<u64>,
     /// Segments the cluster has.
@@ -141,6 +146,7 @@ impl Segments {
             live: BTreeMap::new(),
             owed: BTreeMap::new(),
             backlog: Backlog::new(now),
+            looks: Looks::new(now),
             history: None,
             known: 0,
             placed: Ranges::default(),
@@ -180,6 +186,7 @@ impl Segments {
         actions.extend(self.next_write().map(Action::Spool));
         actions.extend(self.next_place().map(Action::Place));
         self.note_room(&mut actions);
+        actions.extend(self.next_look().map(Action::Look));
         actions.extend(self.next_fetch().map(Action::Fetch));
         actions
     }
@@ -191,7 +198,7 @@ impl Segments {
             [live.retry.due, live.place.due, patience, live.since + PLACE_PATIENCE]
         });
         let of_owed = self.owed.values().map(|owed| owed.due);
-        let others = [self.tell_at, self.backlog.due()];
+        let others = [self.tell_at, self.backlog.due(), self.looks.due()];
         of_live.chain(of_owed).chain(others).filter(|at| *at > self.now).min()
     }
 
@@ -212,6 +219,7 @@ impl Segments {
             Event::Spooled(_) | Event::NotSpooled(_) => self.write_ended(&event),
             Event::Damaged(index) => self.damaged(index, actions),
             Event::Placed(_) | Event::NotPlaced(_) => self.place_ended(&event),
+            Event::Seen { stretch, placed } => self.seen(stretch, &placed),
             Event::Acknowledged(index) => self.acknowledged(index, true),
             Event::NotAcknowledged(index) => self.acknowledged(index, false),
             Event::Told(tell) => self.told(tell),
@@ -224,6 +232,7 @@ impl Segments {
                 self.placed_told = Ranges::default();
                 self.held_by_others.clear();
                 self.held_told.clear();
+                self.looks.begin_anew(self.now);
             }
             Event::Store(word) => self.heard(word),
             Event::StoreRead => self.is_store_read = true,
@@ -273,6 +282,7 @@ impl Segments {
     fn caches(&mut self, count: usize) {
         if count > self.caches {
             self.live.values_mut().for_each(|live| live.place.begin_anew(self.now));
+            self.looks.begin_anew(self.now);
         }
         self.caches = count;
     }
@@ -456,6 +466,8 @@ impl Segments {
     }
 }
 
+#[cfg(test)]
+mod lost_tests;
 #[cfg(test)]
 mod test_world;
 #[cfg(test)]

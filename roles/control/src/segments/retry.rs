@@ -18,6 +18,11 @@ impl Retry {
         Self { due: now, pause: first, first, longest }
     }
 
+    /// Whether a try was in vain since things last changed.
+    pub fn has_failed(&self) -> bool {
+        self.pause > self.first
+    }
+
     /// Another try was in vain.
     pub fn failed(&mut self, now: Duration) {
         self.due = now + self.pause;

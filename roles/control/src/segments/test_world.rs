@@ -93,6 +93,10 @@ impl World {
                     assert!(self.memory == Some(index) || self.spool.contains(&index));
                     assert!(!self.open.iter().any(|open| matches!(open, Action::Place(_))));
                 }
+                Action::Look(stretch) => {
+                    assert!(stretch.from_segment < self.history && stretch.segments <= LOOK_SEGMENTS_MAX);
+                    assert!(!self.open.iter().any(|open| matches!(open, Action::Look(_))));
+                }
                 Action::LetGo(index) => {
                     assert_eq!(self.memory.take(), Some(index));
                     continue;
@@ -129,6 +133,10 @@ impl World {
                 Event::Placed(index)
             }
             Action::Place(index) => Event::NotPlaced(index),
+            Action::Look(stretch) => {
+                let held = self.caches.iter().copied().filter(|index| is_good && stretch.contains(*index));
+                Event::Seen { stretch, placed: held.collect() }
+            }
             Action::Acknowledge(index) if is_good => Event::Acknowledged(index),
             Action::Acknowledge(index) => Event::NotAcknowledged(index),
             Action::Tell(tell) if is_good => {

@@ -173,19 +173,23 @@ fn old_segments_are_asked_for_by_the_lease_alone_and_calmly() {
     let mut segments = Segments::new(ME, 3, at(0));
     let first = [Event::Store(Word::Known(4)), Event::StoreRead, Event::History(4), Event::Caches(1)];
     first.into_iter().for_each(|event| assert_eq!(segments.on(event, at(0)), []));
+    let stretch = Stretch { from_segment: 0, segments: 4 };
     assert_eq!(
         segments.on(Event::Lease(Standing::Mine), at(0)),
-        [Action::Fetch(3)],
+        [Action::Look(stretch), Action::Fetch(3)],
         "the newest may be at hand"
     );
     let gone = |index| Event::NotFetched { index, is_gone: true };
-    assert_eq!(segments.on(gone(3), at(0)), [Action::Fetch(0)]);
-    assert_eq!(segments.on(Event::Fetched(0), at(0)), [Action::Spool(0)]);
-    assert_eq!(segments.on(Event::Spooled(0), at(0)), [Action::Tell(Tell::Held(0)), Action::Place(0)]);
-    segments.on(Event::Placed(0), at(0));
-    let actions = segments.on(Event::Told(Tell::Placed(0)), at(0));
+    assert_eq!(segments.on(gone(3), at(0)), [], "the caches may have what is older");
+    assert_eq!(segments.on(Event::Seen { stretch, placed: vec![] }, at(0)), []);
+    let soon = Duration::from_millis(250);
+    assert_eq!(segments.on(Event::Tick, soon), [Action::Fetch(0)]);
+    assert_eq!(segments.on(Event::Fetched(0), soon), [Action::Spool(0)]);
+    assert_eq!(segments.on(Event::Spooled(0), soon), [Action::Tell(Tell::Held(0)), Action::Place(0)]);
+    segments.on(Event::Placed(0), soon);
+    let actions = segments.on(Event::Told(Tell::Placed(0)), soon);
     assert_eq!(actions.last(), Some(&Action::Fetch(2)), "{actions:?}");
-    assert_eq!(segments.on(gone(2), at(0)), []);
+    assert_eq!(segments.on(gone(2), soon), []);
     assert_eq!(segments.on(Event::Lease(Standing::Theirs), at(1)), []);
 }
 
@@ -291,7 +295,9 @@ proptest! {
             }
             now = segments.wake_at().unwrap_or(now + at(1)).max(now + Duration::from_millis(1));
             world.take(segments.on(Event::Tick, now));
-            if world.known == world.history && world.open.is_empty() && world.spool.is_empty() {
+            let is_all_placed = (0..world.history).all(|index| world.caches.contains(&index));
+            let is_idle = world.open.is_empty() && world.spool.is_empty() && segments.owed.is_empty();
+            if is_all_placed && is_idle && world.known == world.history {
                 break;
             }
         }

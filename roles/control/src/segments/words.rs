@@ -1,5 +1,6 @@
 //! What happens to segments, and what is to be done.
 
+use super::looks::Stretch;
 use crate::ids::InstanceId;
 use crate::lease::Standing;
 
@@ -37,6 +38,13 @@ pub enum Event {
     Placed(u64),
     /// Not every piece found a cache.
     NotPlaced(u64),
+    /// The caches that answered have all pieces of these segments of a stretch, each where it is asked for ([`crate::holdings`]).
+    Seen {
+        /// What was asked for.
+        stretch: Stretch,
+        /// What of it is placed.
+        placed: Vec<u64>,
+    },
     /// The node took the acknowledgement.
     Acknowledged(u64),
     /// It did not.
@@ -99,6 +107,8 @@ pub enum Action {
     Acknowledge(u64),
     /// Bring all pieces of the segment to the caches, from memory or from the spool; one at a time.
     Place(u64),
+    /// Ask the caches which of these segments they have; one question at a time.
+    Look(Stretch),
     /// Tell the store.
     Tell(Tell),
     /// Delete the segment from the spool.

@@ -4,7 +4,7 @@ use super::checks::{Found, Run};
 use super::disk::Change;
 use super::member::{Input, NodeInput, ReplyTo, SolutionName, name_of};
 use super::plot_client::FARMING_TIMEOUT;
-use super::world::{Happening, World};
+use super::world::{Happening, Process, World};
 use bytes::Bytes;
 use consensus::solution::Solution;
 use control::messages::{
@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// A controller that is well for so long after a solution was found must have been asked, and must have sent it.
 const TO_SEND: Duration = Duration::from_secs(1);
+/// Who is well for so long has been told what others know, and tells what he knows.
+const TO_TELL: Duration = Duration::from_secs(3);
 /// Slots that a node announces within that time, at most; so many must be left until it forgets one.
 const SLOTS_LEFT: usize = 2;
 
@@ -177,8 +179,26 @@ impl World {
         self.ledger.write_chain(info.genesis_hash);
         let segments = info.protocol_info.history_size;
         let placed: BTreeSet<_> = (0..segments).filter(|segment| self.is_placed(*segment)).collect();
-        self.ledger.write_history(run, segments, |segment| placed.contains(&segment));
+        let heard = self.heard_history(run);
+        let remembers = self.processes[run.0].disk.remembered.is_some();
+        self.ledger.write_history(run, segments, heard, remembers, |segment| placed.contains(&segment));
         self.say(|| format!("settings: {segments} segments"));
+    }
+
+    /// The longest history that a controller must have been told of, if it found no settings: by those who run and hear it.
+    fn heard_history(&self, (writer, _): Run) -> Option<u64> {
+        let is_well = |process: &Process| {
+            let is_here = process.member.is_some() && process.connected && !process.paused;
+            is_here && process.disturbed_at + TO_TELL < self.now
+        };
+        if !self.weather.is_calm()
+            || self.now < self.weather_at + TO_TELL
+            || !is_well(&self.processes[writer])
+        {
+            return None;
+        }
+        let of = |process: &Process| process.member.as_ref().and_then(|member| member.view().knows);
+        self.processes.iter().filter(|process| is_well(process)).filter_map(of).max()
     }
 
     /// Who holds a key now.

@@ -13,6 +13,10 @@ impl World {
             Fault::Weather(weather) => (self.weather, self.weather_at) = (weather, self.now),
             Fault::Leader(has_leader) => self.lead(has_leader),
             Fault::EmptyStore => self.empty_store(),
+            Fault::Forget(member) if self.processes[member].member.is_none() => {
+                self.processes[member].disk.remembered = None;
+            }
+            Fault::Forget(_) => {}
             Fault::Kill(member) => self.kill(member),
             Fault::Start(member) => self.start(member),
             Fault::End(member) => self.end(member),

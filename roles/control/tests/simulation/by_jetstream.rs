@@ -1,7 +1,7 @@
 //! What members ask of the durable half of the bus, and what becomes of it.
 
 use super::jetstream::{Waiting, Watcher};
-use super::keeping::{CLUSTER, INFO};
+use super::kept::{CLUSTER, INFO};
 use super::member::{Input, Output, PushError, WriteError};
 use super::world::{Happening, Planned, World};
 use std::cmp::Reverse;

@@ -1,16 +1,15 @@
 //! What members do with each other's help and without the bus: pieces into caches and out of them, sectors from servers to farms.
 
-use super::disk::QUARTERS;
-use super::member::{Id, Input, Output};
-use super::world::{Happening, World};
+use super::member::{Id, Input, Output, ReplyTo};
+use super::world::{Happening, Process, World};
+use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
-use control::messages::{Epoch, ItemKind};
-use control::rendezvous::Owners;
-use std::collections::BTreeSet;
+use control::messages::{Control, Epoch, HoldingsAnswer, HoldingsRequest, ItemKind};
+use control::rendezvous::{OWNERS_TRIED, Owners};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-/// Owners tried for a piece.
-const OWNERS_TRIED: usize = 3;
 /// How long a request to somebody who does not answer takes.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// Pieces of a segment.
@@ -26,11 +25,16 @@ impl World {
     pub(super) fn exchange(&mut self, member: usize, run: u64, output: Output) {
         let process = &self.processes[member];
         if process.run != run || process.member.is_none() {
+            if let Output::Place { segment, epoch, full, sharded, .. } = output {
+                // It was killed while it brought them.
+                let pieces = self.random.below(PIECES) as u8;
+                self.place(segment, 0..=pieces, &epoch, &full, &sharded);
+            }
             return;
         }
         let (id, is_good) = match output {
             Output::Place { id, segment, epoch, full, sharded } => {
-                (id, self.place(segment, &epoch, &full, &sharded))
+                (id, self.place(segment, 0..=u8::MAX, &epoch, &full, &sharded))
             }
             Output::Gather { id, sector } => {
                 let is_good = (0..sector.history_size).all(|segment| self.can_read(segment));
@@ -61,25 +65,41 @@ impl World {
     }
 
     /// Each piece to its owner or the next one, and to all full caches. Whether each is durable with one that is asked for it first.
-    fn place(&mut self, segment: u64, epoch: &Epoch, full: &[InstanceId], sharded: &[InstanceId]) -> bool {
-        let owners = Owners::new(epoch);
-        let mut is_placed = true;
-        for quarter in 0..QUARTERS {
-            let mut in_full = false;
-            for cache in full.iter().filter_map(|id| self.reachable(*id)).collect::<Vec<_>>() {
-                self.processes[cache].disk.pieces.insert((segment, quarter));
-                in_full = true;
+    fn place(
+        &mut self,
+        segment: u64,
+        positions: RangeInclusive<u8>,
+        epoch: &Epoch,
+        full: &[InstanceId],
+        sharded: &[InstanceId],
+    ) -> bool {
+        let (owners, mut is_placed) = (Owners::new(epoch), true);
+        let full: Vec<_> = full.iter().filter_map(|id| self.reachable(*id)).collect();
+        let reachable: BTreeMap<_, _> =
+            sharded.iter().filter_map(|id| Some((*id, self.reachable(*id)?))).collect();
+        for position in positions {
+            for &cache in &full {
+                self.processes[cache].disk.pieces.entry(segment).or_default().insert(position);
             }
-            let index = segment * PIECES + u64::from(quarter) * (PIECES / u64::from(QUARTERS));
-            let owners = owners.of(ItemKind::Piece, index, OWNERS_TRIED);
-            let present: Vec<_> = owners.into_iter().filter(|owner| sharded.contains(owner)).collect();
-            let taker = present.iter().find_map(|owner| self.reachable(*owner));
+            let owners = owners.of(ItemKind::Piece, segment * PIECES + u64::from(position), OWNERS_TRIED);
+            let is_owned = owners.iter().any(|owner| sharded.contains(owner));
+            let taker = owners.iter().find_map(|owner| reachable.get(owner));
             if let Some(cache) = taker {
-                self.processes[cache].disk.pieces.insert((segment, quarter));
+                self.processes[*cache].disk.pieces.entry(segment).or_default().insert(position);
             }
-            is_placed &= if present.is_empty() { in_full } else { taker.is_some() };
+            is_placed &= if is_owned { taker.is_some() } else { !full.is_empty() };
         }
         is_placed
+    }
+
+    /// A cache says what it has.
+    pub(super) fn tell_holdings(&mut self, member: usize, to: ReplyTo, request: &HoldingsRequest) {
+        let held = &self.processes[member].disk.pieces;
+        let highest = held.last_key_value().map(|(segment, _)| *segment);
+        let segments = (request.from_segment..).take(request.segments.into());
+        let pieces = segments.map(|it| held.get(&it).copied().unwrap_or_default().to_bytes()).collect();
+        let answer = HoldingsAnswer::Held { highest, pieces };
+        self.reply(member, to, answer.to_bytes().unwrap());
     }
 
     /// Whether all pieces of a segment can be read now, from caches or a spool.
@@ -87,20 +107,22 @@ impl World {
         let answering =
             || self.processes.iter().filter(|process| process.member.is_some() && !process.paused);
         let in_spool = answering().any(|process| process.disk.spool.contains(&segment));
-        let in_cache = |quarter| answering().any(|process| process.disk.pieces.contains(&(segment, quarter)));
-        in_spool || (0..QUARTERS).all(in_cache)
+        in_spool || all_pieces(answering(), segment).is_full()
     }
 
     /// Whether all pieces of a segment are durable in caches, whether they run or not.
     pub fn is_placed(&self, segment: u64) -> bool {
-        let quarters = self.processes.iter().flat_map(|process| {
-            process.disk.pieces.range((segment, 0)..(segment + 1, 0)).map(|(_, quarter)| *quarter)
-        });
-        quarters.collect::<BTreeSet<_>>().len() == usize::from(QUARTERS)
+        all_pieces(self.processes.iter(), segment).is_full()
     }
 
     /// Whether somebody durable holds a segment.
     pub fn is_held(&self, segment: u64) -> bool {
         self.is_placed(segment) || self.processes.iter().any(|process| process.disk.spool.contains(&segment))
     }
+}
+
+/// The pieces of a segment that some of these have.
+fn all_pieces<'a>(of: impl Iterator<Item = &'a Process>, segment: u64) -> PieceSet {
+    let sets = of.filter_map(|process| process.disk.pieces.get(&segment));
+    sets.fold(PieceSet::EMPTY, |all, set| all.union(set))
 }

@@ -86,8 +86,8 @@ pub struct Ledger {
     history_of: BTreeMap<Run, u64>,
     /// Segments below this are of the time before the cluster, or before its store was lost with all who knew it.
     pub born_at: u64,
-    /// The store was emptied when no controller was there that knew what is placed: nobody knows it any more.
-    pub is_forgotten: bool,
+    /// Settings were written by one who remembered nothing while nobody could be heard who did: what they may name nobody could know.
+    pub is_unknowable: bool,
     /// What went wrong, first to last.
     pub wrong: Vec<String>,
 }
@@ -302,19 +302,31 @@ impl Ledger {
         self.check(is_same, || "the settings of one chain were written over those of another".to_owned());
     }
 
-    /// Settings are written. Whoever finds none and has never known any begins with what its node has; else history never shrinks, and
-    /// has only segments that `is_placed`.
-    pub fn write_history(&mut self, run: Run, segments: u64, is_placed: impl Fn(u64) -> bool) {
+    /// Settings are written. The very first begin with what a node has, since the older segments come to a new cluster by other ways.
+    /// From then on history never shrinks below what the store has, the writer has known, or he must have `heard` of; and it has only
+    /// segments that `is_placed`, also where the store was emptied and nobody ran who knew it. Only a controller that `remembers` nothing,
+    /// on a host that is new to the cluster, and that hears of nobody who does, cannot tell it from a new cluster.
+    pub fn write_history(
+        &mut self,
+        run: Run,
+        segments: u64,
+        heard: Option<u64>,
+        remembers: bool,
+        is_placed: impl Fn(u64) -> bool,
+    ) {
         let (before, own) = (self.history.replace(segments), self.history_of.get(&run).copied());
         self.read_history(run, segments);
-        if before.is_none() && own.is_none() {
-            self.is_forgotten |= self.born_at > 0;
-            self.born_at = self.born_at.max(segments);
+        if self.born_at == 0 {
+            self.born_at = segments;
             return;
         }
-        let least = before.max(own).unwrap_or_default();
+        let least = before.max(own).max(heard).unwrap_or_default();
         self.check(segments >= least, || format!("history went back from {least} to {segments} segments"));
         let missing = (self.born_at..segments).find(|segment| !is_placed(*segment));
+        if missing.is_some() && least == 0 && !remembers {
+            (self.is_unknowable, self.born_at) = (true, segments);
+            return;
+        }
         self.check(missing.is_none(), || {
             format!("history of {segments} segments names {missing:?}, which is not placed")
         });

@@ -1,8 +1,9 @@
 //! A controller: its machines of what earns, and their translation. The node's and the bus's words become events, actions become calls
 //! and messages.
 
+use super::around::Around;
 use super::disk::Disk;
-use super::keeping::{Around, Keeping};
+use super::keeping::Keeping;
 use super::member::{AskError, Id, Input, Member, NodeAnswer, NodeInput, Output, ReplyTo, View};
 use super::mutant::Mutant;
 use super::presence::Presence;
@@ -42,7 +43,7 @@ impl Controller {
             announcer: Announcer::new(me),
             desk: Desk::new(),
             asking: Asking::new(me),
-            keeping: Keeping::new(me, spooled, mutant),
+            keeping: Keeping::new(me, spooled, disk.remembered, mutant),
             presence: Presence::new(Role::Controller, me, 0),
             is_bus_connected: false,
             connection: None,
@@ -196,7 +197,7 @@ impl Member for Controller {
     }
 
     fn view(&self) -> View {
-        View { agreed: self.keeping.agreed(), ..View::default() }
+        View { agreed: self.keeping.agreed(), knows: self.keeping.knows(), ..View::default() }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What outlives a process.
 
+use consensus::piece_set::PieceSet;
 use control::messages::SectorId;
 use control::solutions::Handover;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,22 +17,22 @@ pub struct Disk {
     pub clock: Duration,
     /// Segments in a controller's spool.
     pub spool: BTreeSet<u64>,
-    /// Pieces in a cache: segment, and which quarter of it.
-    pub pieces: BTreeSet<(u64, u8)>,
+    /// Pieces in a cache, by segment.
+    pub pieces: BTreeMap<u64, PieceSet>,
+    /// History as the cluster had agreed on it.
+    pub remembered: Option<u64>,
     /// History size of each plotted sector.
     pub sectors: BTreeMap<u16, u64>,
     /// Sectors staged on a plot-server.
     pub staged: BTreeSet<SectorId>,
 }
 
-/// Quarters of a segment; each has owners of its own.
-pub const QUARTERS: u8 = 4;
-
-/// A change that lasts.
+/// A durable change.
 #[derive(Debug, Clone)]
 pub enum Change {
     Signature { hash: [u8; 32], signature: [u8; 64] },
     Handover(Handover),
+    Remember(u64),
     Spool(u64),
     Unspool(u64),
     Sector { sector: u16, history_size: u64 },
@@ -45,6 +46,7 @@ impl Disk {
         match *change {
             Change::Signature { hash, signature } => drop(self.signatures.insert(hash, signature)),
             Change::Handover(handover) => self.handovers.push((handover, now)),
+            Change::Remember(history) => self.remembered = Some(history),
             Change::Spool(segment) => drop(self.spool.insert(segment)),
             Change::Unspool(segment) => drop(self.spool.remove(&segment)),
             Change::Sector { sector, history_size } => drop(self.sectors.insert(sector, history_size)),

@@ -29,6 +29,8 @@ pub enum Fault {
     Weather(Weather),
     Leader(bool),
     EmptyStore,
+    /// A controller comes back on another host, which remembers nothing.
+    Forget(usize),
     Kill(usize),
     Start(usize),
     /// Told to end, as by an operator who starts it anew.
@@ -99,12 +101,20 @@ pub fn draw(
                 (Fault::End(controller), None)
             }
             10 => {
-                // All of one role, sometimes for long.
+                // All of one role, or all there are; sometimes for long, and sometimes the store is another when they come back.
+                let all: Vec<_> = (0..members).collect();
                 let group = random.below(groups.len() as u64) as usize;
+                let group = if random.chance(0.2) { &all } else { &groups[group] };
                 let end = if random.chance(0.3) { until } else { end };
-                for &member in &groups[group] {
+                for &member in group {
                     faults.push((at, Fault::Kill(member)));
-                    faults.push((end, Fault::Start(member)));
+                    faults.push((end + random.millis(0, 900), Fault::Start(member)));
+                }
+                if random.chance(0.3) {
+                    let between = at + (end - at) / 2;
+                    faults.push((between, Fault::EmptyStore));
+                    let forget = random.chance(0.5).then(|| groups[0].iter().filter(|it| group.contains(it)));
+                    faults.extend(forget.into_iter().flatten().map(|it| (between, Fault::Forget(*it))));
                 }
                 continue;
             }

@@ -1,14 +1,19 @@
 //! A controller's part in what the cluster keeps: segments, who fetches them, settings, owners. The machines and their translation; what
 //! takes time is the world's.
 
+use super::around::{Around, Asked};
 use super::disk::Change;
+use super::kept::{CLUSTER, INFO, decode, held, own, word};
+use super::looking::Looking;
 use super::member::{Expect, Id, Input, NodeAnswer, NodeInput, Output, WriteError};
 use super::mutant::Mutant;
-use super::presence::Presence;
+use super::recall::Recall;
 use bytes::Bytes;
 use control::ids::InstanceId;
 use control::lease::{self, LeaseKeeper, Standing};
-use control::messages::{ClusterInfo, Control, Epoch, Lease, ProtocolInfo, Role, SegmentHeld, SegmentPlaced};
+use control::messages::{
+    ClusterInfo, Control, Epoch, Lease, Role, SegmentHeld, SegmentPlaced, SettingsWanted, subjects,
+};
 use control::segments::{Action, Event, SPOOL_SEGMENTS_MAX, Segments, Tell, Word};
 use control::settings::{self, Settings};
 use control::store::{Found, Wrote};
@@ -16,31 +21,14 @@ use control::{epochs, store};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-pub const CLUSTER: &str = "cluster";
 pub const LEASES: &str = "leases";
 pub const EPOCHS: &str = "epochs";
-pub const INFO: &str = "info";
 const SEGMENTS: &str = "segments";
 const CURRENT: &str = "current";
 /// Pause before the node is asked for its headers again.
 const HEADERS_PAUSE: Duration = Duration::from_secs(1);
 /// How long the settings may take to tell of a longer history.
 const HISTORY_PATIENCE: Duration = Duration::from_secs(10);
-
-/// What an answer is the answer to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Lease,
-    Settings,
-    Epoch,
-    Told(Tell),
-    Withdrawn(u64),
-    History,
-    Fetched(u64),
-    Spooled(u64),
-    Deleted,
-    Placed(u64),
-}
 
 pub struct Keeping {
     me: InstanceId,
@@ -51,40 +39,34 @@ pub struct Keeping {
     own: ClusterInfo,
     /// Once the node has said how long its history is.
     settings: Option<Settings>,
+    /// On disk, from an earlier run.
+    remembered: Option<u64>,
+    recall: Recall,
     epochs: epochs::Epochs,
     epoch: Option<Epoch>,
     look_at_epoch: Duration,
     caches: usize,
     asked: BTreeMap<Id, Asked>,
+    looking: Option<Looking>,
     history_at: Option<Duration>,
     /// A longer history that the settings are to tell of, and until when they are waited for.
     history_told: Option<(u64, Duration)>,
     mutant: Option<Mutant>,
 }
 
-/// Where a controller stands when something happens.
-pub struct Around<'a> {
-    pub now: Duration,
-    pub ids: &'a mut Id,
-    pub connection: Option<u64>,
-    pub presence: &'a Presence,
-    pub out: &'a mut Vec<Output>,
-}
-
-impl Around<'_> {
-    fn id(&mut self) -> Id {
-        *self.ids += 1;
-        *self.ids
-    }
-}
-
 impl Keeping {
-    pub fn new(me: InstanceId, spooled: Vec<u64>, mutant: Option<Mutant>) -> Self {
-        Self::of_chain(me, own(1), spooled, mutant)
+    pub fn new(me: InstanceId, spooled: Vec<u64>, remembered: Option<u64>, mutant: Option<Mutant>) -> Self {
+        Self::of_chain(me, own(1), spooled, remembered, mutant)
     }
 
     /// One whose node has these rules.
-    pub fn of_chain(me: InstanceId, own: ClusterInfo, spooled: Vec<u64>, mutant: Option<Mutant>) -> Self {
+    pub fn of_chain(
+        me: InstanceId,
+        own: ClusterInfo,
+        spooled: Vec<u64>,
+        remembered: Option<u64>,
+        mutant: Option<Mutant>,
+    ) -> Self {
         let mut segments = Segments::new(me, SPOOL_SEGMENTS_MAX, Duration::ZERO);
         segments.on(Event::Found(spooled), Duration::ZERO);
         Self {
@@ -94,11 +76,14 @@ impl Keeping {
             standing: Standing::Unknown,
             own,
             settings: None,
+            remembered: remembered.filter(|_| mutant != Some(Mutant::NobodyRemembers)),
+            recall: Recall::default(),
             epochs: epochs::Epochs::new(Duration::from_secs(900)),
             epoch: None,
             look_at_epoch: Duration::ZERO,
             caches: 0,
             asked: BTreeMap::new(),
+            looking: None,
             history_at: None,
             history_told: None,
             mutant,
@@ -108,6 +93,11 @@ impl Keeping {
     /// History as the cluster has agreed on it, as far as is known here.
     pub fn agreed(&self) -> Option<u64> {
         self.settings.as_ref()?.agreed().map(|info| info.protocol_info.history_size)
+    }
+
+    /// What it tells of the settings.
+    pub fn knows(&self) -> Option<u64> {
+        self.recall.history()
     }
 
     pub fn wake_at(&self) -> Option<Duration> {
@@ -122,10 +112,17 @@ impl Keeping {
     }
 
     pub fn on(&mut self, input: &Input, around: &mut Around) {
+        self.recall.on(input, false, around.out);
         match input {
             Input::Start => {
+                around.out.push(Output::Subscribe(subjects::settings_known(self.me)));
                 around.out.push(Output::KvWatch { bucket: CLUSTER, filters: vec![">".to_owned()] });
                 self.segments(Event::StoreOpened, around);
+            }
+            Input::Message { payload, reply_to: None, .. } if self.mutant != Some(Mutant::NobodyTells) => {
+                if let Ok(info) = ClusterInfo::from_bytes(payload) {
+                    self.settings(settings::Event::Told(info), around);
+                }
             }
             Input::Node(input) => self.node(input, around),
             Input::Kv { bucket: CLUSTER, key, value, .. } => {
@@ -137,6 +134,12 @@ impl Keeping {
             Input::KvRenewed { bucket: CLUSTER } => self.segments(Event::StoreOpened, around),
             Input::KvGot { id, result } => self.got(*id, result, around),
             Input::KvWritten { id, result } => self.written(*id, *result, around),
+            Input::Answer { id, result } => {
+                if let Some(looking) = &mut self.looking {
+                    looking.answered(*id, result);
+                    self.looked_for(around);
+                }
+            }
             Input::Done { id } => self.done(*id, true, around),
             Input::Failed { id } => self.done(*id, false, around),
             _ => {}
@@ -190,9 +193,9 @@ impl Keeping {
 
     fn history(&mut self, segments: u64, around: &mut Around) {
         if self.settings.is_none() {
-            let mut own = self.own.clone();
-            own.protocol_info.history_size = segments;
-            self.settings = Some(Settings::new(own, self.segments.first_unplaced()));
+            let (mut node, remembered) = (self.own.clone(), self.remembered.map(own));
+            node.protocol_info.history_size = segments;
+            self.settings = Some(Settings::new(node, self.segments.first_unplaced(), remembered.as_ref()));
         }
         self.segments(Event::History(segments), around);
     }
@@ -235,16 +238,39 @@ impl Keeping {
             }
             Action::Place(segment) => {
                 self.asked.insert(id, Asked::Placed(segment));
-                let epoch = self.epoch.clone().unwrap_or(Epoch { number: 0, members: Vec::new() });
+                let epoch = self.known_epoch();
                 let full = around.presence.present(Role::FullPieceCache).map(|entry| entry.id);
                 let sharded = around.presence.present(Role::ShardedCache).map(|entry| entry.id);
                 let (full, sharded) = (full.collect(), sharded.collect());
                 around.out.push(Output::Place { id, segment, epoch, full, sharded });
             }
+            Action::Look(stretch) if self.mutant == Some(Mutant::NeverLooks) => {
+                return Some(Event::Seen { stretch, placed: Vec::new() });
+            }
+            Action::Look(stretch) => {
+                let (epoch, is_content) =
+                    (self.known_epoch(), self.mutant == Some(Mutant::ContentWithOnePiece));
+                let Around { ids, out, presence, .. } = around;
+                let looking = Looking::begin(stretch, &epoch, presence, is_content, ids, out);
+                let ended = looking.ended();
+                self.looking = Some(looking).filter(|_| ended.is_none());
+                return ended;
+            }
             Action::Tell(tell) => self.tell(id, tell, around),
             Action::Note(note) => around.out.push(Output::Say(format!("{note:?}"))),
         }
         None
+    }
+
+    fn known_epoch(&self) -> Epoch {
+        self.epoch.clone().unwrap_or(Epoch { number: 0, members: Vec::new() })
+    }
+
+    fn looked_for(&mut self, around: &mut Around) {
+        if let Some(event) = self.looking.as_ref().and_then(Looking::ended) {
+            self.looking = None;
+            self.segments(event, around);
+        }
     }
 
     fn tell(&mut self, id: Id, tell: Tell, around: &mut Around) {
@@ -275,16 +301,28 @@ impl Keeping {
                 settings::Action::Write { info, expect } => {
                     self.write(Asked::Settings, (CLUSTER, INFO), info.to_bytes().unwrap(), expect, around);
                 }
+                settings::Action::Ask => {
+                    let payload = SettingsWanted { controller: self.me }.to_bytes().unwrap();
+                    let subject = subjects::SETTINGS_WANTED.to_owned();
+                    around.out.push(Output::Publish { subject, payload });
+                }
                 settings::Action::Agreed(info) => {
+                    self.recall.learn(info.clone());
+                    self.remember(info.protocol_info.history_size, around);
                     let known = info.protocol_info.history_size;
                     around.out.push(Output::Say(format!("the cluster's history has {known} segments")));
                     self.segments(Event::Store(Word::Known(known)), around);
                 }
                 settings::Action::Emptied => around.out.push(Output::Say("settings were lost".to_owned())),
-                settings::Action::Unreadable => {}
+                settings::Action::Unreadable | settings::Action::Listening => {}
                 settings::Action::Refused(refusal) => around.out.push(Output::Exit(format!("{refusal:?}"))),
             }
         }
+    }
+
+    fn remember(&mut self, history: u64, around: &mut Around) {
+        let (id, takes, change) = (around.id(), Duration::from_millis(20), Change::Remember(history));
+        around.out.push(Output::Write { id, takes, change });
     }
 
     fn lease(&mut self, event: lease::Event, around: &mut Around) {
@@ -436,49 +474,5 @@ impl Keeping {
         if self.segments.wake_at().is_some_and(|at| at <= now) {
             self.segments(Event::Tick, around);
         }
-    }
-}
-
-fn held(index: u64) -> String {
-    format!("held.{index}")
-}
-
-fn word(key: &str, value: Option<&Bytes>) -> Option<Word> {
-    let (what, index) = key.split_once('.')?;
-    let index = index.parse().ok()?;
-    match (what, value) {
-        ("placed", Some(_)) => Some(Word::Placed(index)),
-        ("held", Some(value)) => {
-            let held = SegmentHeld::from_bytes(value).ok()?;
-            Some(Word::Held { index, by: held.controller })
-        }
-        ("held", None) => Some(Word::NotHeld(index)),
-        _ => None,
-    }
-}
-
-fn decode<T: Control>(found: &Option<(Bytes, u64)>) -> Found<T> {
-    match found {
-        None => Found::Nothing,
-        Some((value, revision)) => {
-            T::from_bytes(value).map_or(Found::Unreadable(*revision), |value| Found::Value(value, *revision))
-        }
-    }
-}
-
-/// What the own node says, as settings.
-pub fn own(history_size: u64) -> ClusterInfo {
-    ClusterInfo {
-        kzg_setup_sha256: [1; 32],
-        genesis_hash: [2; 32],
-        protocol_info: ProtocolInfo {
-            history_size,
-            max_pieces_in_sector: 10,
-            recent_segments: 5,
-            recent_history_fraction: (1, 10),
-            min_sector_lifetime: 1000,
-        },
-        is_dev: true,
-        farming_timeout_ms: 4000,
     }
 }

@@ -4,7 +4,7 @@ use super::disk::{Change, Disk};
 use bytes::Bytes;
 use consensus::solution::Solution;
 use control::ids::InstanceId;
-use control::messages::{Epoch, SectorId};
+use control::messages::{Epoch, HoldingsRequest, SectorId};
 use control::slots::SlotKey;
 use control::solutions::Outcome;
 use std::time::Duration;
@@ -31,6 +31,8 @@ pub struct View {
     pub holds: Vec<[u8; 32]>,
     /// History that it believes the cluster has agreed on.
     pub agreed: Option<u64>,
+    /// History that it tells a controller that finds no settings.
+    pub knows: Option<u64>,
     /// Sectors plotted, of all.
     pub plotted: Option<(usize, usize)>,
     /// Why others are not, as far as they were tried.
@@ -285,6 +287,11 @@ pub enum Output {
         epoch: Epoch,
         full: Vec<InstanceId>,
         sharded: Vec<InstanceId>,
+    },
+    /// Answers with what is on the own disk.
+    TellHoldings {
+        to: ReplyTo,
+        request: HoldingsRequest,
     },
     /// Gathers the pieces of a sector: [`Input::Done`], or [`Input::Failed`] where nobody has some.
     Gather {

@@ -29,10 +29,18 @@ pub enum Mutant {
     AcknowledgedAtOnce,
     /// A segment counts as placed once that was tried.
     PlacedOnceTried,
+    /// Caches are not asked for what they have.
+    NeverLooks,
+    /// A segment counts as placed once a cache has a piece of it.
+    ContentWithOnePiece,
     /// History is told when a segment is announced.
     HistoryBeforePlaced,
     /// Settings are agreed on at the start, and not looked at any more.
     SettingsOnlyAtStart,
+    /// What the cluster had agreed on is on no disk.
+    NobodyRemembers,
+    /// A controller that finds no settings listens to nobody.
+    NobodyTells,
     /// Settings are written over whatever is there.
     SettingsWrittenBlindly,
     /// A member ends when the store does not answer.
@@ -46,7 +54,7 @@ pub enum Mutant {
 }
 
 impl Mutant {
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 24] = [
         Self::SlotsAfterAnOutage,
         Self::SilenceIsNotSent,
         Self::TwoControllersAtOnce,
@@ -60,8 +68,12 @@ impl Mutant {
         Self::AnyChallenge,
         Self::AcknowledgedAtOnce,
         Self::PlacedOnceTried,
+        Self::NeverLooks,
+        Self::ContentWithOnePiece,
         Self::HistoryBeforePlaced,
         Self::SettingsOnlyAtStart,
+        Self::NobodyRemembers,
+        Self::NobodyTells,
         Self::SettingsWrittenBlindly,
         Self::EndsWithoutStore,
         Self::WaitsForPieces,

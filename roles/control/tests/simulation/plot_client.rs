@@ -2,11 +2,11 @@
 //! and the slot's challenge alone, so a copy of it finds the same.
 
 use super::disk::{Change, Disk};
-use super::keeping::{CLUSTER, INFO};
 use super::member::{AskError, Id, Input, Member, Output, ReplyTo, SolutionName, View, name_of};
 use super::mutant::Mutant;
 use super::plotting::Plotting;
 use super::presence::Presence;
+use super::recall::Recall;
 use bytes::Bytes;
 use consensus::solution::Solution;
 use control::holder::{self, Holder};
@@ -40,6 +40,7 @@ pub struct PlotClient {
     holder: Holder,
     plotting: Plotting,
     presence: Presence,
+    recall: Recall,
     is_held: bool,
     proofs: BTreeMap<Id, Proved>,
     asks: BTreeMap<Id, (SolutionId, InstanceId)>,
@@ -75,6 +76,7 @@ impl PlotClient {
         Self {
             plotting,
             presence,
+            recall: Recall::default(),
             me,
             farm,
             listener: Listener::new(FARMING_TIMEOUT),
@@ -101,7 +103,6 @@ impl PlotClient {
 
     fn start(&mut self, now: Duration, out: &mut Vec<Output>) {
         let key = self.farm.public_key;
-        out.push(Output::KvWatch { bucket: CLUSTER, filters: vec![INFO.to_owned()] });
         for filter in [subjects::SLOT.to_owned(), subjects::signature(&key), subjects::farm(&key)] {
             out.push(Output::Subscribe(filter));
         }
@@ -347,6 +348,7 @@ impl PlotClient {
 impl Member for PlotClient {
     fn on(&mut self, input: Input, now: Duration, out: &mut Vec<Output>) {
         self.presence.on(&input, now, &mut self.next_id, out);
+        self.recall.on(&input, true, out);
         if self.is_held || matches!(input, Input::Start | Input::Kv { .. }) {
             self.plotting.on(&input, now, &mut self.next_id, out);
         }
@@ -383,6 +385,7 @@ impl Member for PlotClient {
             holds: self.is_held.then_some(self.farm.public_key).into_iter().collect(),
             plotted: Some(self.plotting.plotted()),
             troubles: self.plotting.troubles(),
+            knows: self.recall.history(),
             ..View::default()
         }
     }

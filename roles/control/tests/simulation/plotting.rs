@@ -1,7 +1,7 @@
 //! A plot-client's part in plotting: the jobs of its farm, and their translation.
 
 use super::disk::Change;
-use super::keeping::{CLUSTER, INFO};
+use super::kept::{CLUSTER, INFO};
 use super::member::{Id, Input, Output, PushError};
 use super::mutant::Mutant;
 use super::plot_server::{MADE, PREFIX};

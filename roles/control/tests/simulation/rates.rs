@@ -46,7 +46,7 @@ fn rates(members: usize, mutant: Option<Mutant>) -> Rates {
         world.add(&format!("controller-{nth}"), Some(nth), make);
     }
     for nth in 0..CACHES {
-        let make = Box::new(|_: &_, id| Box::new(Cache::new(id, Role::ShardedCache)) as _);
+        let make = Box::new(|disk: &_, id| Box::new(Cache::new(id, Role::ShardedCache, disk, None)) as _);
         world.add(&format!("cache-{nth}"), None, make);
     }
     for nth in 0..SERVERS {
@@ -55,7 +55,7 @@ fn rates(members: usize, mutant: Option<Mutant>) -> Rates {
     }
     for nth in 0..PROVERS {
         // Here it is seen, as a cache is.
-        let make = Box::new(|_: &_, id| Box::new(Cache::new(id, Role::ProofServer)) as _);
+        let make = Box::new(|disk: &_, id| Box::new(Cache::new(id, Role::ProofServer, disk, None)) as _);
         world.add(&format!("proof-server-{nth}"), None, make);
     }
     for nth in world.processes.len()..members {

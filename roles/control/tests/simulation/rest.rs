@@ -1,6 +1,6 @@
 //! What must have come about in the end, when nothing is left to be done: sectors plotted, segments placed and known, no jobs.
 
-use super::keeping::{CLUSTER, INFO};
+use super::kept::{CLUSTER, INFO};
 use super::world::World;
 use control::messages::{ClusterInfo, Control};
 
@@ -12,7 +12,9 @@ impl World {
     /// What is not as it must be in the end.
     pub fn restless(&mut self) -> Vec<String> {
         let mut wrong = Vec::from_iter(self.unplaced());
-        if self.names_lost() {
+        // Nothing can be plotted until what nobody has comes by other ways.
+        let known = self.history();
+        if self.ledger.is_unknowable && (0..known).any(|segment| !self.is_held(segment)) {
             return wrong;
         }
         for process in &self.processes {
@@ -29,13 +31,6 @@ impl World {
             wrong.push(format!("{jobs} jobs are in the queue"));
         }
         wrong
-    }
-
-    /// Whether the history names a segment that nobody has. It may where the store was emptied while all controllers were away: the next
-    /// one cannot tell that from a new cluster, whose older segments come by other ways. Nothing can be plotted until they do.
-    pub fn names_lost(&mut self) -> bool {
-        let known = self.history().min(self.ledger.born_at);
-        (0..known).any(|segment| !self.is_held(segment))
     }
 
     /// History as the settings have it.
@@ -64,8 +59,6 @@ impl World {
         if let Some(agreed) = views.find_map(|view| view.agreed.filter(|agreed| *agreed != known)) {
             return Some(format!("history has {known} segments, and a controller believes in {agreed}"));
         }
-        // What nobody knows to be placed stays unknown until it is brought again.
-        (known < due && !self.ledger.is_forgotten)
-            .then(|| format!("history has {known} segments, and {due} are placed"))
+        (known < due).then(|| format!("history has {known} segments, and {due} are placed"))
     }
 }

@@ -47,8 +47,8 @@ pub struct Report {
     pub wrong: Option<String>,
     /// When nothing was left to be done, after the last fault.
     pub rested_after: Duration,
-    /// Whether the store was emptied while all controllers were away, and with it the knowledge of what is placed.
-    pub names_lost: bool,
+    /// Whether a controller took for a new cluster what was none, since it could not know.
+    pub is_unknowable: bool,
     /// Segments archived, and those of them that nobody could fetch while a node had them.
     pub segments: (u64, u64),
     pub sectors: usize,
@@ -63,14 +63,13 @@ pub fn run(seed: u64, mutant: Option<Mutant>, is_traced: bool) -> Report {
     let mut scenario = Scenario::new(seed, mutant, is_traced);
     scenario.play();
     let rested_after = scenario.world.now.saturating_sub(scenario.quiet_from);
-    let mut world = scenario.world;
-    let names_lost = world.names_lost();
+    let world = scenario.world;
     let segments = world.nodes.iter().map(|node| node.segments).max().unwrap_or_default();
     let lost = (0..segments).filter(|segment| !world.is_placed(*segment)).count() as u64;
     let views = world.processes.iter().filter_map(|process| process.member.as_ref().map(|it| it.view()));
     Report {
         rested_after,
-        names_lost,
+        is_unknowable: world.ledger.is_unknowable,
         segments: (segments, lost),
         sectors: views.filter_map(|view| view.plotted).map(|(plotted, _)| plotted).sum(),
         wrong: world.ledger.wrong.first().cloned(),
@@ -114,8 +113,9 @@ impl Scenario {
             world.add(&format!("plot-server-{nth}"), None, make);
         }
         for (name, role) in CACHES {
-            let make = Box::new(move |_: &_, id| Box::new(Cache::new(id, role)) as _);
-            world.add(name, None, make);
+            let make = Box::new(move |disk: &_, id| Box::new(Cache::new(id, role, disk, mutant)) as _);
+            let cache = world.add(name, None, make);
+            world.processes[cache].keeps_id = true;
         }
         let has_outsider = world.random.chance(0.5);
         let groups = ["controller", "plot-client", "plot-server", "cache"].map(|role| {

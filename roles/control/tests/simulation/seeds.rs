@@ -43,8 +43,10 @@ fn every_seed_keeps_its_promises() {
         "{seeds} seeds: {found} solutions found, {queued} queued; {sectors} sectors plotted; {messages} messages"
     );
     println!("{archived} segments archived, {lost} of them gone before anybody could fetch them");
-    let lost = sum(|report| u64::from(report.names_lost));
-    println!("{lost} times the store was emptied without a controller that knew what was placed");
+    let unknown = sum(|report| u64::from(report.is_unknowable));
+    println!(
+        "{unknown} times the store was emptied, and a controller came that remembered nothing while all who did were away"
+    );
     let last = reports.iter().max_by_key(|(_, report)| report.rested_after).expect("there are seeds");
     println!(
         "at rest at the latest {} s after the last fault, in seed {}",

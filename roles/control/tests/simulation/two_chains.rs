@@ -1,8 +1,10 @@
 //! Controllers of two chains come to an empty cluster: exactly one of the chains has it.
 
+use super::around::Around;
 use super::disk::Disk;
 use super::faults::Weather;
-use super::keeping::{Around, Keeping, own};
+use super::keeping::Keeping;
+use super::kept::own;
 use super::member::{Id, Input, Member, NodeInput, Output, View};
 use super::mutant::Mutant;
 use super::nodes::Node;
@@ -24,7 +26,7 @@ impl Keeper {
     fn new(id: InstanceId, genesis: u8, mutant: Option<Mutant>) -> Self {
         let mut own = own(1);
         own.genesis_hash = [genesis; 32];
-        let keeping = Keeping::of_chain(id, own, Vec::new(), mutant);
+        let keeping = Keeping::of_chain(id, own, Vec::new(), None, mutant);
         Self { keeping, presence: Presence::new(Role::Controller, id, 0), connection: None, ids: 0 }
     }
 }

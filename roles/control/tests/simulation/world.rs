@@ -39,6 +39,8 @@ pub struct Process {
     pub exited: Option<String>,
     /// It was told to end.
     pub is_ending: bool,
+    /// It is the same after a restart, by what is on its disk.
+    pub keeps_id: bool,
     /// The life of the work queue that it knows.
     pub queue_life: u64,
 }
@@ -184,6 +186,7 @@ impl World {
             subscriptions: Vec::new(),
             exited: None,
             is_ending: false,
+            keeps_id: false,
             queue_life: 0,
         });
         self.processes.len() - 1
@@ -268,7 +271,7 @@ impl World {
             return;
         }
         process.run += 1;
-        process.id = instance(&process.name, process.run);
+        process.id = instance(&process.name, if process.keeps_id { 0 } else { process.run });
         process.disturbed_at = now;
         process.disk.clock = now;
         self.ledger.recall((member, process.run), &process.disk.handovers, now);
@@ -438,6 +441,7 @@ impl World {
             Output::Place { .. } | Output::Gather { .. } | Output::Copy { .. } => {
                 self.act_with_others(member, run, output);
             }
+            Output::TellHoldings { to, request } => self.tell_holdings(member, to, &request),
             Output::Submit { .. }
             | Output::Sign { .. }
             | Output::Acknowledge { .. }

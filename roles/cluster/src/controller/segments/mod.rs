@@ -2,11 +2,12 @@
 //!
 //! ```text
 //!   node: headers ─────────▶ ┌───────────┐ ─▶ fetch, verify ─▶ memory ─▶ spool
-//!   caches present ────────▶ │ Segments  │ ─▶ place: spool or memory ─▶ caches
+//!   caches present ────────▶ │ Segments  │ ─▶ place: spool or memory ─▶ caches; look: what they have
 //!   lease, store's words ──▶ └───────────┘ ─▶ acknowledge ─▶ node; tell ─▶ store, settings
 //! ```
 //! Whatever takes time runs beside the loop, and nothing that the loop waits for is lost when something else is ready first.
 
+mod look;
 mod place;
 mod words;
 
@@ -32,6 +33,7 @@ use super::pieces::PieceError;
 use super::settings::Known;
 use crate::role::RoleError;
 use consensus::segment::SegmentHeader;
+use look::look;
 use place::{Placed, place};
 use words::tell;
 
@@ -262,6 +264,10 @@ impl<'a> Work<'a> {
                     })
                 }
                 .boxed()
+            }
+            Action::Look(stretch) => {
+                let epoch = self.seams.epoch.borrow().clone();
+                async move { Some(look(context, stretch, epoch).await) }.boxed()
             }
             Action::Tell(word) => {
                 let store = self.store.borrow().clone();

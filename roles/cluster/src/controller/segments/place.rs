@@ -8,7 +8,7 @@ use consensus::constants::SEGMENT_PIECES;
 use consensus::piece::PieceIndex;
 use control::ids::InstanceId;
 use control::messages::{self, Epoch, Role};
-use control::rendezvous::Owners;
+use control::rendezvous::{OWNERS_TRIED, Owners};
 use engine::pool::Slab;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::time::timeout;
@@ -24,8 +24,6 @@ const PUTS_IN_FLIGHT: usize = 8;
 const PUT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time to bring a segment into the caches; what is not there then is tried again.
 const PLACE_LIMIT: Duration = Duration::from_secs(300);
-/// Owners tried: the owner, and those who would be. Readers ask them in the same order.
-const OWNERS_TRIED: usize = 3;
 /// Tries with a cache that refuses: it may be busy, or still looking at its disk.
 const TRIES: u32 = 3;
 /// Pause between them.

@@ -1,0 +1,161 @@
+//! A cache says what it has, and remembers what the cluster had agreed on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::house::{PATIENCE, liveness, put, start};
+use bus::SharedBus;
+use bus::cluster::Cluster;
+use bus::local::LocalBus;
+use cluster::cache::{self, CacheSpec, Config};
+use cluster::host::{Host, HostConfig};
+use cluster::role::RoleError;
+use cluster::shutdown::Shutdown;
+use consensus::piece_set::PieceSet;
+use control::ids::InstanceId;
+use control::messages::{
+    ClusterInfo, Control, HoldingsAnswer, HoldingsRequest, ProtocolInfo, Role, SettingsWanted, subjects,
+};
+use engine::piece_store::SLOT_BYTES;
+use tokio::task::JoinHandle;
+
+const CHAIN: [u8; 32] = [2; 32];
+
+/// A cache, and what keeps it running while it is there.
+struct Running(Box<dyn std::any::Any>, JoinHandle<Result<(), RoleError>>);
+
+impl Running {
+    async fn stop(self) {
+        drop(self.0);
+        tokio::time::timeout(PATIENCE, self.1).await.unwrap().unwrap().unwrap();
+    }
+}
+
+/// Starts the cache in a directory, and waits until `host` sees it.
+async fn cache(bus: &SharedBus, path: &Path, host: &Host) -> (Running, InstanceId) {
+    let (keep_running, shutdown) = Shutdown::new();
+    let config = Config {
+        host: HostConfig { slabs: 8, liveness: liveness(), ..HostConfig::new(Role::ShardedCache) },
+        spec: CacheSpec { path: path.to_owned(), size_bytes: Some(4 * SLOT_BYTES as u64) },
+        tmp: false,
+    };
+    let mut running = tokio::spawn(cache::run(config, bus.clone(), shutdown));
+    let mut present = host.present();
+    let of_role = |now: &cluster::host::Present| now.values().any(|it| it.role == Role::ShardedCache);
+    tokio::select! {
+        seen = tokio::time::timeout(PATIENCE, present.wait_for(of_role)) => drop(seen.unwrap().unwrap()),
+        ended = &mut running => panic!("it ended: {ended:?}"),
+    }
+    (Running(Box::new(keep_running), running), host.members(Role::ShardedCache)[0].id)
+}
+
+async fn ask(bus: &SharedBus, cache: InstanceId, genesis_hash: [u8; 32], segments: u16) -> HoldingsAnswer {
+    let request = HoldingsRequest { genesis_hash, from_segment: 1, segments };
+    let bytes = request.to_bytes().unwrap();
+    let answer = bus.request(&subjects::holdings(cache), bytes, PATIENCE).await.unwrap();
+    HoldingsAnswer::from_bytes(&answer).unwrap()
+}
+
+/// Asks until the store is open.
+async fn held(bus: &SharedBus, cache: InstanceId, segments: u16) -> HoldingsAnswer {
+    loop {
+        match ask(bus, cache, CHAIN, segments).await {
+            HoldingsAnswer::Refused { reason } if reason.contains("reads") => {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+fn settings(genesis_hash: [u8; 32], history_size: u64) -> ClusterInfo {
+    let protocol_info = ProtocolInfo {
+        history_size,
+        max_pieces_in_sector: 10,
+        recent_segments: 5,
+        recent_history_fraction: (1, 10),
+        min_sector_lifetime: 4,
+    };
+    ClusterInfo {
+        kzg_setup_sha256: [1; 32],
+        genesis_hash,
+        protocol_info,
+        is_dev: true,
+        farming_timeout_ms: 4000,
+    }
+}
+
+/// What somebody tells of the settings.
+async fn told(bus: &SharedBus) -> ClusterInfo {
+    let controller = InstanceId([7; 16]);
+    let mut known = bus.subscribe(&subjects::settings_known(controller)).await.unwrap();
+    let asking = async {
+        loop {
+            let wanted = SettingsWanted { controller }.to_bytes().unwrap();
+            bus.publish(subjects::SETTINGS_WANTED, wanted).await.unwrap();
+            let answer = tokio::time::timeout(std::time::Duration::from_millis(50), known.next()).await;
+            if let Ok(Some(message)) = answer {
+                return ClusterInfo::from_bytes(&message.payload).unwrap();
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_cache_says_what_it_has_and_whose_pieces_they_are() {
+    let local = LocalBus::new();
+    let bus: SharedBus = Arc::new(local.clone());
+    let host = start(&bus, Role::Controller).await;
+    let folder = tempfile::tempdir().unwrap();
+
+    // There are no settings yet, and it is there all the same.
+    let (running, id) = cache(&bus, folder.path(), &host).await;
+    let nothing = HoldingsAnswer::Held { highest: None, pieces: vec![] };
+    assert_eq!(held(&bus, id, 2).await, nothing);
+    for index in [256 + 3, 2 * 256 + 255, 4 * 256] {
+        put(&host, id, index).await;
+    }
+    let sets = [[3].as_slice(), &[255], &[], &[0]];
+    let sets = sets.map(|positions| positions.iter().copied().collect::<PieceSet>().to_bytes());
+    let all = HoldingsAnswer::Held { highest: Some(4), pieces: sets.to_vec() };
+    assert_eq!(held(&bus, id, 512).await, all);
+    let some = HoldingsAnswer::Held { highest: Some(4), pieces: sets[..2].to_vec() };
+    assert_eq!(held(&bus, id, 3).await, some, "not more than was asked for");
+    let garbage = bus.request(&subjects::holdings(id), "garbage".into(), PATIENCE).await.unwrap();
+    assert!(matches!(HoldingsAnswer::from_bytes(&garbage), Ok(HoldingsAnswer::Refused { .. })));
+
+    let cluster = Cluster::open(&*bus).await.unwrap();
+    cluster.put_info(&settings(CHAIN, 5)).await.unwrap();
+    assert_eq!(told(&bus).await, settings(CHAIN, 5));
+    let foreign = ask(&bus, id, [9; 32], 2).await;
+    assert!(
+        matches!(&foreign, HoldingsAnswer::Refused { reason } if reason.contains("chain")),
+        "{foreign:?}"
+    );
+    let is_kept = async {
+        while !folder.path().join("settings").exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, is_kept).await.unwrap();
+    running.stop().await;
+
+    // The store is lost, and whoever knew it.
+    local.lose_store();
+    let elsewhere: SharedBus = Arc::new(LocalBus::new());
+    let asker = start(&elsewhere, Role::Controller).await;
+    let (running, again) = cache(&elsewhere, folder.path(), &asker).await;
+    assert_eq!((again, held(&elsewhere, again, 512).await), (id, all));
+    assert_eq!(told(&elsewhere).await, settings(CHAIN, 5));
+
+    // Its pieces are of no use to another chain.
+    Cluster::open(&*elsewhere).await.unwrap().put_info(&settings([9; 32], 1)).await.unwrap();
+    let Running(_keep_running, running) = running;
+    let error = tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap().unwrap_err().to_string();
+    for named in [&"09".repeat(32), &"02".repeat(32), folder.path().to_str().unwrap()] {
+        assert!(error.contains(named), "{error}");
+    }
+    host.shutdown(PATIENCE).await;
+    asker.shutdown(PATIENCE).await;
+}
