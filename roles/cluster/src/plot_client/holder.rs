@@ -130,18 +130,18 @@ impl Holding {
                 self.windows.serve(public_key);
                 self.held.send_if_modified(|held| held.insert(public_key));
             }
-            Action::Stop(stopped) => return self.stop(stopped).await,
+            Action::Stop(stopped) => return self.stop(stopped),
         }
         Ok(())
     }
 
-    async fn stop(&mut self, stopped: Stopped) -> Result<(), Stopped> {
+    fn stop(&mut self, stopped: Stopped) -> Result<(), Stopped> {
         self.held.send_if_modified(|held| held.remove(&stopped.public_key));
         if let Some(farm) = self.farms.remove(&stopped.public_key) {
             farm.stop();
         }
         tracing::error!("{stopped}");
-        self.windows.lose(stopped.public_key, &self.bus).await;
+        self.windows.lose(stopped.public_key);
         if self.farms.is_empty() { Err(stopped) } else { Ok(()) }
     }
 }
