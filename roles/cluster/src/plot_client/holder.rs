@@ -33,6 +33,17 @@ impl Held {
     pub fn may_farm(&self, public_key: &[u8; 32]) -> bool {
         self.0.borrow().contains(public_key)
     }
+
+    /// Ready when that has changed for a farm; an error when it will not any more.
+    pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.0.changed().await
+    }
+
+    /// As `keys` says.
+    #[cfg(test)]
+    pub fn as_told(keys: watch::Receiver<BTreeSet<[u8; 32]>>) -> Self {
+        Self(keys)
+    }
 }
 
 /// A farm that may be stopped; a seam for tests.
