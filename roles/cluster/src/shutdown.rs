@@ -1,10 +1,20 @@
 //! The wish that a role should end, from the operator, the supervisor, or whoever runs several roles in one process.
 
 use std::io;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// How long a role that was told to end may take: more than all it waits for by its own limits, and less than supervisors wait before
+/// they kill.
+pub const END_WITHIN: Duration = Duration::from_secs(45);
+
+/// Something hangs: a disk that does not answer, or a step of the start that waits for NATS.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("told to end, this role has not within {} s, and is broken off: a disk or NATS does not answer", END_WITHIN.as_secs())]
+pub struct Hangs;
 
 /// Tells whoever holds a clone that it should end.
 #[derive(Debug, Clone)]
@@ -30,6 +40,18 @@ impl Shutdown {
             drop(keep_running);
         });
         Ok(shutdown)
+    }
+
+    /// Runs `role` to its end, or, told to end, until [`END_WITHIN`] is over: no hanging disk or bus keeps a process alive.
+    pub async fn bound<T>(&self, role: impl Future<Output = T>) -> Result<T, Hangs> {
+        let out_of_patience = async {
+            self.requested().await;
+            tokio::time::sleep(END_WITHIN).await;
+        };
+        tokio::select! {
+            ended = role => Ok(ended),
+            () = out_of_patience => Err(Hangs),
+        }
     }
 
     /// Ready when it is time to end, also when asked again.
@@ -60,6 +82,19 @@ pub fn requested() -> io::Result<impl Future<Output = ()>> {
 mod tests {
     use super::*;
     use futures::FutureExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_that_hangs_is_broken_off_once_it_was_told_to_end_and_none_before() {
+        let (keep_running, shutdown) = Shutdown::new();
+        let mut hangs = Box::pin(shutdown.bound(std::future::pending::<()>()));
+        assert!(tokio::time::timeout(END_WITHIN * 9, &mut hangs).await.is_err(), "nobody told it to end");
+        drop(keep_running);
+        let told_at = tokio::time::Instant::now();
+        assert!(hangs.await.is_err());
+        assert_eq!(told_at.elapsed(), END_WITHIN);
+        let ends = async { tokio::time::sleep(END_WITHIN / 2).await };
+        assert!(shutdown.bound(ends).await.is_ok(), "it takes its time, and ends by itself");
+    }
 
     #[tokio::test]
     async fn all_clones_are_told_and_stay_told() {

@@ -33,6 +33,17 @@ impl Held {
     pub fn may_farm(&self, public_key: &[u8; 32]) -> bool {
         self.0.borrow().contains(public_key)
     }
+
+    /// Ready when that has changed for a farm; an error when it will not any more.
+    pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.0.changed().await
+    }
+
+    /// As `keys` says.
+    #[cfg(test)]
+    pub fn as_told(keys: watch::Receiver<BTreeSet<[u8; 32]>>) -> Self {
+        Self(keys)
+    }
 }
 
 /// A farm that may be stopped; a seam for tests.
@@ -130,18 +141,18 @@ impl Holding {
                 self.windows.serve(public_key);
                 self.held.send_if_modified(|held| held.insert(public_key));
             }
-            Action::Stop(stopped) => return self.stop(stopped).await,
+            Action::Stop(stopped) => return self.stop(stopped),
         }
         Ok(())
     }
 
-    async fn stop(&mut self, stopped: Stopped) -> Result<(), Stopped> {
+    fn stop(&mut self, stopped: Stopped) -> Result<(), Stopped> {
         self.held.send_if_modified(|held| held.remove(&stopped.public_key));
         if let Some(farm) = self.farms.remove(&stopped.public_key) {
             farm.stop();
         }
         tracing::error!("{stopped}");
-        self.windows.lose(stopped.public_key, &self.bus).await;
+        self.windows.lose(stopped.public_key);
         if self.farms.is_empty() { Err(stopped) } else { Ok(()) }
     }
 }

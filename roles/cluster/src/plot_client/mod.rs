@@ -165,8 +165,8 @@ fn is_same(farm: &FarmHandle, other: &FarmHandle) -> bool {
     farm.identity().public_key() == other.identity().public_key()
 }
 
-/// Starts the tasks; they end with the set, or when the bus is closed. Nothing is farmed or signed before what is to hold the
-/// farms runs.
+/// Starts the tasks; they end with the set, or when the bus is closed. Nothing is farmed, signed or plotted before what is to
+/// hold the farms runs.
 async fn start(
     config: &Config,
     host: &Host,
@@ -186,10 +186,11 @@ async fn start(
     let info = watch_info(&bus, info, &mut tasks).await?;
     let settings = info.clone();
 
-    let group = config.host.group.clone();
-    let plotting = Plotting::new(bus.clone(), group, grounds, info.clone(), counters.clone()).await?;
     let windows = Windows::new();
     let (mut holding, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
+    let group = config.host.group.clone();
+    let plotting =
+        Plotting::new(bus.clone(), group, grounds, info.clone(), held.clone(), counters.clone()).await?;
     recall(&farms, &windows);
     for farm in &farms {
         let (public_key, path) = (farm.identity().public_key(), farm.dir().display().to_string());

@@ -3,10 +3,12 @@
 //! ```text
 //!   looks at the farm, words of plot-servers, ends of offers and pulls, time ─▶ FarmJobs ─▶ queue, plot-server, disk
 //! ```
-//! Owns: the tasks in which that is done; one that panics is the end of what it did, and of nothing else. Never: a decision.
+//! Owns: the tasks in which that is done; one that panics is the end of what it did, and of nothing else. Never: a decision, or a word
+//! about a farm that is not held (yet): a copy that is about to be stopped would say of the other's sectors that they are stored.
 
 use super::counters::Counters;
 use super::ground::Ground;
+use super::holder::Held;
 use bus::cluster::Cluster;
 use bus::jobs::{Offered, PlotJobs};
 use bus::{BusError, Message, SharedBus};
@@ -54,6 +56,7 @@ pub struct Plotting {
     queue: PlotJobs,
     farms: Vec<PlottedFarm>,
     info: watch::Receiver<ClusterInfo>,
+    held: Held,
     counters: Arc<Counters>,
     /// Commitments of the segments that decide when sectors expire, by index.
     commitments: HashMap<u64, [u8; 48]>,
@@ -70,12 +73,13 @@ struct PlottedFarm {
 }
 
 impl Plotting {
-    /// For the farms given, by jobs offered to plot-servers of `group`.
+    /// For the farms given, each from when it is held, by jobs offered to plot-servers of `group`.
     pub async fn new(
         bus: SharedBus,
         group: String,
         grounds: Vec<Arc<dyn Ground>>,
         info: watch::Receiver<ClusterInfo>,
+        held: Held,
         counters: Arc<Counters>,
     ) -> Result<Self, BusError> {
         let (cluster, queue) = (Cluster::open(&*bus).await?, PlotJobs::open(&*bus).await?);
@@ -92,6 +96,7 @@ impl Plotting {
             cluster,
             queue,
             info,
+            held,
             counters,
             commitments: HashMap::new(),
             reads: Arc::new(Semaphore::new(READS)),
@@ -120,10 +125,9 @@ impl Plotting {
                     Err(error) => tracing::error!("a task of plotting ended early: {error}"),
                 },
                 () = tokio::time::sleep_until(wake_at) => self.all(&Event::Tick).await,
-                Ok(()) = self.info.changed() => {
-                    let settings = self.info.borrow_and_update().protocol_info.clone();
-                    self.all(&Event::Settings(settings)).await;
-                }
+                Ok(()) = self.info.changed() => self.settings().await,
+                // What was said before of a farm that may be plotted from now on, it has not heard.
+                Ok(()) = self.held.changed() => self.settings().await,
                 Ok(()) = generation.changed() => self.all(&Event::QueueAnew).await,
                 _ = look_at_bus.tick() => {
                     let was_connected = std::mem::replace(&mut is_connected, self.bus.is_connected());
@@ -135,8 +139,17 @@ impl Plotting {
         }
     }
 
+    async fn settings(&mut self) {
+        let settings = self.info.borrow_and_update().protocol_info.clone();
+        self.all(&Event::Settings(settings)).await;
+    }
+
+    fn may_plot(&self, farm: &PlottedFarm) -> bool {
+        self.held.may_farm(&farm.ground.farm().public_key) && !farm.ground.is_stopped()
+    }
+
     fn wake_at(&self) -> Instant {
-        let farms = self.farms.iter().filter(|farm| !farm.ground.is_stopped());
+        let farms = self.farms.iter().filter(|farm| self.may_plot(farm));
         let first = farms.filter_map(|farm| farm.jobs.wake_at()).min();
         self.started + first.unwrap_or_else(|| self.started.elapsed() + control::plot_jobs::LOOK_EVERY)
     }
@@ -160,7 +173,7 @@ impl Plotting {
 
     /// Gives an event to a farm, and does what follows.
     async fn on(&mut self, farm: usize, event: Event) {
-        if self.farms[farm].ground.is_stopped() {
+        if !self.may_plot(&self.farms[farm]) {
             return;
         }
         if let Event::Segment { index, commitment } = &event {

@@ -8,11 +8,14 @@ use bus::local::LocalBus;
 use control::ids::{FarmId, InstanceId};
 use control::messages::{PlotPhase, ProtocolInfo};
 use control::plot_jobs::{Farm, SectorState};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const BYTES: u64 = 77;
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Of all farms here.
+const KEY: [u8; 32] = [2; 32];
 
 /// How the next pulls of a farm end; well, when there are no more.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +53,7 @@ impl Ground for List {
     fn farm(&self) -> Farm {
         Farm {
             id: self.id,
-            public_key: [2; 32],
+            public_key: KEY,
             client: InstanceId([9; 16]),
             pieces_in_sector: 2,
             sector_bytes: BYTES,
@@ -141,6 +144,12 @@ impl Hand {
 
 /// A bus, and these farms being plotted through it.
 async fn plot(farms: &[Arc<List>]) -> LocalBus {
+    let (_, keys) = watch::channel(BTreeSet::from([KEY]));
+    plot_held(farms, keys).await
+}
+
+/// The same while they are held.
+async fn plot_held(farms: &[Arc<List>], keys: watch::Receiver<BTreeSet<[u8; 32]>>) -> LocalBus {
     let local = LocalBus::new();
     let bus: SharedBus = Arc::new(local.another());
     let protocol_info = ProtocolInfo {
@@ -160,7 +169,8 @@ async fn plot(farms: &[Arc<List>]) -> LocalBus {
     let (keep, info) = watch::channel(info);
     let grounds: Vec<Arc<dyn Ground>> = farms.iter().map(|farm| farm.clone() as Arc<dyn Ground>).collect();
     let words = listen(&bus, &grounds).await.unwrap();
-    let plotting = Plotting::new(bus, "default".into(), grounds, info, Arc::default()).await.unwrap();
+    let held = Held::as_told(keys);
+    let plotting = Plotting::new(bus, "default".into(), grounds, info, held, Arc::default()).await.unwrap();
     tokio::spawn(async move {
         let _keep = keep;
         plotting.run(words).await;
@@ -180,6 +190,29 @@ async fn a_pull_or_a_look_that_panics_costs_that_attempt_only() {
     }
     assert!(farms.iter().all(|farm| farm.is_plotted()));
     assert_eq!(farms[0].dropped.load(Ordering::Relaxed), 2, "nothing of it is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_farm_that_is_not_held_nothing_is_said_and_nothing_fetched() {
+    let (hold, keys) = watch::channel(BTreeSet::new());
+    let (mine, copy) = (List::new(1, &[]), List::new(1, &[]));
+    copy.sectors.lock().unwrap()[0] = SectorState::Plotted { history_size: 10 };
+    let local = plot_held(&[copy], keys.clone()).await;
+    let mut server = Hand::new(&local, 1).await;
+    let sector = SectorId { farm: mine.id, sector_index: 0, history_size: 10 };
+    for _ in 0..20 {
+        server.say(sector, PlotPhase::Staged { sector_size_bytes: BYTES, checksum: [7; 32] }).await;
+        let answer = tokio::time::timeout(Duration::from_secs(1), server.answers.next()).await;
+        assert!(answer.is_err(), "the sector is another's, who waits for it");
+    }
+    // Nor is anything ordered; once it is held all of it is done at once.
+    let local = plot_held(std::slice::from_ref(&mine), keys).await;
+    let mut server = Hand::new(&local, 1).await;
+    assert!(server.queue.take(&["default".to_owned()], Duration::from_secs(30)).await.unwrap().is_none());
+    hold.send_replace(BTreeSet::from([KEY]));
+    let held_at = Instant::now();
+    assert_eq!(server.serve().await.1, PlotPhase::Stored);
+    assert!(mine.is_plotted() && held_at.elapsed() < Duration::from_secs(5), "{:?}", held_at.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

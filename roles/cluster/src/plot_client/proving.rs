@@ -1,4 +1,5 @@
-//! From a candidate to a solution: the record off the disk, the proof from a proof-server or made here, and a check of it all.
+//! From a candidate to a solution: the record off the disk, the proof from a proof-server or made here, and a check of it all. A
+//! proof of a proof-server that does not stand counts as none: it says more of that server than of the sector.
 
 use super::candidates::Candidate;
 use super::farms::{FarmGone, FarmHandle, OpenFarm, is_replaced};
@@ -96,52 +97,39 @@ impl Provers {
     ) -> Result<Solution, ProvingError> {
         let load = move |open: std::rc::Rc<OpenFarm>| async move { load(&open, &candidate).await };
         let loaded = farm.run(Class::ProofRead, load).await??;
-        let proved = self.prove(&loaded, candidate.s_bucket, deadline).await?;
-        let solution = Solution {
-            public_key: farm.identity().public_key(),
-            reward_address: *reward_address,
-            sector_index: candidate.sector,
-            history_size: candidate.history_size,
-            piece_offset: loaded.piece_offset,
-            record_commitment: loaded.metadata.commitment,
-            record_witness: loaded.metadata.witness,
-            chunk: proved.chunk,
-            chunk_witness: proved.chunk_witness,
-            proof_of_space: proved.proof_of_space,
-        };
         let parameters = VerifyParameters {
             global_challenge: slot.global_challenge,
             solution_range: slot.voting_solution_range,
             piece_check: None,
         };
-        let verified = verify_solution(&solution, &parameters, self.kzg.verifier());
-        verified.map(|_| solution).map_err(ProvingError::Invalid)
-    }
-
-    /// Asks a proof-server and, when half of the time is gone without an answer, begins here too: whoever is first wins.
-    async fn prove(
-        &self,
-        loaded: &Loaded,
-        s_bucket: u16,
-        deadline: Instant,
-    ) -> Result<ProvedChunk, ProvingError> {
-        let mut here = pin!(self.prove_here(loaded, s_bucket, deadline));
+        let check = |proved: ProvedChunk| {
+            let solution = Solution {
+                public_key: farm.identity().public_key(),
+                reward_address: *reward_address,
+                sector_index: candidate.sector,
+                history_size: candidate.history_size,
+                piece_offset: loaded.piece_offset,
+                record_commitment: loaded.metadata.commitment,
+                record_witness: loaded.metadata.witness,
+                chunk: proved.chunk,
+                chunk_witness: proved.chunk_witness,
+                proof_of_space: proved.proof_of_space,
+            };
+            verify_solution(&solution, &parameters, self.kzg.verifier()).map(|_| solution)
+        };
+        let s_bucket = candidate.s_bucket;
+        let here = async {
+            let proved = self.prove_here(&loaded, s_bucket, deadline).await?;
+            check(proved).map_err(ProvingError::Invalid)
+        };
         let Some(server) = self.next_server() else { return here.await };
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut there = pin!(self.prove_at(server, loaded, s_bucket, left));
-        let failed = match timeout(left / HEAD_START, &mut there).await {
-            Ok(Ok(proved)) => return Ok(proved),
-            Ok(Err(error)) => error,
-            Err(_) => match select(there, &mut here).await {
-                Either::Left((Ok(proved), _)) | Either::Right((Ok(proved), _)) => return Ok(proved),
-                Either::Left((Err(error), _)) => error,
-                Either::Right((Err(error), there)) => return there.await.map_err(|_| error),
-            },
+        let there = async {
+            let proved = self.prove_at(server, &loaded, s_bucket, left).await?;
+            check(proved).map_err(RemoteError::Invalid)
         };
-        tracing::warn!(%server, "the proof is made here instead: {failed}");
-        here.await
+        first_good(server, there, here, left / HEAD_START).await
     }
-
     async fn prove_here(
         &self,
         loaded: &Loaded,
@@ -201,6 +189,32 @@ enum RemoteError {
     Memory,
     #[error(transparent)]
     Host(#[from] HostError),
+    #[error(
+        "its proof would be refused ({0}); if that goes on, that proof-server, or its GPU, makes wrong ones"
+    )]
+    Invalid(VerifyError),
+}
+
+/// What a proof-server gives, which has `head_start` for itself; after that it is made here too, and the first that is good wins. One
+/// that fails leaves it to the other.
+async fn first_good<T, E>(
+    server: InstanceId,
+    there: impl Future<Output = Result<T, RemoteError>>,
+    here: impl Future<Output = Result<T, E>>,
+    head_start: Duration,
+) -> Result<T, E> {
+    let (mut there, mut here) = (pin!(there), pin!(here));
+    let failed = match timeout(head_start, &mut there).await {
+        Ok(Ok(good)) => return Ok(good),
+        Ok(Err(error)) => error,
+        Err(_) => match select(there, &mut here).await {
+            Either::Left((Ok(good), _)) | Either::Right((Ok(good), _)) => return Ok(good),
+            Either::Left((Err(error), _)) => error,
+            Either::Right((Err(error), there)) => return there.await.map_err(|_| error),
+        },
+    };
+    tracing::warn!(%server, "the proof is made here instead: {failed}");
+    here.await
 }
 
 /// Reads the record that a candidate's chunk is of. On the farm's executor.
@@ -228,4 +242,38 @@ async fn load(open: &OpenFarm, candidate: &Candidate) -> Result<Loaded, ProvingE
         bitfield: record.bitfield,
         metadata,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: InstanceId = InstanceId([1; 16]);
+    const HEAD_START: Duration = Duration::from_secs(2);
+
+    async fn there(after_s: u64, is_good: bool) -> Result<&'static str, RemoteError> {
+        tokio::time::sleep(Duration::from_secs(after_s)).await;
+        if is_good { Ok("there") } else { Err(RemoteError::Invalid(VerifyError::InvalidProofOfSpace)) }
+    }
+
+    async fn here(takes_s: u64, is_good: bool) -> Result<&'static str, &'static str> {
+        tokio::time::sleep(Duration::from_secs(takes_s)).await;
+        if is_good { Ok("here") } else { Err("bad sector") }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_proof_of_a_proof_server_costs_its_time_and_not_the_solution() {
+        for (server, own, first) in [
+            ((1, true), (1, true), Ok("there")),
+            ((1, false), (1, true), Ok("here")),
+            ((3, false), (1, true), Ok("here")),
+            ((3, false), (2, true), Ok("here")),
+            ((3, true), (2, true), Ok("there")),
+            ((9, true), (1, false), Ok("there")),
+            ((9, false), (1, false), Err("bad sector")),
+        ] {
+            let proved = first_good(SERVER, there(server.0, server.1), here(own.0, own.1), HEAD_START).await;
+            assert_eq!(proved, first, "{server:?} {own:?}");
+        }
+    }
 }

@@ -56,13 +56,17 @@ impl Windows {
         self.quietly(Event::Recalled { public_key, controller, age });
     }
 
-    /// It is another's: whoever waits is refused, and nothing that is being signed leaves.
-    pub async fn lose(&self, public_key: [u8; 32], bus: &SharedBus) {
+    /// It is another's: nobody who waits is answered, since the other answers them, and nothing that is being signed leaves.
+    pub fn lose(&self, public_key: [u8; 32]) {
         for action in self.on(Event::Lost { public_key }) {
-            if let Action::Answer { asker, answer } = action {
-                self.answer(asker, &answer, bus).await;
+            if let Action::PassOver { asker } = action {
+                self.pass_over(asker);
             }
         }
+    }
+
+    fn pass_over(&self, asker: u64) {
+        self.lock().askers.remove(&asker);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -156,6 +160,7 @@ impl Signing {
                         let storing_it = (self.store)(hash, may_be_new);
                         storing.push(async move { (hash, storing_it.await) });
                     }
+                    Action::PassOver { asker } => self.windows.pass_over(asker),
                     Action::Answer { asker, answer } => self.windows.answer(asker, &answer, &self.bus).await,
                 }
             }

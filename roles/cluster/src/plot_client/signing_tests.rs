@@ -47,6 +47,19 @@ impl House {
         Self::after_a_restart(disk, &[]).await
     }
 
+    /// Another plot-client with a copy of the farm, on the same bus; it serves the key or not.
+    async fn copy(&self, is_serving: bool) -> Windows {
+        let windows = Windows::new();
+        let requests = self.bus.subscribe(&subjects::signature(&KEY)).await.unwrap();
+        if is_serving {
+            windows.serve(KEY);
+        }
+        let (bus, counters) = (self.bus.clone(), Arc::default());
+        let (windows_of_it, store) = (windows.clone(), TestDisk::default().store());
+        tokio::spawn(Signing { bus, public_key: KEY, store, windows: windows_of_it, counters }.run(requests));
+        windows
+    }
+
     /// An earlier run handed solutions over, so many seconds ago.
     async fn after_a_restart(disk: &TestDisk, recalled: &[(InstanceId, u64)]) -> Self {
         let bus: SharedBus = Arc::new(LocalBus::new());
@@ -67,13 +80,13 @@ impl House {
         Self { bus, windows, counters }
     }
 
-    /// None when it is refused.
+    /// None when it is refused, or nobody answers.
     async fn ask(&self, controller: InstanceId, hash: u8, patience_ms: u64) -> Option<[u8; 64]> {
         let request = RewardSigningRequest { controller, hash: [hash; 32], public_key: KEY };
         let patience = Duration::from_millis(patience_ms);
         let answer =
             self.bus.request(&subjects::signature(&KEY), request.to_bytes().unwrap(), patience).await;
-        match SigningAnswer::from_bytes(&answer.unwrap()).unwrap() {
+        match SigningAnswer::from_bytes(&answer.ok()?).unwrap() {
             SigningAnswer::Signed { signature } => Some(signature),
             SigningAnswer::Refused { .. } => None,
         }
@@ -150,11 +163,24 @@ async fn what_is_lost_while_a_disk_works_does_not_leave() {
     house.windows.handed_over(KEY, CONTROLLER);
     let (answer, ()) = tokio::join!(house.ask(CONTROLLER, 1, 500), async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        house.windows.lose(KEY, &house.bus).await;
+        house.windows.lose(KEY);
     });
     assert_eq!(answer, None);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(house.ask(CONTROLLER, 1, 500).await, None);
+    assert!(house.windows.lock().askers.is_empty(), "nobody is remembered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_was_stopped_does_not_answer_in_place_of_the_farm_that_goes_on() {
+    let disk = TestDisk { delay: Duration::from_millis(20), ..TestDisk::default() };
+    let house = House::start(&disk).await;
+    let (claiming, stopped) = (house.copy(false).await, house.copy(true).await);
+    stopped.lose(KEY);
+    house.windows.handed_over(KEY, CONTROLLER);
+    // Whoever asks takes the first answer, and the farm's own comes after a write.
+    assert_eq!(house.ask(CONTROLLER, 1, 500).await, Some([1; 64]));
+    assert!([claiming, stopped].iter().all(|windows| windows.lock().askers.is_empty()));
 }
 
 #[tokio::test(start_paused = true)]

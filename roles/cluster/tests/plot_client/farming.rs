@@ -56,11 +56,19 @@ async fn announce(bus: &SharedBus, slot: u64) {
     }
 }
 
-/// Asks as that controller for a signature over a hash of threes; none when it is refused.
+/// Asks as that controller for a signature over a hash of threes, until the farm is held; none when it is refused.
 async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> Option<[u8; 64]> {
     let request = RewardSigningRequest { controller, hash: [3; 32], public_key };
     let subject = subjects::signature(&public_key);
-    let answer = bus.request(&subject, request.to_bytes().unwrap(), PATIENCE).await.unwrap();
+    let ask = async {
+        loop {
+            let answer = bus.request(&subject, request.to_bytes().unwrap(), Duration::from_secs(1)).await;
+            if let Ok(answer) = answer {
+                return answer;
+            }
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, ask).await.unwrap();
     match SigningAnswer::from_bytes(&answer).unwrap() {
         SigningAnswer::Signed { signature } => Some(signature),
         SigningAnswer::Refused { .. } => None,

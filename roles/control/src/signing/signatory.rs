@@ -4,8 +4,12 @@
 //!   HandedOver ─▶ window of (key, controller): 15 s, two new hashes ── NotTaken ─▶ closed
 //!   Recalled ───▶ what is left of the 15 s, when the key is served
 //!   Asked ─┬─ window open, or signed for that controller before ─▶ Sign ─▶ store ─▶ Stored ─▶ Answer (all who asked meanwhile)
-//!          └─ else, or key not served ─▶ Answer (refused)
+//!          ├─ else ─▶ Answer (refused)
+//!          └─ key not served (any more) ─▶ PassOver: whoever has it answers
 //! ```
+//! Whoever asks takes the first answer. So a client that does not serve a key is silent: a copy of the farm that was stopped would be
+//! quicker with its refusal than the one that goes on, which writes first.
+//!
 //! Owns: the windows, and who waits for which hash. The store owns the signatures: it gives the one it has, or makes one where that is
 //! allowed, and says which. Never: two questions to the store for one hash at a time, more than two new hashes a solution, a
 //! new hash without a window of whoever asks, or an answer for a key that is not served (any more).
@@ -111,6 +115,11 @@ pub enum Action {
         /// Whether a signature may be made.
         may_be_new: bool,
     },
+    /// Say nothing to a question, and forget it.
+    PassOver {
+        /// Which.
+        asker: u64,
+    },
     /// Answer a question.
     Answer {
         /// Which.
@@ -167,7 +176,7 @@ impl Signatory {
             }
             Event::Lost { public_key } => {
                 self.recalled.remove(&public_key);
-                self.keys.remove(&public_key).map(Key::refuse_all).unwrap_or_default()
+                self.keys.remove(&public_key).map(Key::pass_over_all).unwrap_or_default()
             }
             Event::HandedOver { public_key, controller } => {
                 if let Some(key) = self.keys.get_mut(&public_key) {
@@ -183,7 +192,7 @@ impl Signatory {
             }
             Event::Asked { request, asker } => match self.keys.get_mut(&request.public_key) {
                 Some(key) => key.ask(request, asker, now),
-                None => vec![refuse(asker, "this plot-client does not serve that key")],
+                None => vec![Action::PassOver { asker }],
             },
             Event::Stored { public_key, hash, stored } => self
                 .keys
@@ -311,9 +320,9 @@ impl Key {
         self.given.push_back((hash, controller));
     }
 
-    fn refuse_all(self) -> Vec<Action> {
+    fn pass_over_all(self) -> Vec<Action> {
         let askers = self.underway.into_values().flat_map(|underway| underway.askers);
-        askers.map(|(asker, _)| refuse(asker, "this plot-client no longer serves that key")).collect()
+        askers.map(|(asker, _)| Action::PassOver { asker }).collect()
     }
 }
 

@@ -44,6 +44,10 @@ fn is_refused(mut actions: Vec<Action>) -> bool {
     actions.is_empty() && matches!(last, Some(Action::Answer { answer: SigningAnswer::Refused { .. }, .. }))
 }
 
+fn passed_over(asker: u64) -> [Action; 1] {
+    [Action::PassOver { asker }]
+}
+
 /// Asks and lets the store make it.
 fn sign_fresh(signatory: &mut Signatory, controller: InstanceId, hash: u8, at: u64) {
     assert_eq!(signatory.on(asked(controller, hash, 0), ms(at)), sign(hash, true));
@@ -57,7 +61,7 @@ fn a_stranger_gets_no_signature() {
     signatory.on(handed(CONTROLLER), ms(0));
     assert!(is_refused(signatory.on(asked(OTHER, 1, 2), ms(0))), "another controller's window is not its");
     let elsewhere = RewardSigningRequest { controller: CONTROLLER, hash: [1; 32], public_key: [8; 32] };
-    assert!(is_refused(signatory.on(Event::Asked { request: elsewhere, asker: 3 }, ms(0))));
+    assert_eq!(signatory.on(Event::Asked { request: elsewhere, asker: 3 }, ms(0)), passed_over(3));
     assert_eq!(signatory.on(asked(CONTROLLER, 1, 4), ms(14_999)), sign(1, true));
     assert!(is_refused(signatory.on(asked(CONTROLLER, 2, 5), ms(15_000))), "too late");
 }
@@ -132,10 +136,11 @@ fn a_farm_that_is_lost_answers_nobody() {
     let mut signatory = serving();
     signatory.on(handed(CONTROLLER), ms(0));
     signatory.on(asked(CONTROLLER, 1, 5), ms(1));
-    assert!(is_refused(signatory.on(Event::Lost { public_key: KEY }, ms(2))));
+    // Whoever has it now answers the same question.
+    assert_eq!(signatory.on(Event::Lost { public_key: KEY }, ms(2)), passed_over(5));
     assert_eq!(signatory.on(stored(1, Stored::Fresh([1; 64])), ms(3)), [], "it does not leave");
     signatory.on(handed(CONTROLLER), ms(4));
-    assert!(is_refused(signatory.on(asked(CONTROLLER, 1, 6), ms(4))));
+    assert_eq!(signatory.on(asked(CONTROLLER, 1, 6), ms(4)), passed_over(6));
 }
 
 #[test]
@@ -164,7 +169,7 @@ fn what_was_handed_over_before_a_restart_is_signed_for_afterwards() {
     for event in [recalled(CONTROLLER, 15_000), recalled(OTHER, 9000), recalled(OTHER, 4000)] {
         assert_eq!(signatory.on(event, ms(100)), []);
     }
-    assert!(is_refused(signatory.on(asked(OTHER, 1, 1), ms(1000))), "the key is not served yet");
+    assert_eq!(signatory.on(asked(OTHER, 1, 1), ms(1000)), passed_over(1), "the key is not served yet");
     assert_eq!(signatory.on(Event::Serving { public_key: KEY }, ms(1100)), []);
     assert!(is_refused(signatory.on(asked(CONTROLLER, 1, 2), ms(1100))), "its time was over");
     // What was signed before is known to the store; new ones are two for each solution, the oldest first.
@@ -242,11 +247,15 @@ impl Watcher {
                     );
                     self.at_store.push((hash[0], may_be_new));
                 }
+                Action::PassOver { asker } => {
+                    self.open.remove(&asker).expect("asked once, passed over once");
+                    assert!(!self.is_serving, "whose key it is answers");
+                }
                 Action::Answer { asker, answer } => {
                     let (controller, hash) = self.open.remove(&asker).expect("asked once, answered once");
+                    assert!(self.is_serving, "whose key it is not says nothing");
                     if let SigningAnswer::Signed { signature } = answer {
                         assert_eq!(self.store[&hash], signature, "the durable one");
-                        assert!(self.is_serving);
                         self.given.insert((controller, hash));
                     }
                 }
@@ -298,7 +307,8 @@ proptest! {
                     watcher.open.insert(asker, (controller, hash));
                     let is_allowed = watcher.is_open(controller, now) || watcher.given.contains(&(controller, hash));
                     let actions = signatory.on(asked(id(controller), hash, asker), now);
-                    prop_assert!(is_allowed || is_refused(actions.clone()), "{:?}", actions);
+                    let is_passed_over = actions == passed_over(asker);
+                    prop_assert!(is_allowed || is_passed_over || is_refused(actions.clone()), "{:?}", actions);
                     watcher.see(actions);
                     continue;
                 }
@@ -308,8 +318,8 @@ proptest! {
                 },
                 Step::Lost => {
                     let actions = signatory.on(Event::Lost { public_key: KEY }, now);
-                    watcher.see(actions);
                     watcher.is_serving = false;
+                    watcher.see(actions);
                     watcher.handed.clear();
                     // The store finishes what it began, and nobody hears of it.
                     while watcher.work(0, true).is_some() {}

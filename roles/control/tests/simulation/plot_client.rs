@@ -258,6 +258,7 @@ impl PlotClient {
                 SignatoryAction::Sign { hash, may_be_new, .. } => {
                     self.store(hash, may_be_new, out);
                 }
+                SignatoryAction::PassOver { asker } => drop(self.askers.remove(&asker)),
                 SignatoryAction::Answer { asker, answer } => {
                     let Some(to) = self.askers.remove(&asker) else { continue };
                     out.push(Output::Reply { to, payload: answer.to_bytes().unwrap() });

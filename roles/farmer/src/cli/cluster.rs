@@ -9,6 +9,7 @@ mod plot_server;
 mod proof_server;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use cluster::placement::Placement;
@@ -22,6 +23,9 @@ use topology::placement::{Overrides, RequestError};
 use self::member::{MemberArgs, SERVER_EXECUTORS, Start};
 use self::nats::NatsArgs;
 use super::CommandResult;
+
+/// Time for threads that read files or look up names, once the role has ended.
+const THREADS_END_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
@@ -112,12 +116,16 @@ impl ClusterArgs {
         if let Some(control) = placement.control() {
             runtime.on_thread_start(move || control.enter());
         }
-        Ok(runtime.build()?.block_on(async {
+        let runtime = runtime.build()?;
+        let result = runtime.block_on(async {
             tokio::select! {
                 result = role.run(nats, &placement) => result,
                 never = placement.follow() => match never {},
             }
-        })?)
+        });
+        // A thread that hangs in a disk or in a name's lookup would be waited for without end.
+        runtime.shutdown_timeout(THREADS_END_WITHIN);
+        Ok(result?)
     }
 }
 
@@ -129,13 +137,16 @@ impl ClusterRole {
             bus = nats.connect(role.token()) => bus?,
             () = shutdown.requested() => return Ok(()),
         };
-        let start = Start { nats: &nats, placement, bus, shutdown };
-        match self {
-            Self::Controller(args) => args.run(start).await,
-            Self::PlotClient(args) => args.run(start).await,
-            Self::PlotServer(args) => args.run(start).await,
-            Self::ShardedCache(args) | Self::FullPieceShardedCache(args) => args.run(role, start).await,
-            Self::ProofServer(args) => args.run(start).await,
-        }
+        let start = Start { nats: &nats, placement, bus, shutdown: shutdown.clone() };
+        let running = async {
+            match self {
+                Self::Controller(args) => args.run(start).await,
+                Self::PlotClient(args) => args.run(start).await,
+                Self::PlotServer(args) => args.run(start).await,
+                Self::ShardedCache(args) | Self::FullPieceShardedCache(args) => args.run(role, start).await,
+                Self::ProofServer(args) => args.run(start).await,
+            }
+        };
+        shutdown.bound(running).await.map_err(RoleError::own)?
     }
 }
