@@ -4,11 +4,8 @@
 CARGO ?= cargo
 SHARED ?= ../shared
 FARMER = target/debug/autonomys-farmer
-CONFORMANCE = $(FARMER) util conformance "$(SHARED)/vectors" --kzg-parameters "$(SHARED)/kzg/eth-public-parameters.bin"
 # All tests are built once, with the kernels on the CPU: what is built by other words than these is built again.
 SHIM = --features farmer/kernel-shim
-SUITES_OF_LEVELS = pos,erasure,kzg,sector
-SUITES_OF_KERNELS = pos,erasure,sector
 # Modules of consensus with unsafe code, and those that stand on it.
 UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
@@ -48,11 +45,7 @@ asan:
 conformance:
 	@if [ -d "$(SHARED)/vectors" ]; then \
 		$(CARGO) test --locked --workspace $(SHIM) --no-run && \
-		$(CONFORMANCE) && \
-		for level in $$($(FARMER) util cpu-levels | head -n -1); do \
-			$(CONFORMANCE) --cpu-level $$level --only $(SUITES_OF_LEVELS) || exit 1; \
-		done && \
-		$(CONFORMANCE) --backend kernel-shim --only $(SUITES_OF_KERNELS); \
+		scripts/conformance.sh $(FARMER) "$(SHARED)/vectors" "$(SHARED)/kzg/eth-public-parameters.bin"; \
 	else \
 		echo "skipped: no golden vectors at $(SHARED)/vectors"; \
 	fi

@@ -42,12 +42,6 @@ pub fn circles_among(arrows: &[Arrow]) -> Vec<Circle> {
     circles.collect()
 }
 
-/// Whether the arrow from a file to another is there and lies in a circle.
-pub fn is_in_circle(arrows: &[Arrow], from: &Path, to: &Path) -> bool {
-    let arrow = arrows.iter().find(|arrow| arrow.from == from && arrow.to == to);
-    arrow.is_some_and(|arrow| circle_through(arrow, &by_file(arrows)).is_some())
-}
-
 type ByFile<'a> = BTreeMap<&'a Path, Vec<&'a Arrow>>;
 
 fn by_file(arrows: &[Arrow]) -> ByFile<'_> {

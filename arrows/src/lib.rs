@@ -20,7 +20,7 @@ mod rules;
 mod workspace;
 
 pub use self::{
-    circles::{Arrow, Circle, circles_among, is_in_circle},
+    circles::{Arrow, Circle, circles_among},
     modules::{ReadError, ReadFile, Target, TargetKind},
     resolve::{CrateUse, arrows_of, crates_named},
     rules::{SEATS, Seat, refusal},

@@ -1,114 +1,11 @@
 //! The workspace's own sources and manifests: arrows point downwards only.
 
 use arrows::{
-    Arrow, DependencyKind, Package, SEATS, arrows_of, circles_among, crates_named, is_in_circle,
-    read_workspace, refusal,
+    Arrow, DependencyKind, Package, SEATS, arrows_of, circles_among, crates_named, read_workspace, refusal,
 };
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// A file that others use although it uses them, itself or by way of others.
-struct Known {
-    file: &'static str,
-    /// In `folder`, without `.rs`.
-    used_by: &'static [&'static str],
-    folder: &'static str,
-    reason: &'static str,
-}
-
-/// Circles that are still to be broken: what both files need goes into one of its own. None is to be added.
-const KNOWN: &[Known] = &[
-    Known {
-        file: "roles/bus/src/local/mod.rs",
-        folder: "roles/bus/src/local/",
-        used_by: &["bucket", "queue"],
-        reason: "the faults that tests ask for stand beside the bus",
-    },
-    Known {
-        file: "roles/cluster/src/host/mod.rs",
-        folder: "roles/cluster/src/host/",
-        used_by: &["peers"],
-        reason: "the answers of a host stand beside it",
-    },
-    Known {
-        file: "roles/control/src/messages/mod.rs",
-        folder: "roles/control/src/messages/",
-        used_by: &["codec", "members"],
-        reason: "version and limits of messages stand beside the messages",
-    },
-    Known {
-        file: "roles/devnet/src/history/mod.rs",
-        folder: "roles/devnet/src/history/",
-        used_by: &["files"],
-        reason: "the errors of the history stand beside it",
-    },
-    Known {
-        file: "roles/devnet/src/lib.rs",
-        folder: "roles/devnet/src/",
-        used_by: &["shared"],
-        reason: "the node's settings stand beside the node",
-    },
-    Known {
-        file: "roles/devnet/src/store/mod.rs",
-        folder: "roles/devnet/src/store/",
-        used_by: &["record_log"],
-        reason: "the errors of the store stand beside it",
-    },
-    Known {
-        file: "roles/farmer/src/benchmark/mod.rs",
-        folder: "roles/farmer/src/benchmark/",
-        used_by: &["work"],
-        reason: "the options of a benchmark stand beside the list of them",
-    },
-    Known {
-        file: "roles/farmer/src/cli.rs",
-        folder: "roles/farmer/src/cli/",
-        used_by: &[
-            "benchmark",
-            "benchmark/gpu",
-            "cluster",
-            "dev",
-            "dev_node",
-            "gpus",
-            "kernel_check",
-            "topology",
-        ],
-        reason: "what every command returns stands beside the commands",
-    },
-    Known {
-        file: "roles/farmer/src/cli/cluster.rs",
-        folder: "roles/farmer/src/cli/cluster/",
-        used_by: &["cache", "controller", "plot_client", "plot_server", "proof_server"],
-        reason: "the arguments of every member stand beside the members",
-    },
-    Known {
-        file: "roles/farmer/src/conformance/mod.rs",
-        folder: "roles/farmer/src/conformance/",
-        used_by: &["archiving", "audit", "constants", "erasure", "kzg", "pos", "reading", "sector"],
-        reason: "what every suite is given stands beside the suites",
-    },
-    Known {
-        file: "roles/farmer/src/dev/mod.rs",
-        folder: "roles/farmer/src/dev/",
-        used_by: &["members", "run"],
-        reason: "the settings of a run stand beside the run",
-    },
-    Known {
-        file: "roles/node/src/client/mod.rs",
-        folder: "roles/node/src/client/",
-        used_by: &["feed"],
-        reason: "a feed subscribes by the client that opens feeds",
-    },
-];
-
-impl Known {
-    /// The arrows, from and to.
-    fn arrows(&self) -> impl Iterator<Item = (PathBuf, PathBuf)> {
-        let from = |name: &&str| PathBuf::from(format!("{}{name}.rs", self.folder));
-        self.used_by.iter().map(move |name| (from(name), PathBuf::from(self.file)))
-    }
-}
 
 /// The repository.
 fn root() -> PathBuf {
@@ -142,34 +39,14 @@ fn arrows_by_target() -> Vec<Vec<Arrow>> {
         .collect()
 }
 
-fn is_known(arrow: &Arrow) -> bool {
-    KNOWN.iter().flat_map(Known::arrows).any(|(from, to)| arrow.from == from && arrow.to == to)
-}
-
 #[test]
 fn no_files_import_each_other() {
     let mut circles = BTreeSet::new();
     for arrows in arrows_by_target() {
-        let arrows: Vec<_> = arrows.into_iter().filter(|arrow| !is_known(arrow)).collect();
         circles.extend(circles_among(&arrows).iter().map(ToString::to_string));
     }
     let circles = Vec::from_iter(circles);
     assert!(circles.is_empty(), "{} circles:\n{}", circles.len(), circles.join("\n"));
-}
-
-#[test]
-fn known_circles_are_still_there_and_only_in_roles() {
-    let targets = arrows_by_target();
-    let mut gone = Vec::new();
-    for known in KNOWN {
-        assert!(known.file.starts_with("roles/"), "{}: elsewhere there are no circles", known.file);
-        for (from, to) in known.arrows() {
-            if !targets.iter().any(|arrows| is_in_circle(arrows, &from, &to)) {
-                gone.push(format!("{} and {} ({})", from.display(), to.display(), known.reason));
-            }
-        }
-    }
-    assert!(gone.is_empty(), "in no circle any more, so strike them from KNOWN:\n{}", gone.join("\n"));
 }
 
 #[test]

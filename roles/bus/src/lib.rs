@@ -104,13 +104,18 @@ pub trait Bucket: Send + Sync + 'static {
     /// revision. After [`BusError::OutcomeUnknown`] the write may have happened, or may still happen.
     async fn write(&self, key: &str, value: Option<Bytes>, expect: Expect) -> Result<u64, BusError>;
 
-    /// All keys matching `filter`: first their current values, then [`WatchEvent::Ready`], then every change. A
-    /// lost connection is bridged: what changed meanwhile is delivered afterwards, of several changes of one key
-    /// at least the last. An expired key is silent.
-    async fn watch(&self, filter: &str) -> Result<Watch, BusError>;
+    /// All keys matching one of `filters` (one at least, and no key matches two): first their current values, then
+    /// [`WatchEvent::Ready`], then every change. A lost connection is bridged: what changed meanwhile is delivered
+    /// afterwards, of several changes of one key at least the last. An expired key is silent.
+    async fn watch_any(&self, filters: &[String]) -> Result<Watch, BusError>;
 
     /// Changes each time the bucket was found to have been made anew: what it held is lost, its owners put it again.
     fn generation(&self) -> watch::Receiver<u64>;
+
+    /// All keys matching `filter`, as in [`Self::watch_any`].
+    async fn watch(&self, filter: &str) -> Result<Watch, BusError> {
+        self.watch_any(&[filter.to_owned()]).await
+    }
 
     /// Writes whatever was there before.
     async fn put(&self, key: &str, value: Bytes) -> Result<u64, BusError> {

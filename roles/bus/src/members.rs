@@ -3,7 +3,7 @@
 //! ```text
 //!   Announced ─▶ bucket `members`, key <role>.<id>      what a member is; written anew now and then, and after a loss
 //!            └─▶ subject heartbeat.<role>.<id>          that it lives; one small message an interval
-//!   MemberWatch: entries of all, heartbeats of the roles it must hear ─▶ machine ─▶ MemberEvent
+//!   MemberWatch: entries of those it needs, heartbeats of the roles it must hear ─▶ machine ─▶ MemberEvent
 //! ```
 //! Owns: the bucket's keys, subscriptions and clock. Never: a judgement on who lives; and nothing here waits for JetStream:
 //! heartbeats go and come without it, entries follow when it is there.
@@ -11,7 +11,7 @@
 use super::told::{Rarely, Waiting};
 use super::{Bucket, BucketConfig, BusError, Message, SharedBus, Watch, WatchEvent};
 use control::ids::InstanceId;
-use control::members::{Event, Members};
+use control::members::{Event, Members, entries_for};
 use control::messages::{Control, Heartbeat, MemberEntry, Role, subjects};
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -184,20 +184,20 @@ impl MemberWatch {
     /// Watches the entries and heartbeats of one role, or of all.
     pub async fn start(bus: SharedBus, role: Option<Role>, liveness: Liveness) -> Result<Self, BusError> {
         let token = role.map_or("*", Role::token);
-        Self::over(bus, token, role.map(|role| vec![role]), &[token], liveness).await
+        Self::over(bus, vec![format!("{token}.*")], role.map(|role| vec![role]), &[token], liveness).await
     }
 
-    /// Watches the entries of all members, and the heartbeats that one of `role` must hear.
+    /// Watches what one of `role` needs: entries by [`entries_for`], heartbeats by [`heartbeats_for`].
     pub async fn start_for(bus: SharedBus, role: Role, liveness: Liveness) -> Result<Self, BusError> {
         let heard = heartbeats_for(role);
         let tokens: Vec<_> = heard.iter().map(|role| role.token()).collect();
-        Self::over(bus, "*", Some(heard.to_vec()), &tokens, liveness).await
+        Self::over(bus, entries_for(role), Some(heard.to_vec()), &tokens, liveness).await
     }
 
-    /// Entries of the role `listed`, heartbeats of the roles `heard`, which are those of `tokens`.
+    /// Entries under the keys `listed`, heartbeats of the roles `heard`, which are those of `tokens`.
     async fn over(
         bus: SharedBus,
-        listed: &str,
+        listed: Vec<String>,
         heard: Option<Vec<Role>>,
         tokens: &[&str],
         liveness: Liveness,
@@ -208,10 +208,9 @@ impl MemberWatch {
             // Its end is an event, too: the bus is closed.
             heartbeats.push(subscription.0.map(Some).chain(once(async { None })).boxed());
         }
-        let filter = format!("{listed}.*");
         let entries = match open_bucket(bus.clone(), liveness).await? {
-            Ok(bucket) => bucket.watch(&filter).await?,
-            Err(opening) => later(opening, filter),
+            Ok(bucket) => bucket.watch_any(&listed).await?,
+            Err(opening) => later(opening, listed),
         };
         Ok(Self {
             bus,
@@ -295,10 +294,10 @@ fn is_key_of(key: &str, entry: &MemberEntry) -> bool {
 }
 
 /// The watch of a bucket that is still being opened.
-fn later(opening: Opening, filter: String) -> Watch {
+fn later(opening: Opening, filters: Vec<String>) -> Watch {
     let opened = async move {
         let watch = match opening.await {
-            Ok(bucket) => bucket.watch(&filter).await,
+            Ok(bucket) => bucket.watch_any(&filters).await,
             Err(error) => Err(error),
         };
         watch.unwrap_or_else(|error| {

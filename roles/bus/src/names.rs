@@ -26,6 +26,11 @@ pub(super) fn check_filter(filter: &str) -> Result<(), BusError> {
     Err(bad_name(filter))
 }
 
+/// What a watch is asked for: one filter at least.
+pub(super) fn check_filters(filters: &[String]) -> Result<(), BusError> {
+    if filters.is_empty() { Err(bad_name("")) } else { filters.iter().try_for_each(|it| check_filter(it)) }
+}
+
 /// One token: the name of a queue, a group or a bucket.
 pub(super) fn check_token(name: &str) -> Result<(), BusError> {
     if valid_token(name) { Ok(()) } else { Err(bad_name(name)) }
@@ -66,6 +71,9 @@ mod tests {
         for filter in [">", "*", "a.*", "a.>", "*.b.>", "a-B_9"] {
             assert!(check_filter(filter).is_ok(), "{filter:?}");
         }
+        assert!(check_filters(&[]).is_err(), "a watch of nothing");
+        assert!(check_filters(&["a.*".to_owned(), "b*".to_owned()]).is_err());
+        assert!(check_filters(&["a.*".to_owned(), "b.*".to_owned()]).is_ok());
         assert!(check_name("plot.g1.01ARZ3NDEKTSV4RRFFQ69G5FAV.17.42").is_ok());
         assert!(check_queue_subject("plot", "plot.g.x").is_ok());
         assert!(check_queue_subject("plot", "plot.g").is_err());

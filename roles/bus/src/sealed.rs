@@ -258,8 +258,8 @@ impl Bucket for SealedBucket {
         }
     }
 
-    async fn watch(&self, filter: &str) -> Result<Watch, BusError> {
-        let raw = self.raw.watch(filter).await?;
+    async fn watch_any(&self, filters: &[String]) -> Result<Watch, BusError> {
+        let raw = self.raw.watch_any(filters).await?;
         let seal = self.seal.clone();
         Ok(Watch::new(raw.0.filter_map(move |event| {
             let event = match event {

@@ -23,6 +23,7 @@ mod acknowledgements;
 mod archivist;
 mod chain;
 mod clock;
+mod config;
 mod history;
 mod importing;
 mod loading;
@@ -41,103 +42,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use consensus::kzg::{Kzg, insecure};
 use jsonrpsee::server::ServerHandle;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use archivist::{Archivist, ArchivistError};
 use chain::Chain;
-use node::kzg_setup::{self, KzgSetupError};
+use node::kzg_setup::KzgSetupError;
 use report_file::ReportFile;
 use shared::Shared;
 use store::{Store, StoreError, now_ms};
 
 pub use chain::{Reason, Report, SignatureCounts, SolutionCounts};
+pub use config::{DevNodeConfig, KzgSource, RpcMethods};
 pub use store::GenesisParameters;
 
 /// How long connections have to end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// Which methods a node lets its callers use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum RpcMethods {
-    /// Those that only read, pieces excepted.
-    Safe,
-    /// All of them.
-    #[default]
-    Unsafe,
-}
-
-/// Where the chain's KZG setup comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum KzgSource {
-    /// The setup `insecure-v1`.
-    #[default]
-    Insecure,
-    /// The ceremony's setup, in this file.
-    Ceremony(PathBuf),
-}
-
-impl KzgSource {
-    /// The name under which a node tells farmers of an insecure setup.
-    fn dev_name(&self) -> Option<&'static str> {
-        (*self == Self::Insecure).then_some(insecure::NAME)
-    }
-
-    fn load(&self) -> Result<Kzg, KzgSetupError> {
-        match self {
-            Self::Insecure => kzg_setup::insecure(),
-            Self::Ceremony(path) => kzg_setup::ceremony(Some(path)),
-        }
-    }
-}
-
-/// How to run a node.
-#[derive(Debug, Clone)]
-pub struct DevNodeConfig {
-    /// Address for the WebSocket.
-    pub listen: SocketAddr,
-    /// Folder of the chain.
-    pub base_path: PathBuf,
-    /// Files and folders to make history of when there is no chain yet.
-    pub history: Vec<PathBuf>,
-    /// What the chain is made with.
-    pub parameters: GenesisParameters,
-    /// Where its KZG setup comes from.
-    pub kzg: KzgSource,
-    /// Archive a segment of made-up blocks every so many slots.
-    pub segment_every_slots: Option<u64>,
-    /// Which methods callers may use.
-    pub rpc_methods: RpcMethods,
-    /// Give out only the pieces that the network's node would have at hand, which is the default; else all of history.
-    pub strict_pieces: bool,
-    /// How long to pretend to be syncing; no slot begins until then.
-    pub syncing_for: Duration,
-    /// Where to write the [`Report`] after every slot.
-    pub report: Option<PathBuf>,
-    /// Nodes of the same chain, `ws://HOST:PORT`.
-    pub peers: Vec<String>,
-}
-
-impl DevNodeConfig {
-    /// Everything as by default, for a chain in `base_path`.
-    pub fn new(listen: SocketAddr, base_path: PathBuf) -> Self {
-        Self {
-            listen,
-            base_path,
-            history: Vec::new(),
-            parameters: GenesisParameters::default(),
-            kzg: KzgSource::default(),
-            segment_every_slots: None,
-            rpc_methods: RpcMethods::default(),
-            strict_pieces: true,
-            syncing_for: Duration::ZERO,
-            report: None,
-            peers: Vec::new(),
-        }
-    }
-}
 
 /// Why a node cannot run (any longer).
 #[derive(Debug, thiserror::Error)]

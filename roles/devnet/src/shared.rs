@@ -14,12 +14,12 @@ use tokio::sync::{Notify, watch};
 
 use super::acknowledgements::Acknowledgements;
 use super::chain::{BLOCK_AUTHORING_DELAY_SLOTS, Block, Chain};
+use super::config::{DevNodeConfig, RpcMethods};
 use super::pause::Pause;
 use super::peers::gossip::Gossip;
 use super::peers::gossip::Hello;
 use super::store::Store;
 use super::subscribers::Subscribers;
-use super::{DevNodeConfig, RpcMethods};
 use node::{FarmerAppInfo, ProtocolInfoJson, SegmentHeaderJson};
 
 /// Messages that wait for a peer; who is further behind compares chains anew.

@@ -7,18 +7,15 @@ mod dev_node;
 mod gpus;
 mod kernel_check;
 mod progress;
+mod result;
 mod topology;
-
-use std::error::Error;
 
 use clap::{Parser, Subcommand};
 use consensus::CpuLevel;
 use farmer::{conformance, scrub};
 
 pub use progress::LogWriter;
-
-/// What a command ends with. The error's text is all that the operator sees, so it names its cause.
-pub type CommandResult = Result<(), Box<dyn Error>>;
+pub use result::CommandResult;
 
 /// Farming cluster for the Autonomys network
 #[derive(Debug, Parser)]

@@ -1,7 +1,8 @@
 //! A bucket in memory: the last change of every key, ordered by revision, so that a watch is "what comes after N".
 
-use super::{Faults, Link, lock};
-use crate::names::{check_filter, check_name};
+use super::faults::{Faults, Link, STORE_PAUSE};
+use super::lock::lock;
+use crate::names::{check_filters, check_name};
 use crate::{Bucket, BucketConfig, BusError, Entry, Expect, Watch, WatchEvent};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -135,12 +136,12 @@ impl Bucket for LocalBucket {
         self.faults.answer(key, revision)
     }
 
-    async fn watch(&self, filter: &str) -> Result<Watch, BusError> {
-        check_filter(filter)?;
+    async fn watch_any(&self, filters: &[String]) -> Result<Watch, BusError> {
+        check_filters(filters)?;
         let began_at = lock(&self.state).last_revision;
         let (changed, generation) = (self.last_revision.subscribe(), *self.generation.borrow());
-        let (bucket, filter) = (self.clone(), filter.to_owned());
-        let follower = Follower { bucket, filter, seen: 0, began_at, generation, is_ready: false, changed };
+        let (bucket, filters) = (self.clone(), filters.to_vec());
+        let follower = Follower { bucket, filters, seen: 0, began_at, generation, is_ready: false, changed };
         Ok(Watch::new(futures::stream::unfold(follower, |mut follower| async {
             let event = follower.next().await?;
             Some((event, follower))
@@ -155,7 +156,7 @@ impl Bucket for LocalBucket {
 /// One watch: everything up to revision `seen` has been delivered or does not matter.
 struct Follower {
     bucket: LocalBucket,
-    filter: String,
+    filters: Vec<String>,
     seen: u64,
     /// Last revision when the watch began. Nobody need hear of what was deleted before.
     began_at: u64,
@@ -171,7 +172,7 @@ impl Follower {
         loop {
             // A member that is cut off hears of it later.
             while self.bucket.check("watch").is_err() {
-                tokio::time::sleep(super::STORE_PAUSE).await;
+                tokio::time::sleep(STORE_PAUSE).await;
             }
             self.changed.mark_unchanged();
             let generation = *self.bucket.generation.borrow();
@@ -196,7 +197,7 @@ impl Follower {
         state.expire(&self.bucket.config);
         for (&revision, change) in state.changes.range(self.seen + 1..) {
             self.seen = revision;
-            if !subject_matches(&self.filter, &change.key) {
+            if !self.filters.iter().any(|filter| subject_matches(filter, &change.key)) {
                 continue;
             }
             let key = change.key.clone();

@@ -4,9 +4,13 @@
 //! whatever is due (redelivery, expiry) is found when somebody looks.
 
 mod bucket;
+mod faults;
+mod lock;
 mod queue;
 
 use self::bucket::LocalBucket;
+use self::faults::{Faults, Link, STORE_PAUSE};
+use self::lock::lock;
 use self::queue::LocalQueue;
 use super::names::{check_filter, check_name, check_token};
 use super::sealed::{Sealed, bus_by_seal};
@@ -17,15 +21,13 @@ use bytes::Bytes;
 use control::envelope::ClusterName;
 use control::names::subject_matches;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Messages a subscriber may lag behind before it loses some.
 const SUBSCRIPTION_CAPACITY: usize = 4096;
-/// How often one who waits for the store looks for it.
-const STORE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The in-process backend: one member's access to it. Clones share the access, [`LocalBus::another`] is another member's.
 #[derive(Clone)]
@@ -44,21 +46,6 @@ struct Beneath {
     link: Arc<Link>,
 }
 
-/// One member's connection.
-#[derive(Default)]
-struct Link {
-    is_cut: AtomicBool,
-}
-
-impl Link {
-    fn check(&self, what: &str) -> Result<(), BusError> {
-        if !self.is_cut.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        Err(BusError::Unavailable { what: what.to_owned(), reason: "disconnected on request".to_owned() })
-    }
-}
-
 #[derive(Default)]
 struct Inner {
     subscribers: Mutex<Vec<Subscriber>>,
@@ -72,35 +59,6 @@ struct Subscriber {
     filter: String,
     link: Arc<Link>,
     sender: mpsc::Sender<Message>,
-}
-
-/// Faults a simulation asks for.
-#[derive(Default)]
-struct Faults {
-    lost_answers: AtomicU64,
-    has_no_store: AtomicBool,
-}
-
-impl Faults {
-    fn check_store(&self, what: &str) -> Result<(), BusError> {
-        if !self.has_no_store.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        Err(BusError::Unavailable {
-            what: what.to_owned(),
-            reason: "the store is away on request".to_owned(),
-        })
-    }
-
-    /// The answer to a durable write that did happen, unless it is to be lost.
-    fn answer<T>(&self, subject: &str, done: T) -> Result<T, BusError> {
-        let lose = |left: u64| left.checked_sub(1);
-        if self.lost_answers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, lose).is_err() {
-            return Ok(done);
-        }
-        let reason = "the answer was lost on request".to_owned();
-        Err(BusError::OutcomeUnknown { subject: subject.to_owned(), reason })
-    }
 }
 
 impl Default for LocalBus {
@@ -138,17 +96,17 @@ impl LocalBus {
 
     /// Fault injection: the next `count` durable writes happen, but report [`BusError::OutcomeUnknown`].
     pub fn lose_answers(&self, count: u64) {
-        self.beneath.inner.faults.lost_answers.store(count, Ordering::Relaxed);
+        self.beneath.inner.faults.lose_answers(count);
     }
 
     /// Fault injection: cuts this member off, or connects it again. What is published meanwhile does not reach it.
     pub fn set_connected(&self, is_connected: bool) {
-        self.beneath.link.is_cut.store(!is_connected, Ordering::Relaxed);
+        self.beneath.link.set_connected(is_connected);
     }
 
     /// Fault injection: takes what lasts (queues, buckets) away from everybody, or gives it back. Subjects go on.
     pub fn set_store(&self, is_there: bool) {
-        self.beneath.inner.faults.has_no_store.store(!is_there, Ordering::Relaxed);
+        self.beneath.inner.faults.set_store(is_there);
     }
 
     /// Fault injection: everything that lasts is forgotten, as by a server whose disk was emptied.
@@ -256,11 +214,6 @@ impl Beneath {
         }
         waiting.over();
     }
-}
-
-/// Every critical section here leaves the state whole, so a poisoned lock is taken as it is.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A work queue in memory.
 
-use super::{Faults, Link, lock};
+use super::faults::{Faults, Link};
+use super::lock::lock;
 use crate::names::{check_queue_subject, check_token};
 use crate::{BusError, Delivery, Queue, QueueConfig, Settle, Settlement};
 use async_trait::async_trait;

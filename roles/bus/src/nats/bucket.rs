@@ -4,7 +4,7 @@ use super::keys::{DELETED, Keys, OPERATION, is_deletion};
 use super::streams::Streams;
 use super::watch::Follower;
 use super::writes::{self, WriteError};
-use crate::names::{check_filter, check_name};
+use crate::names::{check_filters, check_name};
 use crate::{Bucket, BucketConfig, BusError, Entry, Expect, Watch};
 use async_nats::HeaderMap;
 use async_nats::header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE;
@@ -142,9 +142,9 @@ impl Bucket for NatsBucket {
         }
     }
 
-    async fn watch(&self, filter: &str) -> Result<Watch, BusError> {
-        check_filter(filter)?;
-        let follower = Follower::new(self.0.clone(), filter);
+    async fn watch_any(&self, filters: &[String]) -> Result<Watch, BusError> {
+        check_filters(filters)?;
+        let follower = Follower::new(self.0.clone(), filters);
         Ok(Watch::new(futures::stream::unfold(follower, |mut follower| async {
             let event = follower.next().await;
             Some((event, follower))

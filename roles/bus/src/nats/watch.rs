@@ -22,7 +22,7 @@ const WATCH_PAUSE_MAX: Duration = Duration::from_secs(3);
 /// whenever the old one may have missed something: after a reconnect, a gap, or silence.
 pub(super) struct Follower {
     keys: Keys,
-    filter: String,
+    filters: Vec<String>,
     /// Everything up to this revision has been delivered.
     seen: u64,
     /// Last revision when the watch began. Nobody need hear of what was deleted before.
@@ -52,13 +52,13 @@ struct Live {
 struct Broken;
 
 impl Follower {
-    pub(super) fn new(keys: Keys, filter: &str) -> Self {
+    pub(super) fn new(keys: Keys, filters: &[String]) -> Self {
         let waiting = Waiting::new(format!("the watch of stream `{}`", keys.known.name()));
-        let filter = filter.to_owned();
+        let filters = filters.to_vec();
         let (seen, began_at, created, live) = (0, None, None, None);
         Self {
             keys,
-            filter,
+            filters,
             seen,
             began_at,
             created,
@@ -125,8 +125,8 @@ impl Follower {
         let inbox = client.new_inbox();
         let messages = client.subscribe(inbox.clone()).await.map_err(|_| BusError::Closed)?;
         let consumer = stream.create_consumer(self.consumer_config(inbox)).await;
-        let consumer =
-            consumer.map_err(|error| BusError::unavailable(&self.keys.what(&self.filter), &error))?;
+        let what = || self.keys.what(&self.filters.join("`, `"));
+        let consumer = consumer.map_err(|error| BusError::unavailable(&what(), &error))?;
         let pending = consumer.cached_info().num_pending;
         let context = self.keys.streams.context().clone();
         Ok(Live { messages, context, connected, received: 0, pending })
@@ -137,10 +137,17 @@ impl Follower {
             0 => DeliverPolicy::LastPerSubject,
             seen => DeliverPolicy::ByStartSequence { start_sequence: seen + 1 },
         };
+        // One consumer whatever the number of filters: the server sends nothing else, and one idle heartbeat.
+        let subjects = self.filters.iter().map(|filter| self.keys.subject(filter)).collect::<Vec<_>>();
+        let (filter_subject, filter_subjects) = match <[String; 1]>::try_from(subjects) {
+            Ok([subject]) => (subject, Vec::new()),
+            Err(subjects) => (String::new(), subjects),
+        };
         push::Config {
             deliver_subject,
             deliver_policy,
-            filter_subject: self.keys.subject(&self.filter),
+            filter_subject,
+            filter_subjects,
             ack_policy: AckPolicy::None,
             idle_heartbeat: IDLE_HEARTBEAT,
             num_replicas: 1,

@@ -46,6 +46,7 @@ on_both!(
     suite::groups_are_apart_and_own_comes_first,
     suite::what_is_no_job_is_removed,
     watches::replay_then_updates,
+    watches::several_filters_are_one_watch,
     watches::deletion_is_seen_and_old_ones_are_not,
     watches::every_key_reaches_its_last_value,
     strangers::two_clusters_hear_nothing_of_each_other,
@@ -56,4 +57,5 @@ on_both!(
     members::leaving_is_told_at_once,
     members::an_old_entry_is_no_sign_of_life,
     members::roles_that_are_not_heard_are_listed,
+    members::a_plot_client_hears_of_whom_it_asks,
 );

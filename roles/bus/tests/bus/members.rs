@@ -2,12 +2,13 @@
 
 use crate::backends::{Backend, connect};
 use crate::nats_server::NatsServer;
-use bus::Fresh;
-use bus::SharedBus;
 use bus::local::LocalBus;
 use bus::members::{Announced, Health, Liveness, MemberEvent, MemberWatch};
+use bus::{BucketConfig, Fresh, SharedBus, WatchEvent};
 use control::ids::InstanceId;
 use control::messages::{MemberEntry, Role};
+use futures::TryStreamExt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -129,6 +130,87 @@ pub async fn roles_that_are_not_heard_are_listed(backend: &Backend) {
     announced.leave().await.unwrap();
     assert_eq!(next(&mut all).await, MemberEvent::Gone(client.id));
     assert_eq!(all.listed().count(), 0);
+}
+
+/// Plot-clients are many: they hear of those whom they ask, and not of each other. Everybody else hears of all.
+pub async fn a_plot_client_hears_of_whom_it_asks(backend: &Backend) {
+    let entries = [Role::PlotClient, Role::ShardedCache, Role::Controller, Role::PlotServer].map(entry);
+    let mut announced = Vec::new();
+    for entry in &entries {
+        announced.push(announce(backend, entry).await);
+    }
+    let bus = backend.bus().await;
+    let bucket = BucketConfig { name: "members".to_owned(), max_age: Some(LIVENESS.entry_max_age()) };
+    let mut all = bus.bucket(&bucket).await.unwrap().watch(">").await.unwrap();
+    let mut kept = BTreeSet::new();
+    while kept.len() < entries.len() {
+        if let WatchEvent::Put(entry) = timeout(Duration::from_secs(10), all.next()).await.unwrap() {
+            kept.insert(entry.key);
+        }
+    }
+    let keys = entries.each_ref().map(|entry| format!("{}.{}", entry.role.token(), entry.id));
+    assert_eq!(kept, BTreeSet::from(keys), "where members of all releases look");
+
+    let mut client = MemberWatch::start_for(bus.clone(), Role::PlotClient, LIVENESS).await.unwrap();
+    let [_, _, _, server] = &entries;
+    assert_eq!(next(&mut client).await, MemberEvent::Joined(server.clone()));
+    announced.push(announce(backend, &entry(Role::PlotClient)).await);
+    let prover = entry(Role::ProofServer);
+    announced.push(announce(backend, &prover).await);
+    assert_eq!(next(&mut client).await, MemberEvent::Joined(prover.clone()));
+    assert!(is_quiet(&mut client, LIVENESS.gone_after).await);
+    let listed: BTreeSet<_> = client.listed().map(|entry| entry.id).collect();
+    assert_eq!(listed, BTreeSet::from([server.id, prover.id]), "and these may connect");
+
+    for role in Role::ALL.into_iter().filter(|role| *role != Role::PlotClient) {
+        let mut watch = MemberWatch::start_for(bus.clone(), role, LIVENESS).await.unwrap();
+        while watch.listed().count() < announced.len() {
+            timeout(Duration::from_secs(10), watch.next()).await.expect("it hears of all").unwrap();
+        }
+    }
+}
+
+/// It is the server that passes over the others: they cost nothing on the way to a plot-client.
+#[tokio::test]
+async fn a_plot_client_is_sent_only_whom_it_asks() {
+    let server = NatsServer::start();
+    let bus: SharedBus = Arc::new(connect(&server).await);
+    let mut announced = Vec::new();
+    for role in [[Role::PlotClient; 5].as_slice(), &[Role::PlotServer; 2], &[Role::ProofServer]].concat() {
+        announced.push(Announced::start(bus.clone(), entry(role), LIVENESS).await.unwrap());
+    }
+    let mut delivered = Vec::new();
+    for (role, expected) in [(Role::PlotClient, 3), (Role::ProofServer, 8)] {
+        let mut watch = MemberWatch::start_for(bus.clone(), role, LIVENESS).await.unwrap();
+        while watch.listed().count() < expected {
+            timeout(Duration::from_secs(10), watch.next()).await.unwrap().unwrap();
+        }
+        let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+        let stream = context.get_stream("KV_autonomys_members").await.unwrap();
+        let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
+        assert_eq!(consumers.len(), 1, "one for all filters");
+        delivered.push(consumers[0].delivered.consumer_sequence);
+        drop(watch);
+        stream.delete_consumer(&consumers[0].name).await.unwrap();
+    }
+    assert_eq!(delivered, [3, 8]);
+}
+
+/// Without a store a plot-client notices in the same time that a server is gone.
+#[tokio::test(start_paused = true)]
+async fn a_death_is_noticed_without_a_store() {
+    let bus = LocalBus::new();
+    let (server, another) = (entry(Role::PlotServer), |bus: &LocalBus| Arc::new(bus.another()));
+    let announced = Announced::start(another(&bus), server.clone(), LIVENESS).await.unwrap();
+    let mut client = MemberWatch::start_for(another(&bus), Role::PlotClient, LIVENESS).await.unwrap();
+    assert_eq!(next(&mut client).await, MemberEvent::Joined(server.clone()));
+    bus.set_store(false);
+    assert!(is_quiet(&mut client, LIVENESS.gone_after * 5).await, "it lives");
+    drop(announced);
+    let silent_at = Instant::now();
+    assert_eq!(next(&mut client).await, MemberEvent::Suspect(server.id));
+    assert_eq!(next(&mut client).await, MemberEvent::Gone(server.id));
+    assert!(silent_at.elapsed() < LIVENESS.gone_after + LIVENESS.interval);
 }
 
 /// Members start, and hear each other's lives, while nothing can be stored; their entries follow when it can.

@@ -22,11 +22,21 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 
 #[tokio::test]
 async fn a_watch_bridges_a_restart() {
+    bridges_a_restart(&[">"]).await;
+}
+
+#[tokio::test]
+async fn a_watch_of_several_filters_bridges_a_restart() {
+    bridges_a_restart(&["a", "b", "c"]).await;
+}
+
+async fn bridges_a_restart(filters: &[&str]) {
     let mut server = NatsServer::start();
     let (watcher, writer) = (connect(&server).await, connect(&server).await);
     let (watched, written) = (bucket(&watcher).await, bucket(&writer).await);
     written.put("a", "1".into()).await.unwrap();
-    let mut watch = watched.watch(">").await.unwrap();
+    let filters: Vec<_> = filters.iter().map(ToString::to_string).collect();
+    let mut watch = watched.watch_any(&filters).await.unwrap();
     assert_eq!(next(&mut watch).await, "a=1");
     assert_eq!(next(&mut watch).await, "ready");
     for round in 2..4 {
@@ -47,13 +57,23 @@ async fn a_watch_bridges_a_restart() {
 
 #[tokio::test]
 async fn a_watch_survives_a_lost_store() {
+    survives_a_lost_store(&[">"]).await;
+}
+
+#[tokio::test]
+async fn a_watch_of_several_filters_survives_a_lost_store() {
+    survives_a_lost_store(&["a", "b"]).await;
+}
+
+async fn survives_a_lost_store(filters: &[&str]) {
     let mut server = NatsServer::start();
     let bus = connect(&server).await;
     let before = bucket(&bus).await;
     for n in 0..5 {
         before.put("a", n.to_string().into()).await.unwrap();
     }
-    let mut watch = before.watch(">").await.unwrap();
+    let filters: Vec<_> = filters.iter().map(ToString::to_string).collect();
+    let mut watch = before.watch_any(&filters).await.unwrap();
     assert_eq!(next(&mut watch).await, "a=4");
     assert_eq!(next(&mut watch).await, "ready");
     server.kill();

@@ -1,7 +1,7 @@
 //! Watches: replay, updates, deletions.
 
 use crate::backends::Backend;
-use bus::{Watch, WatchEvent};
+use bus::{BusError, Watch, WatchEvent};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -32,6 +32,28 @@ pub async fn replay_then_updates(backend: &Backend) {
     writer.put("a.3", "three".into()).await.unwrap();
     assert_eq!(next(&mut watch).await, "a.3=three");
     assert_eq!(next(&mut reader.watch("c.>").await.unwrap()).await, "ready", "nothing there");
+}
+
+/// Of several filters, too, one watch with one replay.
+pub async fn several_filters_are_one_watch(backend: &Backend) {
+    let (writer, reader) = (backend.bucket().await, backend.bucket().await);
+    for (key, value) in [("a.1", "old"), ("b.1", "x"), ("c.1", "unseen"), ("a.1", "y"), ("a.1.1", "unseen")] {
+        writer.put(key, value.into()).await.unwrap();
+    }
+    let mut watch = reader.watch_any(&["a.*", "b.*", "d.*"].map(str::to_owned)).await.unwrap();
+    for expected in ["b.1=x", "a.1=y", "ready"] {
+        assert_eq!(next(&mut watch).await, expected);
+    }
+    writer.put("c.2", "unseen".into()).await.unwrap();
+    writer.delete("c.1").await.unwrap();
+    writer.put("d.1", "z".into()).await.unwrap();
+    writer.delete("b.1").await.unwrap();
+    for expected in ["d.1=z", "-b.1"] {
+        assert_eq!(next(&mut watch).await, expected);
+    }
+    let mut nothing_there = reader.watch_any(&["e.*", "f.*"].map(str::to_owned)).await.unwrap();
+    assert_eq!(next(&mut nothing_there).await, "ready");
+    assert!(matches!(reader.watch_any(&[]).await, Err(BusError::BadName { .. })), "a watch of nothing");
 }
 
 pub async fn deletion_is_seen_and_old_ones_are_not(backend: &Backend) {

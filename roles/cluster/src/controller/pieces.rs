@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use consensus::constants::SEGMENT_PIECES;
-use consensus::piece::PieceIndex;
+use consensus::kzg::PointBytes;
+use consensus::piece::{Piece, PieceIndex};
 use consensus::piece_verify::InvalidPiece;
 use engine::pool::{AcquireError, Pool, Slab};
+use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 use tokio::sync::Semaphore;
 use transport::tcp::{PIECE_POINTS_AT, PIECE_RECORD_AT};
@@ -81,10 +82,12 @@ impl Pieces {
     /// Gets all pieces of a segment from the node. They stay in memory until [`Self::let_go`].
     pub async fn fetch_segment(&self, segment_index: u64) -> Result<(), PieceError> {
         // The first alone: where it is not at hand, nothing of its segment is.
-        let mut pieces = vec![self.fetch_at(segment_index, 0).await?];
-        let rest = stream::iter(1..=u8::MAX).map(|position| self.fetch_at(segment_index, position).boxed());
-        // More than are fetched at a time, since they wait for their batch as well.
-        pieces.extend(rest.buffered(SEGMENT_PIECES).try_collect::<Vec<_>>().await?);
+        let (index, first) = self.at(segment_index, 0).await?;
+        let mut pieces = vec![self.verify(index, first).await?];
+        let rest = stream::iter(1..=u8::MAX).map(|position| self.at(segment_index, position).boxed());
+        let rest = rest.buffered(PIECES_IN_FLIGHT_MAX).try_collect::<Vec<_>>().await?;
+        // All of them at once: a batch costs hardly more than a piece.
+        pieces.extend(try_join_all(rest.into_iter().map(|(index, piece)| self.verify(index, piece))).await?);
         *self.in_memory() = Some((segment_index, Arc::new(pieces)));
         Ok(())
     }
@@ -155,19 +158,36 @@ impl Pieces {
         done.map_err(|_| PieceError::Ended)?.map_err(Into::into)
     }
 
-    async fn fetch_at(&self, segment_index: u64, position: u8) -> Result<Verified, PieceError> {
-        let index = PieceIndex::new(segment_index, position).ok_or(PieceError::Future(u64::MAX))?;
-        self.fetch(index).await
+    /// A piece of the node's, verified.
+    async fn fetch(&self, index: PieceIndex) -> Result<Verified, PieceError> {
+        // Not worth asking for where it could not be verified.
+        self.commitment_of(index)?;
+        self.verify(index, self.from_node(index).await?).await
     }
 
-    async fn fetch(&self, index: PieceIndex) -> Result<Verified, PieceError> {
-        let commitment = self.history.commitment(index.segment_index()).ok_or(PieceError::Future(index.0))?;
-        let permit = self.permits.acquire().await.expect("never closed");
+    /// A piece of a segment, as the node has it.
+    async fn at(&self, segment_index: u64, position: u8) -> Result<(PieceIndex, Piece), PieceError> {
+        let index = PieceIndex::new(segment_index, position).ok_or(PieceError::Future(u64::MAX))?;
+        // Not worth asking for where it could not be verified.
+        self.commitment_of(index)?;
+        Ok((index, self.from_node(index).await?))
+    }
+
+    /// A piece as the node has it.
+    async fn from_node(&self, index: PieceIndex) -> Result<Piece, PieceError> {
+        let _permit = self.permits.acquire().await.expect("never closed");
         let piece = self.node.connection().await?.piece(index.0).await?;
-        drop(permit);
-        let piece = piece.ok_or(PieceError::NotAtHand(index.0))?;
+        piece.ok_or(PieceError::NotAtHand(index.0))
+    }
+
+    async fn verify(&self, index: PieceIndex, piece: Piece) -> Result<Verified, PieceError> {
+        let commitment = self.commitment_of(index)?;
         let verdict = self.verifier.verify(index, commitment, piece).await.ok_or(PieceError::Ended)?;
         verdict.map_err(|error| PieceError::Invalid { index: index.0, error })
+    }
+
+    fn commitment_of(&self, index: PieceIndex) -> Result<PointBytes, PieceError> {
+        self.history.commitment(index.segment_index()).ok_or(PieceError::Future(index.0))
     }
 }
 

@@ -12,18 +12,22 @@ mod config;
 mod error;
 mod memory;
 mod peers;
+mod present;
+mod reply;
 
 pub use config::{HostConfig, host_name};
 pub use error::HostError;
+pub use present::Present;
+pub use reply::HostReply;
 
 use self::peers::{Ask, Peers};
+use self::present::watch_members;
 use bus::SharedBus;
-use bus::members::{Announced, MemberEvent, MemberWatch};
+use bus::members::{Announced, MemberWatch};
 use control::ids::InstanceId;
 use control::messages::{MemberEntry, Role};
-use engine::pool::{Pool, Slab, SlabMut};
+use engine::pool::{Pool, Slab};
 use engine::{Executors, ExecutorsConfig, Local, Spawner};
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,9 +35,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use transport::connection::Config as ConnectionConfig;
-use transport::message::{Layout, Request, Response};
+use transport::message::{Layout, Request};
 use transport::tcp::{Handler, ServeError, Server, ServerConfig, ServerLock};
-use transport::tls::{Fingerprint, Identity, Members};
+use transport::tls::{Identity, Members};
 
 /// Operations each ring hands to the kernel at once.
 const RING_DEPTH: usize = 64;
@@ -41,18 +45,6 @@ const RING_DEPTH: usize = 64;
 const MAX_SLAB_WAITERS: usize = 4096;
 /// Requests that may wait to be started on one executor.
 const MAX_WAITING_ASKS: usize = 4096;
-
-/// The members that are present, by id: alive or suspect where their heartbeats are heard, listed where they are not.
-pub type Present = Arc<BTreeMap<InstanceId, MemberEntry>>;
-
-/// An answer whose payload has the hash its header names.
-#[derive(Debug)]
-pub struct HostReply {
-    /// The answer; it fits the request.
-    pub response: Response,
-    /// Its payload, laid out as [`Request::response_layout`] says.
-    pub payload: Option<SlabMut>,
-}
 
 /// A running member; clones are handles to the same one.
 #[derive(Clone)]
@@ -158,7 +150,8 @@ impl Host {
         self.0.spawners[index].clone()
     }
 
-    /// The members of a role that are present now, in order of their ids; this one too when it has that role.
+    /// The members of a role that are present now, in order of their ids; this one too when it has that role, unless it is a
+    /// plot-client.
     pub fn members(&self, role: Role) -> Vec<MemberEntry> {
         self.0.present.borrow().values().filter(|entry| entry.role == role).cloned().collect()
     }
@@ -233,25 +226,6 @@ async fn serve<H: Handler>(
         }
     }));
     Ok(is_bound.await.map_err(|_| HostError::Ended)??)
-}
-
-/// Keeps the list of present members, and lets those in whose entries are there, until the bus is closed.
-async fn watch_members(mut watch: MemberWatch, present: watch::Sender<Present>, let_in: Arc<Members>) {
-    while let Some(event) = watch.next().await {
-        match &event {
-            MemberEvent::Joined(entry) | MemberEvent::Updated(entry) => {
-                tracing::debug!(role = %entry.role, id = %entry.id, host = entry.host, "member present");
-            }
-            MemberEvent::Suspect(id) => tracing::debug!(%id, "member silent"),
-            MemberEvent::Gone(id) => tracing::info!(%id, "member gone"),
-            MemberEvent::Listed(_) | MemberEvent::Unlisted(_) => {
-                let_in.set(watch.listed().map(|entry| Fingerprint(entry.certificate_sha256)));
-                continue;
-            }
-        }
-        let now: BTreeMap<_, _> = watch.present().map(|(entry, _)| (entry.id, entry.clone())).collect();
-        present.send_replace(Arc::new(now));
-    }
 }
 
 /// The role as the transport's hello names it.

@@ -1,6 +1,8 @@
 //! The connections to other members from one executor: made when first needed, dropped when the member is gone.
 
-use super::{HostError, HostReply, Present};
+use super::error::HostError;
+use super::present::Present;
+use super::reply::HostReply;
 use control::ids::InstanceId;
 use control::messages::MemberEntry;
 use engine::Local;

@@ -62,6 +62,8 @@ pub struct Counters {
     pub proved_late: Counter,
     /// Solutions found a second time, and not sent again.
     pub known: Counter,
+    /// Solutions that left though they could not be written down before: after a restart they would be forgotten.
+    pub unremembered: Counter,
     /// Reward hashes signed.
     pub signed: Counter,
     /// Sectors that the farms had when they were opened.

@@ -6,6 +6,7 @@
 //! Farms on one device share its executor and its scheduler, so that urgent reads of one go before slow writes of the other.
 //! Owns: which farm lives where, its audit memory, its sectors being written. Never: what to do with a farm.
 
+use super::sent::SentSolutions;
 use super::signatures::{SCRATCH_BYTES, SignatureStore};
 use super::spec::FarmSpec;
 use crate::host::Host;
@@ -113,6 +114,7 @@ struct Shared {
     identity: Identity,
     layout: Layout,
     plotted_when_opened: u16,
+    sent: SentSolutions,
     jobs: mpsc::Sender<Job>,
     is_stopped: AtomicBool,
 }
@@ -141,6 +143,11 @@ impl FarmHandle {
     /// Sectors it could farm at once.
     pub fn plotted_when_opened(&self) -> u16 {
         self.0.plotted_when_opened
+    }
+
+    /// Its solutions that left, and what earlier runs wrote of them.
+    pub fn sent(&self) -> &SentSolutions {
+        &self.0.sent
     }
 
     /// Runs a future on the farm's executor, in the queue of `class`, to its end even when nobody waits.
@@ -273,6 +280,7 @@ async fn open(
     let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), layout.pieces_in_sector()).await?);
     let signatures = SignatureStore::open(disk.clone(), signing, &spec.path, identity.clone());
     let signatures = signatures.map_err(|error| tracing::error!("{error}")).ok().map(Mutex::new);
+    let sent = SentSolutions::open(&spec.path, identity.public_key(), genesis_hash);
     let open = Rc::new(OpenFarm { farm, audit_buffers, writers: RefCell::default(), signatures });
     let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
     engine::task::spawn_local(serve(local.clone(), open, to_do)).detach();
@@ -282,6 +290,7 @@ async fn open(
         identity,
         layout,
         plotted_when_opened,
+        sent,
         jobs,
         is_stopped: AtomicBool::new(false),
     })))

@@ -19,6 +19,7 @@ mod holder;
 mod plotting;
 mod proving;
 mod pull;
+mod sent;
 mod signatures;
 mod signing;
 mod slots;
@@ -27,6 +28,7 @@ mod spec;
 
 pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters};
+pub use sent::SENT_FILE;
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
 
@@ -38,7 +40,7 @@ use self::plotting::Plotting;
 use self::proving::Provers;
 use self::signing::{Signing, Store, Windows};
 use self::slots::{FOUND_CAPACITY, Following};
-use self::solutions::Solutions;
+use self::solutions::{Memory, Remember, Solutions};
 use crate::host::{Host, HostConfig, host_name};
 use crate::recall;
 use crate::role::{RoleError, await_cluster, cluster_kzg};
@@ -47,13 +49,15 @@ use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
 use consensus::CpuLevel;
 use control::messages::{ClusterInfo, Role, subjects};
+use control::solutions::Handover;
 use engine::threads::ThreadWorkers;
 use futures::future::LocalBoxFuture;
 use gpu::cpu::{CpuProver, CpuProverOptions};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -186,6 +190,7 @@ async fn start(
     let plotting = Plotting::new(bus.clone(), group, grounds, info.clone(), counters.clone()).await?;
     let windows = Windows::new();
     let (mut holding, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
+    recall(&farms, &windows);
     for farm in &farms {
         let (public_key, path) = (farm.identity().public_key(), farm.dir().display().to_string());
         let requests = bus.subscribe(&subjects::signature(&public_key)).await?;
@@ -204,7 +209,8 @@ async fn start(
         let held = held.clone();
         Arc::new(move |public_key| held.may_farm(public_key))
     };
-    let solutions = Solutions::new(host.id(), bus, Arc::new(windows), may_farm, counters.clone(), started);
+    let (windows, memory) = (Arc::new(windows), memory(&farms));
+    let solutions = Solutions::new(host.id(), bus, windows, may_farm, memory, counters.clone(), started);
     let following = Following { solutions, info, counters: counters.clone(), started };
     let farming = Farming { held, farms, provers, reward_address, found, counters: counters.clone(), level };
     let farming = Arc::new(farming);
@@ -214,6 +220,36 @@ async fn start(
     tasks.spawn(tell_settings(host.bus().clone(), settings));
     tasks.spawn(tell(counters));
     Ok((tasks, holding))
+}
+
+/// What the farms remember of solutions, each of its own.
+fn memory(farms: &[FarmHandle]) -> Memory {
+    let now = SystemTime::now();
+    let earlier = farms.iter().flat_map(|farm| farm.sent().earlier()).filter(|earlier| earlier.counts(now));
+    let earlier = earlier.map(|earlier| earlier.handover.solution).collect();
+    let by_key = |farm: &FarmHandle| (farm.identity().public_key(), farm.sent().clone());
+    let by_key: BTreeMap<_, _> = farms.iter().map(by_key).collect();
+    let remember: Remember = Arc::new(move |handover| {
+        let sent = by_key.get(&handover.solution.public_key).cloned();
+        Box::pin(async move {
+            match sent {
+                Some(sent) => sent.remember(handover).await,
+                None => false,
+            }
+        })
+    });
+    Memory { earlier, remember }
+}
+
+/// Signs for what an earlier run of this plot-client handed over, while that may be wanted.
+fn recall(farms: &[FarmHandle], windows: &Windows) {
+    let now = SystemTime::now();
+    for earlier in farms.iter().flat_map(|farm| farm.sent().earlier()) {
+        let Handover { solution, controller } = earlier.handover;
+        if let Some(age) = earlier.age(now) {
+            windows.recall(solution.public_key, controller, age);
+        }
+    }
 }
 
 /// Follows the cluster's settings.
@@ -266,6 +302,7 @@ fn tell_once(counters: &Counters) {
         refused = counters.refused.get(),
         not_sent = counters.not_sent.get(),
         unknown = counters.unknown.get(),
+        unremembered = counters.unremembered.get(),
         expired = counters.expired.get() + counters.proved_late.get(),
         failed = counters.failed.get(),
         signed = counters.signed.get(),

@@ -18,6 +18,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Questions that wait for an answer. The machine bounds those that wait for a disk; the others are answered at once.
@@ -48,6 +49,11 @@ impl Windows {
     /// The key is this plot-client's alone.
     pub fn serve(&self, public_key: [u8; 32]) {
         self.quietly(Event::Serving { public_key });
+    }
+
+    /// An earlier run handed a solution over so long ago; said before the key is served, the oldest first.
+    pub fn recall(&self, public_key: [u8; 32], controller: InstanceId, age: Duration) {
+        self.quietly(Event::Recalled { public_key, controller, age });
     }
 
     /// It is another's: whoever waits is refused, and nothing that is being signed leaves.

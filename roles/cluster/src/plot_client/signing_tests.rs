@@ -44,9 +44,17 @@ struct House {
 
 impl House {
     async fn start(disk: &TestDisk) -> Self {
+        Self::after_a_restart(disk, &[]).await
+    }
+
+    /// An earlier run handed solutions over, so many seconds ago.
+    async fn after_a_restart(disk: &TestDisk, recalled: &[(InstanceId, u64)]) -> Self {
         let bus: SharedBus = Arc::new(LocalBus::new());
         let (windows, counters) = (Windows::new(), Arc::<Counters>::default());
         let requests = bus.subscribe(&subjects::signature(&KEY)).await.unwrap();
+        for (controller, age_s) in recalled {
+            windows.recall(KEY, *controller, Duration::from_secs(*age_s));
+        }
         windows.serve(KEY);
         let signing = Signing {
             bus: bus.clone(),
@@ -99,6 +107,21 @@ async fn any_client_of_the_bus_gets_nothing_and_a_controller_what_its_solution_n
     house.windows.handed_over(KEY, CONTROLLER);
     assert_eq!(house.ask(CONTROLLER, 2, 500).await, Some(second));
     assert_eq!(house.ask(CONTROLLER, 1, 500).await, Some(first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_was_given_a_solution_before_a_restart_gets_its_signatures() {
+    let disk = TestDisk::default();
+    let house = House::start(&disk).await;
+    house.windows.handed_over(KEY, CONTROLLER);
+    let first = house.ask(CONTROLLER, 1, 500).await.unwrap();
+    let (late, stranger) = (InstanceId([2; 16]), InstanceId([9; 16]));
+    let house = House::after_a_restart(&disk, &[(late, 15), (CONTROLLER, 5)]).await;
+    assert_eq!(house.ask(CONTROLLER, 1, 500).await, Some(first), "the same");
+    assert!(house.ask(CONTROLLER, 2, 500).await.is_some());
+    assert_eq!((house.ask(late, 3, 500).await, house.ask(stranger, 3, 500).await), (None, None));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(house.ask(CONTROLLER, 3, 500).await, None, "its time is over");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! Solutions to the controllers: the runner of [`Finder`].
 //!
 //! ```text
-//!   Found ─▶ Finder ─▶ request to one controller ─▶ its answer, or silence ─▶ Finder ─▶ the next one, or one counted outcome
+//!   Found ─▶ Finder ─▶ farm's memory ─▶ request to one controller ─▶ its answer, or silence ─▶ Finder ─▶ the next one, or one counted outcome
 //! ```
 //! Requests run beside each other; nothing here waits for one.
 
@@ -11,10 +11,12 @@ use consensus::solution::Solution;
 use control::ids::{FarmId, InstanceId};
 use control::messages::{Control, SlotInfo, SolutionAnswer, SolutionFound, bounded_text, subjects};
 use control::slots::SlotKey;
-use control::solutions::{ANSWER_PATIENCE, Finder, FinderAction, FinderEvent, Outcome, Proved, SolutionId};
+use control::solutions::{
+    ANSWER_PATIENCE, Finder, FinderAction, FinderEvent, Handover, Outcome, Proved, SolutionId, SolutionKey,
+};
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use tokio::time::Instant;
 
@@ -29,6 +31,17 @@ pub trait Handovers: Send + Sync {
 
 /// Whether this plot-client is the one that farms with a key, asked before each solution leaves.
 pub type MayFarm = Arc<dyn Fn(&[u8; 32]) -> bool + Send + Sync>;
+
+/// What outlives this run of the plot-client.
+pub struct Memory {
+    /// What an earlier run may have sent.
+    pub earlier: BTreeSet<SolutionKey>,
+    /// Writes what is about to leave, within a fraction of a second; gives whether the next run will know it.
+    pub remember: Remember,
+}
+
+/// Writes what is about to leave.
+pub type Remember = Arc<dyn Fn(Handover) -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// A solution that a farm has found.
 pub struct Found {
@@ -51,6 +64,9 @@ pub struct Solutions {
     may_farm: MayFarm,
     counters: Arc<Counters>,
     finder: Finder,
+    remember: Remember,
+    /// What is being written, and whether it was.
+    remembering: FuturesUnordered<BoxFuture<'static, (SolutionId, bool)>>,
     /// The clock of the machine.
     started: Instant,
     /// Key and controller of each request.
@@ -72,11 +88,14 @@ impl Solutions {
         bus: SharedBus,
         handovers: Arc<dyn Handovers>,
         may_farm: MayFarm,
+        memory: Memory,
         counters: Arc<Counters>,
         started: Instant,
     ) -> Self {
-        let (finder, asked, asks) = (Finder::new(me), BTreeMap::new(), FuturesUnordered::new());
-        Self { bus, handovers, may_farm, counters, finder, started, asked, asks }
+        let Memory { earlier, remember } = memory;
+        let (finder, asked) = (Finder::new(me, earlier), BTreeMap::new());
+        let (remembering, asks) = Default::default();
+        Self { bus, handovers, may_farm, counters, finder, remember, remembering, started, asked, asks }
     }
 
     /// A controller announced a slot.
@@ -98,6 +117,12 @@ impl Solutions {
             let wake_at = self.finder.wake_at().map(|at| self.started + at);
             tokio::select! {
                 Some((id, reply)) = self.asks.next() => self.replied(id, reply),
+                Some((id, is_written)) = self.remembering.next() => {
+                    if !is_written {
+                        self.counters.unremembered.increment();
+                    }
+                    self.on(FinderEvent::Remembered { id });
+                }
                 () = async {
                     match wake_at {
                         Some(at) => tokio::time::sleep_until(at).await,
@@ -131,6 +156,10 @@ impl Solutions {
             let now = self.started.elapsed();
             for action in self.finder.on(event, now) {
                 match action {
+                    FinderAction::Remember { id, handover } => {
+                        let written = (self.remember)(handover);
+                        self.remembering.push(async move { (id, written.await) }.boxed());
+                    }
                     FinderAction::Ask { id, controller, public_key, request } => {
                         let held_back = self.ask(id, controller, public_key, &request);
                         events.extend(held_back.map(|reason| FinderEvent::HeldBack { id, reason }));

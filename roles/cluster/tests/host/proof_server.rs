@@ -1,6 +1,6 @@
 //! The proof-server from its start to its end.
 
-use crate::house::{PATIENCE, acquainted, liveness, start};
+use crate::house::{PATIENCE, liveness, start};
 use bus::SharedBus;
 use bus::cluster::Cluster;
 use bus::local::LocalBus;
@@ -97,7 +97,6 @@ async fn proves(cards: Vec<OpenCard>) {
     Cluster::open(&*bus).await.unwrap().put_info(&info()).await.unwrap();
     let mut present = client.present();
     tokio::time::timeout(PATIENCE, present.wait_for(|now| now.contains_key(&id))).await.unwrap().unwrap();
-    acquainted(&[&client]).await;
 
     let (record, bitfield) = stored_record(client.pool());
     let used = bitfield.used().next().unwrap().0;

@@ -2,7 +2,7 @@ use crate::house::{Client, PATIENCE, PIECES, REWARD_ADDRESS, cluster, kzg, next,
 use crate::staging::{make, stage};
 use bus::SharedBus;
 use bus::jobs::PlotJobs;
-use cluster::plot_client::FarmSpec;
+use cluster::plot_client::{FarmSpec, SENT_FILE};
 use consensus::identity::is_reward_signature_valid;
 use consensus::kzg::Kzg;
 use consensus::solution::Solution;
@@ -12,9 +12,11 @@ use control::messages::{
     Control, FarmHeld, PlotJob, PlotPhase, RewardSigningRequest, SigningAnswer, SlotInfo, SolutionAnswer,
     SolutionFound, subjects,
 };
+use control::solutions::SolutionKey;
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 fn farm(path: &Path, sectors: u16) -> FarmSpec {
@@ -65,8 +67,8 @@ async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> 
     }
 }
 
-/// Announces slots until one is won, and verifies the solution as the chain would. Gives the slot, and the controller that was asked to send it.
-async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> (u64, InstanceId) {
+/// Announces slots until one is won, and verifies the solution as the chain would. Gives it, and the controller that was asked to send it.
+async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> (SolutionKey, InstanceId) {
     let mut solutions = bus.subscribe("solution.*").await.unwrap();
     let (asked, announced) = tokio::select! {
         asked = solutions.next() => (asked.unwrap(), 0),
@@ -96,7 +98,40 @@ async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> (u64, InstanceId) {
         piece_check: None,
     };
     verify_solution(&solution, &parameters, kzg.verifier()).unwrap();
-    (found.slot, controller)
+    (SolutionKey::of(found.slot, &solution), controller)
+}
+
+/// From now on controllers queue whatever they are asked to send; gives what that is.
+async fn queue_all(bus: &SharedBus) -> Arc<Mutex<HashSet<SolutionKey>>> {
+    let mut asked = bus.subscribe("solution.*").await.unwrap();
+    let (sent, bus) = (Arc::<Mutex<HashSet<_>>>::default(), bus.clone());
+    let all = sent.clone();
+    tokio::spawn(async move {
+        while let Some(message) = asked.next().await {
+            let found = SolutionFound::from_bytes(&message.payload).unwrap();
+            let solution = Solution::from_bytes(&found.solution).unwrap();
+            all.lock().unwrap().insert(SolutionKey::of(found.slot, &solution));
+            let queued = SolutionAnswer::Queued.to_bytes().unwrap();
+            bus.publish(&message.reply_to.unwrap(), queued).await.unwrap();
+        }
+    });
+    sent
+}
+
+/// Starts a plot-client again until one has found what was sent for that slot, which leads to the same solution: it works on a slot
+/// once, and where other things have the processors it may prove too late.
+async fn find_again(bus: &SharedBus, farms: &[FarmSpec], slot: u64) -> Client {
+    loop {
+        let client = Client::start(bus, farms.to_vec());
+        for _ in 0..100 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            announce(bus, slot).await;
+            if client.counters.unknown.get() > 0 {
+                return client;
+            }
+        }
+        client.stop().await;
+    }
 }
 
 #[tokio::test]
@@ -131,19 +166,25 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
     assert_eq!((again.sector, again.attempt, again.avoid.len()), (second.sector, 2, 1));
     let counters = client.counters.clone();
     client.stop().await;
-    assert!(counters.slots.get() > won && counters.queued.get() == 1, "{counters:?}");
+    assert!(counters.slots.get() > won.slot && counters.queued.get() == 1, "{counters:?}");
     assert_eq!(counters.proved.get(), counters.ended(), "each solution has one outcome: {counters:?}");
     assert_eq!((counters.plotted.get(), counters.failed.get(), counters.signed.get()), (1, 0, 1));
     assert!(counters.audit_time(99) >= counters.audit_time(50));
 
-    // All of it is there after a restart: the sector, and the one signature.
-    let client = Client::start(&bus, farms);
+    // All of it is there after a restart: the sector, the one signature, and that the solution was sent.
+    let client = Client::start(&bus, farms.clone());
     let offered: HashSet<_> = [take(&bus, PATIENCE).await.unwrap(), take(&bus, PATIENCE).await.unwrap()]
         .map(|job| (job.sector.farm, job.sector.sector_index))
         .into();
     assert_eq!(offered, HashSet::from([1, 2].map(|sector| (first.sector.farm, sector))));
-    assert_eq!(sign(&bus, controller, first.public_key).await, None, "its solutions are forgotten");
+    assert_eq!(sign(&bus, InstanceId([9; 16]), first.public_key).await, None, "a stranger");
+    client.stop().await;
+    let sent = queue_all(&bus).await;
+    let found_again = tokio::time::timeout(PATIENCE, find_again(&bus, &farms, won.slot)).await;
+    let client = found_again.expect("it is found again, and known");
     let (_, controller) = win(&bus, &first, &kzg).await;
+    assert!(!sent.lock().unwrap().is_empty() && !sent.lock().unwrap().contains(&won));
+    assert!(client.counters.unremembered.get() == 0 && dir.path().join("farm").join(SENT_FILE).exists());
     assert_eq!(sign(&bus, controller, first.public_key).await, Some(signature));
     client.stop().await;
 }

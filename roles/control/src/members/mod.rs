@@ -11,8 +11,9 @@
 //! judgement from a key's expiry (expired keys are silent), from an entry that was merely still there when the watch began,
 //! or for a time in which the watcher itself heard nobody: cut off, stalled, or in front of a bucket that takes no writes.
 //!
-//! Heartbeats go to the few roles that must notice a death within seconds ([`heartbeats_for`]), so deliveries grow with the
-//! members, not with their square. Who may connect follows from entries alone ([`Members::listed`]).
+//! Heartbeats go to the few roles that must notice a death within seconds ([`heartbeats_for`]), and entries, each written once a
+//! refresh, to those who serve or ask ([`entries_for`]), so deliveries grow with the members, not with their square. Who may
+//! connect follows from entries alone ([`Members::listed`]).
 
 use crate::ids::InstanceId;
 use crate::messages::{MemberEntry, Role};
@@ -67,6 +68,18 @@ pub fn heartbeats_for(role: Role) -> &'static [Role] {
         Role::PlotServer => &[Role::ShardedCache, Role::FullPieceCache, Role::Controller, Role::PlotClient],
         Role::Controller => &[Role::ShardedCache, Role::FullPieceCache],
         Role::ShardedCache | Role::FullPieceCache | Role::ProofServer | Role::Other(_) => &[],
+    }
+}
+
+/// Keys of the entries that a member of `role` needs, as filters of the members' bucket of which no two match the same key.
+///
+/// Whoever serves must know all who may connect, those of newer releases too. A plot-client serves nothing: it needs whom it
+/// asks, which are those it hears. Most members are plot-clients; if these heard of each other, deliveries would grow with the
+/// square.
+pub fn entries_for(role: Role) -> Vec<String> {
+    match role {
+        Role::PlotClient => heartbeats_for(role).iter().map(|role| format!("{}.*", role.token())).collect(),
+        _ => vec!["*.*".to_owned()],
     }
 }
 

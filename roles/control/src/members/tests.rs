@@ -1,4 +1,5 @@
 use super::*;
+use crate::names::subject_matches;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -166,6 +167,47 @@ fn heartbeats_grow_linearly_with_members() {
     assert!(at_200 * 10.0 < everybody_hears_everybody);
 }
 
+/// How many filters of `role` the key of `member` matches.
+fn filters_for(role: Role, member: &str) -> usize {
+    let key = format!("{member}.{}", id(1));
+    entries_for(role).iter().filter(|filter| subject_matches(filter, &key)).count()
+}
+
+#[test]
+fn who_serves_knows_all_who_may_connect_and_who_is_heard_is_known() {
+    for role in Role::ALL {
+        for heard in heartbeats_for(role) {
+            assert_eq!(filters_for(role, heard.token()), 1, "{role} hears {heard}");
+        }
+        for member in Role::ALL.map(Role::token).into_iter().chain(["of-a-newer-release"]) {
+            let expected = role != Role::PlotClient || ["plot-server", "proof-server"].contains(&member);
+            assert_eq!(filters_for(role, member), usize::from(expected), "{role}: entry of {member}");
+        }
+    }
+}
+
+/// Each entry is heard once a refresh by all who need it: so many more for each plot-client, and no more among many.
+#[test]
+fn entries_grow_linearly_with_members() {
+    let of = |members: u32| {
+        let mut counts = BTreeMap::from([
+            (Role::Controller, 3),
+            (Role::ProofServer, 3),
+            (Role::PlotServer, 4),
+            (Role::ShardedCache, 3),
+            (Role::FullPieceCache, 1),
+        ]);
+        counts.insert(Role::PlotClient, members - counts.values().sum::<u32>());
+        let heard = |role| counts.iter().filter(move |(of, _)| filters_for(role, of.token()) > 0);
+        let heard = |role| heard(role).map(|(_, count)| count).sum::<u32>();
+        counts.iter().map(|(role, count)| count * heard(*role)).sum::<u32>()
+    };
+    let servers = 14 * 14;
+    for members in [20, 100, 200, 1000] {
+        assert_eq!(of(members), servers + (members - 14) * (14 + 7), "{members} members");
+    }
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let roles = [Role::PlotServer, Role::PlotClient, Role::Other(9)];
     let entry = (0u8..6, 0u64..3).prop_map(move |(n, capacity)| {
@@ -183,6 +225,39 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    /// Who is told only of those it needs says the same of them, at the same times, as one who is told of all.
+    #[test]
+    fn those_it_does_not_need_are_not_missed(
+        events in prop::collection::vec((any_event(), 0u64..4000), 1..200),
+    ) {
+        let liveness = Liveness { refresh: SECOND * 10, ..Liveness::default() };
+        let role = Role::PlotClient;
+        let watcher = || Members::new(Some(heartbeats_for(role).to_vec()), liveness, Duration::ZERO);
+        let (mut of_all, mut narrow, mut now) = (watcher(), watcher(), Duration::ZERO);
+        // As `any_event` gives roles to ids.
+        let is_needed = |id: InstanceId| id.0[0].is_multiple_of(3);
+        for (event, wait_ms) in events {
+            now += Duration::from_millis(wait_ms);
+            let is_for_both = match &event {
+                Event::Entry(entry) => {
+                    prop_assert_eq!(is_needed(entry.id), filters_for(role, entry.role.token()) > 0);
+                    is_needed(entry.id)
+                }
+                Event::Left(id) => is_needed(*id),
+                Event::Heartbeat(_) | Event::Replayed | Event::Tick { .. } => true,
+            };
+            let is_about = |event: &MemberEvent| match event {
+                MemberEvent::Listed(entry) | MemberEvent::Joined(entry) | MemberEvent::Updated(entry) => {
+                    is_needed(entry.id)
+                }
+                MemberEvent::Unlisted(id) | MemberEvent::Suspect(id) | MemberEvent::Gone(id) => is_needed(*id),
+            };
+            let said: Vec<_> = of_all.on(event.clone(), now).into_iter().filter(is_about).collect();
+            let said_by_narrow = if is_for_both { narrow.on(event, now) } else { Vec::new() };
+            prop_assert_eq!(said, said_by_narrow);
+        }
+    }
+
     /// Any order of events at any times: what is told adds up to what the machine says, and nobody is blamed early.
     #[test]
     fn what_is_told_adds_up(events in prop::collection::vec((any_event(), 0u64..4000), 1..200)) {

@@ -9,26 +9,17 @@
 //! appended, with a new version; any other change is a new kind.
 
 mod codec;
+mod limits;
+mod text;
 
 pub use codec::{Control, MessageError};
+pub use limits::{
+    MAX_ADDRESSES, MAX_AVOIDED_SERVERS, MAX_EPOCH_MEMBERS, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, OLDEST_VERSION,
+    SOLUTION_SIZE, VERSION,
+};
+pub use text::bounded_text;
 
-/// A control message is smaller than this. It keeps one message far below the 1 MiB default of NATS and says at
-/// once when something big was put on the wrong road.
-pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Version of all layouts below; grows with each release that appends to one.
-pub const VERSION: u8 = 2;
-/// The oldest version that this release can read.
-pub const OLDEST_VERSION: u8 = 2;
-/// SCALE of a solution (PROTOCOL 8), bytes.
-pub const SOLUTION_SIZE: usize = 412;
-/// Members of an epoch: 24 bytes each fit a message with room to spare.
-pub const MAX_EPOCH_MEMBERS: usize = 2048;
-/// Addresses of one member.
-pub const MAX_ADDRESSES: usize = 16;
-/// Plot-servers that a plot job names as to be avoided: more than have failed one farm within half an hour.
-pub const MAX_AVOIDED_SERVERS: usize = 8;
-/// Longest text anywhere in a message, bytes.
-pub const MAX_TEXT_BYTES: usize = 256;
+use text::check_text;
 
 /// Subjects of the messages that go to everybody listening.
 pub mod subjects {
@@ -128,17 +119,6 @@ pub use plot::{PlotJob, PlotPhase, PlotProgress, SectorId};
 pub use segments::{Lease, SegmentHeld};
 pub use signing::{RewardSigningRequest, SigningAnswer};
 pub use slots::{SlotInfo, SolutionAnswer, SolutionFound};
-
-/// `text` as a message may carry it: no longer than [`MAX_TEXT_BYTES`], and on one line.
-pub fn bounded_text(text: &str) -> String {
-    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    text[..end].replace(char::is_control, " ")
-}
-
-fn check_text(text: &str) -> Result<(), MessageError> {
-    let fits = text.len() <= MAX_TEXT_BYTES && !text.chars().any(char::is_control);
-    if fits { Ok(()) } else { Err(MessageError::Impossible("text too long or with control characters")) }
-}
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   HandedOver ─▶ window of (key, controller): 15 s, two new hashes ── NotTaken ─▶ closed
+//!   Recalled ───▶ what is left of the 15 s, when the key is served
 //!   Asked ─┬─ window open, or signed for that controller before ─▶ Sign ─▶ store ─▶ Stored ─▶ Answer (all who asked meanwhile)
 //!          └─ else, or key not served ─▶ Answer (refused)
 //! ```
@@ -47,6 +48,18 @@ pub enum Event {
         public_key: [u8; 32],
         /// For whom.
         controller: InstanceId,
+    },
+    /// An earlier run of this plot-client handed a solution over, or was about to. Said before the key is served, the oldest first.
+    ///
+    /// Nobody wrote down whether that controller's node took it and what was signed for it, so the window is open for the rest of its
+    /// time and for two new hashes. What was signed before is in the store, and given again.
+    Recalled {
+        /// Whose.
+        public_key: [u8; 32],
+        /// To whom.
+        controller: InstanceId,
+        /// How long ago.
+        age: Duration,
     },
     /// That controller's node certainly has not got it.
     NotTaken {
@@ -111,6 +124,8 @@ pub enum Action {
 #[derive(Debug, Default)]
 pub struct Signatory {
     keys: BTreeMap<[u8; 32], Key>,
+    /// Windows of an earlier run, and their ends, by keys that are not served yet.
+    recalled: BTreeMap<[u8; 32], VecDeque<(InstanceId, Duration)>>,
 }
 
 #[derive(Debug, Default)]
@@ -140,15 +155,23 @@ impl Signatory {
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         match event {
             Event::Serving { public_key } => {
-                self.keys.entry(public_key).or_default();
+                let key = self.keys.entry(public_key).or_default();
+                for (controller, until) in self.recalled.remove(&public_key).into_iter().flatten() {
+                    key.open(controller, until, now);
+                }
+                Vec::new()
+            }
+            Event::Recalled { public_key, controller, age } => {
+                self.recall(public_key, controller, age, now);
                 Vec::new()
             }
             Event::Lost { public_key } => {
+                self.recalled.remove(&public_key);
                 self.keys.remove(&public_key).map(Key::refuse_all).unwrap_or_default()
             }
             Event::HandedOver { public_key, controller } => {
                 if let Some(key) = self.keys.get_mut(&public_key) {
-                    key.open(controller, now);
+                    key.open(controller, now + WINDOW, now);
                 }
                 Vec::new()
             }
@@ -169,6 +192,15 @@ impl Signatory {
                 .unwrap_or_default(),
         }
     }
+
+    fn recall(&mut self, public_key: [u8; 32], controller: InstanceId, age: Duration, now: Duration) {
+        let Some(left) = WINDOW.checked_sub(age).filter(|left| !left.is_zero()) else { return };
+        let recalled = self.recalled.entry(public_key).or_default();
+        if recalled.len() == SOLUTIONS_MAX {
+            recalled.pop_front();
+        }
+        recalled.push_back((controller, now + left));
+    }
 }
 
 impl Key {
@@ -179,7 +211,7 @@ impl Key {
         self.windows.retain(|_, solutions| !solutions.is_empty());
     }
 
-    fn open(&mut self, controller: InstanceId, now: Duration) {
+    fn open(&mut self, controller: InstanceId, until: Duration, now: Duration) {
         self.forget_old(now);
         if self.windows.len() >= CONTROLLERS_MAX && !self.windows.contains_key(&controller) {
             let end = |solutions: &VecDeque<Solution>| solutions.back().map(|solution| solution.until);
@@ -190,7 +222,7 @@ impl Key {
         if solutions.len() == SOLUTIONS_MAX {
             solutions.pop_front();
         }
-        solutions.push_back(Solution { until: now + WINDOW, hashes_left: HASHES_PER_SOLUTION });
+        solutions.push_back(Solution { until, hashes_left: HASHES_PER_SOLUTION });
     }
 
     /// Takes back the newest solution of which nothing was signed: hashes are counted against the oldest, so that one is not this.

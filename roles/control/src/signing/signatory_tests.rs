@@ -157,6 +157,31 @@ fn memory_is_bounded() {
     assert_eq!(refused, 85, "16 ask for one hash at once");
 }
 
+#[test]
+fn what_was_handed_over_before_a_restart_is_signed_for_afterwards() {
+    let recalled = |controller, age| Event::Recalled { public_key: KEY, controller, age: ms(age) };
+    let mut signatory = Signatory::default();
+    for event in [recalled(CONTROLLER, 15_000), recalled(OTHER, 9000), recalled(OTHER, 4000)] {
+        assert_eq!(signatory.on(event, ms(100)), []);
+    }
+    assert!(is_refused(signatory.on(asked(OTHER, 1, 1), ms(1000))), "the key is not served yet");
+    assert_eq!(signatory.on(Event::Serving { public_key: KEY }, ms(1100)), []);
+    assert!(is_refused(signatory.on(asked(CONTROLLER, 1, 2), ms(1100))), "its time was over");
+    // What was signed before is known to the store; new ones are two for each solution, the oldest first.
+    assert_eq!(signatory.on(asked(OTHER, 1, 3), ms(1100)), sign(1, true));
+    assert_eq!(signatory.on(stored(1, Stored::Known([1; 64])), ms(1100)), [signed(3, 1)]);
+    (2..6).for_each(|hash| sign_fresh(&mut signatory, OTHER, hash, 1200));
+    assert_eq!(signatory.on(asked(OTHER, 6, 4), ms(1300)), sign(6, false));
+    assert!(is_refused(signatory.on(stored(6, Stored::Absent), ms(1300))));
+    assert_eq!(signatory.on(asked(OTHER, 7, 5), ms(11_099)), sign(7, false));
+    assert!(is_refused(signatory.on(asked(OTHER, 8, 6), ms(11_100))), "15 s after the second");
+    // Lost and served again, by the same process, nothing of it is left.
+    signatory.on(recalled(CONTROLLER, 0), ms(12_000));
+    signatory.on(Event::Lost { public_key: KEY }, ms(12_000));
+    signatory.on(Event::Serving { public_key: KEY }, ms(12_000));
+    assert!(is_refused(signatory.on(asked(CONTROLLER, 9, 7), ms(12_000))));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     HandedOver(u8),
@@ -166,7 +191,7 @@ enum Step {
     Done(usize, bool),
     Lost,
     Serving,
-    /// The process starts anew: only the store is left.
+    /// The process starts anew: only the store is left, and what was written of solutions that were handed over.
     Restart,
     Pass(u64),
 }
@@ -191,6 +216,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Watcher {
     /// Solutions by controller: when each was handed over, or taken back.
     handed: BTreeMap<u8, Vec<Duration>>,
+    written: Vec<(u8, Duration)>,
     store: BTreeMap<u8, [u8; 64]>,
     at_store: Vec<(u8, bool)>,
     /// Open questions: who asks, for what, and whether a window was open or the hash was given to it before.
@@ -259,6 +285,7 @@ proptest! {
                 Step::HandedOver(controller) => {
                     if watcher.is_serving {
                         watcher.handed.entry(controller).or_default().push(now);
+                        watcher.written.push((controller, now));
                         solutions += 1;
                     }
                     handed(id(controller))
@@ -298,6 +325,12 @@ proptest! {
                     watcher.given.clear();
                     watcher.open.clear();
                     watcher.at_store.clear();
+                    for (controller, at) in watcher.written.clone() {
+                        let event = Event::Recalled { public_key: KEY, controller: id(controller), age: now - at };
+                        prop_assert_eq!(signatory.on(event, now), []);
+                        watcher.handed.entry(controller).or_default().push(at);
+                        solutions += usize::from(now < at + WINDOW);
+                    }
                     continue;
                 }
                 Step::Pass(time) => {

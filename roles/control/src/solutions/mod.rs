@@ -6,6 +6,8 @@
 //!                  └── SolutionAnswer: queued, refused, unknown end it; ◀──┘
 //!                      not sent, or nobody there: the next controller
 //! ```
+//! What leaves is written down before ([`Handover`]): a plot-client that is killed and started again does not send it a second time.
+//!
 //! A solution signed for twice costs the block's rewards, one sent never costs the same. So it goes on only while nobody can have sent
 //! it, and silence counts as sent.
 //!
@@ -22,6 +24,7 @@ pub use finder::{
     MAX_SOLUTIONS, Proved, SLOW_AFTER, SolutionId,
 };
 
+use crate::ids::InstanceId;
 use consensus::solution::Solution;
 
 /// What makes two solutions the same: signed twice, they are an equivocation.
@@ -50,6 +53,15 @@ impl SolutionKey {
             chunk: solution.chunk,
         }
     }
+}
+
+/// A solution that leaves for a controller: what a plot-client writes down before, and its next run reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Handover {
+    /// The solution.
+    pub solution: SolutionKey,
+    /// Whom it is handed to.
+    pub controller: InstanceId,
 }
 
 /// Where a solution ended, as its finder knows it.

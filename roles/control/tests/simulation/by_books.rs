@@ -1,6 +1,7 @@
 //! What the world writes into its books, and the verdicts that need to see more than one member.
 
 use super::checks::{Found, Run};
+use super::disk::Change;
 use super::member::{Input, NodeInput, ReplyTo, SolutionName, name_of};
 use super::plot_client::FARMING_TIMEOUT;
 use super::world::{Happening, Process, World};
@@ -11,6 +12,7 @@ use control::messages::{
     subjects,
 };
 use control::slots::SlotKey;
+use control::solutions::{Handover, SolutionKey};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -75,7 +77,19 @@ impl World {
         let Ok(found) = SolutionFound::from_bytes(payload) else { return };
         let Ok(solution) = Solution::from_bytes(&found.solution) else { return };
         let (name, key) = (name_of(&solution), solution.public_key);
+        let written = Handover { solution: SolutionKey::of(found.slot, &solution), controller };
+        let is_written =
+            self.processes[from.member].disk.handovers.iter().any(|(handover, _)| *handover == written);
+        self.ledger.check(is_written, || "a solution left before it was written down".to_owned());
         self.ledger.hand_over(from, name, key, controller, self.now);
+    }
+
+    /// A member writes to its disk.
+    pub(super) fn note_written(&mut self, run: Run, change: &Change) {
+        if let Change::Handover(Handover { solution, .. }) = change {
+            let name = solution.chunk[..16].try_into().expect("it has 32 bytes");
+            self.ledger.write_down(run, name);
+        }
     }
 
     /// An answer leaves a member.
@@ -136,7 +150,13 @@ impl World {
         let is_calm = self.weather.is_calm() && self.weather_at + Duration::from_secs(3) < found.at;
         let can_send = |able: &Run| {
             let node = self.processes[able.0].node.expect("a controller has one");
-            undisturbed(*able) && !self.ledger.ignored.contains(&(solution, node))
+            // While it was written down for whom it is, that one's node may have announced the slot with another challenge.
+            let announced = self.nodes[node].connections.get(&able.0).map(|known| &known.announced[..]);
+            let mut last = announced.into_iter().flatten().rev();
+            let is_same = last
+                .find(|(slot, _)| *slot == found.slot.slot)
+                .is_some_and(|(_, challenge)| *challenge == found.slot.global_challenge);
+            is_same && undisturbed(*able) && !self.ledger.ignored.contains(&(solution, node))
         };
         // The finder may have asked any that announced it; one that stands still keeps it waiting.
         let all_answer = found.announced.iter().all(|run| undisturbed(*run));

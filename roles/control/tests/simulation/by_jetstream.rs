@@ -15,9 +15,9 @@ impl World {
         let is_served = self.has_leader && self.processes[member].connected;
         self.jetstream.asked += 1;
         match output {
-            Output::KvWatch { bucket } => {
+            Output::KvWatch { bucket, filters } => {
                 let life = self.jetstream.bucket(bucket).life;
-                self.jetstream.bucket(bucket).watchers.push(Watcher { member, run, life });
+                self.jetstream.bucket(bucket).watchers.push(Watcher { member, run, filters, life });
                 if is_served {
                     self.replay(bucket, member, run);
                 }
@@ -100,10 +100,9 @@ impl World {
         value: Option<&bytes::Bytes>,
         revision: u64,
     ) {
-        for Watcher { member, run, .. } in self.jetstream.bucket(bucket).watchers.clone() {
-            if !self.processes[member].connected {
-                continue;
-            }
+        let hears = |watcher: &&Watcher| self.processes[watcher.member].connected && watcher.hears_of(key);
+        let watchers = self.jetstream.bucket(bucket).watchers.iter().filter(hears);
+        for (member, run) in watchers.map(|it| (it.member, it.run)).collect::<Vec<_>>() {
             self.jetstream.told += 1;
             // In the order of the revisions, since all take the same time.
             let input = Input::Kv { bucket, key: key.to_owned(), value: value.cloned(), revision };
@@ -114,13 +113,15 @@ impl World {
     /// Everything that is there, after a word that the bucket is another where it is.
     fn replay(&mut self, bucket: &'static str, member: usize, run: u64) {
         let (at, state) = (Duration::from_millis(3), self.jetstream.bucket(bucket));
-        let (life, entries) = (state.life, state.entries());
+        let (life, mut entries) = (state.life, state.entries());
         let mut inputs = Vec::new();
         for watcher in state.watchers.iter_mut().filter(|it| (it.member, it.run) == (member, run)) {
             if std::mem::replace(&mut watcher.life, life) != life {
                 inputs.push(Input::KvRenewed { bucket });
             }
+            entries.retain(|(key, ..)| watcher.hears_of(key));
         }
+        self.jetstream.told += entries.len() as u64;
         inputs.extend(entries.into_iter().map(|(key, value, revision)| Input::Kv {
             bucket,
             key,

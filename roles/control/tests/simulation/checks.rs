@@ -5,7 +5,7 @@ use super::member::{AskKey, ReplyTo, SolutionName};
 use control::ids::InstanceId;
 use control::messages::{RewardSigningRequest, SectorId};
 use control::slots::SlotKey;
-use control::solutions::Outcome;
+use control::solutions::{Handover, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -53,11 +53,10 @@ struct Window {
 pub struct Ledger {
     /// Nodes that queued a solution.
     queued: BTreeMap<SolutionName, Vec<usize>>,
-    /// Solutions that two runs of one plot-client had queued.
-    pub sent_again: u64,
     /// Who sent a solution to a controller.
-    finders: BTreeMap<SolutionName, BTreeSet<usize>>,
-    senders: BTreeMap<SolutionName, BTreeSet<Run>>,
+    senders: BTreeMap<SolutionName, BTreeSet<usize>>,
+    /// Which run of a plot-client wrote first that it sends a solution.
+    written: BTreeMap<(usize, SolutionName), u64>,
     /// Nodes that would not have it.
     pub ignored: BTreeSet<(SolutionName, usize)>,
     pub found: BTreeMap<(Run, SolutionName), Found>,
@@ -101,18 +100,13 @@ impl Ledger {
     }
 
     /// A node queued a solution. Two copies of one farm that have not heard of each other cannot be kept from sending it twice; one
-    /// farm can, but for a plot-client that was killed and started again while the slot lived, and does not know what it had sent:
-    /// where a node announces the slot late, it finds it again. That is counted.
+    /// farm can, however often its plot-client is killed and started.
     pub fn queue(&mut self, node: usize, solution: SolutionName) {
         let nodes = self.queued.entry(solution).or_default();
         nodes.push(node);
-        let of = |all: usize| nodes.len() <= all.max(1);
-        let finders = self.finders.get(&solution).map_or(0, BTreeSet::len);
         let senders = self.senders.get(&solution).map_or(0, BTreeSet::len);
-        match (of(finders), of(senders)) {
-            (true, _) => {}
-            (false, true) => self.sent_again += 1,
-            (false, false) => self.wrong.push(format!("a solution was queued twice, at nodes {nodes:?}")),
+        if nodes.len() > senders.max(1) {
+            self.wrong.push(format!("a solution was queued twice, at nodes {nodes:?}"));
         }
     }
 
@@ -129,9 +123,9 @@ impl Ledger {
 
     pub fn end(&mut self, run: Run, solution: SolutionName, outcome: &Outcome) {
         let is_queued = self.queued.contains_key(&solution);
-        // A copy of the farm may have sent it, or an earlier run of this plot-client.
+        // A copy of the farm may have sent it.
         let has_copy =
-            self.senders.get(&solution).is_some_and(|senders| senders.iter().any(|sender| *sender != run));
+            self.senders.get(&solution).is_some_and(|senders| senders.iter().any(|sender| *sender != run.0));
         let is_true = match outcome {
             Outcome::Queued => is_queued,
             Outcome::Refused { .. } | Outcome::NotSent { .. } | Outcome::Expired => !is_queued || has_copy,
@@ -154,7 +148,9 @@ impl Ledger {
         else {
             return;
         };
-        if *outcome != Outcome::Queued {
+        // What an earlier run was about to send is not sent again.
+        let is_of_earlier_run = self.written.get(&(run.0, solution)).is_some_and(|first| *first < run.1);
+        if *outcome != Outcome::Queued && !is_of_earlier_run {
             let slot = slot.slot;
             let wrong = format!(
                 "a solution of slot {slot} ended as {outcome:?}, although a controller could send it"
@@ -165,6 +161,11 @@ impl Ledger {
 
     // ── signing ──
 
+    /// A plot-client writes down that it is about to send a solution.
+    pub fn write_down(&mut self, (member, run): Run, solution: SolutionName) {
+        self.written.entry((member, solution)).or_insert(run);
+    }
+
     /// A plot-client sent a solution to a controller.
     pub fn hand_over(
         &mut self,
@@ -174,10 +175,19 @@ impl Ledger {
         controller: InstanceId,
         now: Duration,
     ) {
-        self.finders.entry(solution).or_default().insert(ask.member);
-        self.senders.entry(solution).or_default().insert((ask.member, ask.run));
+        self.senders.entry(solution).or_default().insert(ask.member);
         let windows = self.windows.entry((ask.member, key, controller)).or_default();
         windows.push(Window { since: now, until: now + WINDOW, ask });
+    }
+
+    /// A process starts. What it wrote of solutions that it hands over it may sign for until their time is over, whatever it did before.
+    pub fn recall(&mut self, (member, run): Run, handovers: &[(Handover, Duration)], now: Duration) {
+        for (nth, (Handover { solution, controller }, at)) in (0..).zip(handovers) {
+            // A number that no question of the process has.
+            let ask = ReplyTo { member, run, id: u64::MAX - nth };
+            let window = Window { since: now, until: *at + WINDOW, ask };
+            self.windows.entry((member, solution.public_key, *controller)).or_default().push(window);
+        }
     }
 
     /// Certainly no node has it.

@@ -3,6 +3,7 @@
 
 use super::member::{Expect, Job, PushError, WriteError};
 use bytes::Bytes;
+use control::names::subject_matches;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,12 +30,21 @@ pub struct Bucket {
 }
 
 /// Somebody who watches a bucket.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Watcher {
     pub member: usize,
     pub run: u64,
+    /// Of the keys that it hears of.
+    pub filters: Vec<String>,
     /// The life of the bucket that it has heard of.
     pub life: u64,
+}
+
+impl Watcher {
+    /// Whether it hears of `key`.
+    pub fn hears_of(&self, key: &str) -> bool {
+        self.filters.iter().any(|filter| subject_matches(filter, key))
+    }
 }
 
 impl Bucket {

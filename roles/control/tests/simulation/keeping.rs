@@ -116,7 +116,7 @@ impl Keeping {
         match input {
             Input::Start => {
                 around.out.push(Output::Subscribe(subjects::settings_known(self.me)));
-                around.out.push(Output::KvWatch { bucket: CLUSTER });
+                around.out.push(Output::KvWatch { bucket: CLUSTER, filters: vec![">".to_owned()] });
                 self.segments(Event::StoreOpened, around);
             }
             Input::Message { payload, reply_to: None, .. } if self.mutant != Some(Mutant::NobodyTells) => {

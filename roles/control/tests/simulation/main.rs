@@ -9,7 +9,7 @@
 //!           └─ member ─ controller (keeping, looking), plot_client (plotting), plot_server, cache, each with presence; outsider
 //! ```
 //! `seeds` runs a thousand seeds; one that fails prints the line that shows it. `mutants` puts faults back that an earlier release had:
-//! each must be found. `two_chains` and `rates` are small worlds of their own.
+//! each must be found. `two_chains`, `restarts` and `rates` are small worlds of their own.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod around;
@@ -41,6 +41,7 @@ mod random;
 mod rates;
 mod recall;
 mod rest;
+mod restarts;
 mod scenario;
 mod seeds;
 mod trace;

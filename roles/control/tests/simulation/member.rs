@@ -203,8 +203,10 @@ pub enum Output {
         to: ReplyTo,
         payload: Bytes,
     },
+    /// Watches the keys that match one of the filters.
     KvWatch {
         bucket: &'static str,
+        filters: Vec<String>,
     },
     KvGet {
         id: Id,

@@ -9,6 +9,10 @@ pub enum Mutant {
     SilenceIsNotSent,
     /// A finder sends to two controllers at once.
     TwoControllersAtOnce,
+    /// A plot-client that starts does not know what it had sent.
+    SolutionsForgotten,
+    /// A solution leaves before it is written down.
+    SendingBeforeWritten,
     /// Whoever asks gets a signature.
     SigningForAnybody,
     /// A signature leaves before it is durable.
@@ -45,13 +49,17 @@ pub enum Mutant {
     WaitsForPieces,
     /// A job is offered once, whatever becomes of the queue.
     OffersOnce,
+    /// Plot-clients watch the entries of all members, and so of each other.
+    WatchesEverybody,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::SlotsAfterAnOutage,
         Self::SilenceIsNotSent,
         Self::TwoControllersAtOnce,
+        Self::SolutionsForgotten,
+        Self::SendingBeforeWritten,
         Self::SigningForAnybody,
         Self::SigningBeforeDurable,
         Self::SigningAnew,
@@ -70,5 +78,6 @@ impl Mutant {
         Self::EndsWithoutStore,
         Self::WaitsForPieces,
         Self::OffersOnce,
+        Self::WatchesEverybody,
     ];
 }

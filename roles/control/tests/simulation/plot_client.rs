@@ -14,7 +14,7 @@ use control::ids::{FarmId, InstanceId};
 use control::messages::{Control, FarmHeld, RewardSigningRequest, Role, SlotInfo, SolutionAnswer, subjects};
 use control::signing::{Signatory, SignatoryAction, SignatoryEvent, Stored};
 use control::slots::{Listener, ListenerAction, ListenerEvent, SlotKey};
-use control::solutions::{ANSWER_PATIENCE, Finder, FinderAction, FinderEvent, Proved, SolutionId};
+use control::solutions::{ANSWER_PATIENCE, Finder, FinderAction, FinderEvent, Handover, Proved, SolutionId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub struct PlotClient {
     /// On disk.
     signatures: BTreeMap<[u8; 32], [u8; 64]>,
     stores: BTreeMap<Id, ([u8; 32], Stored)>,
+    /// Solutions that are being written down.
+    remembering: BTreeMap<Id, SolutionId>,
     next_id: Id,
     mutant: Option<Mutant>,
     /// Whom it has heard of, for a mutant.
@@ -59,7 +61,18 @@ impl PlotClient {
         let holder = Holder::new(me, &farm.host);
         let sectors = (0..farm.sectors).map(|sector| disk.sectors.get(&sector).copied()).collect();
         let plotting = Plotting::new(me, farm.public_key, sectors, mutant);
-        let presence = Presence::new(Role::PlotClient, me, 0);
+        let mut presence = Presence::new(Role::PlotClient, me, 0);
+        if mutant == Some(Mutant::WatchesEverybody) {
+            presence.watch_everybody();
+        }
+        let is_known = mutant != Some(Mutant::SolutionsForgotten);
+        let earlier = disk.handovers.iter().filter(|_| is_known);
+        let mut signatory = Signatory::default();
+        for (Handover { solution, controller }, at) in earlier.clone() {
+            let (public_key, controller, age) = (solution.public_key, *controller, disk.clock - *at);
+            signatory.on(SignatoryEvent::Recalled { public_key, controller, age }, Duration::ZERO);
+        }
+        let earlier = earlier.map(|(handover, _)| handover.solution).collect();
         Self {
             plotting,
             presence,
@@ -67,8 +80,8 @@ impl PlotClient {
             me,
             farm,
             listener: Listener::new(FARMING_TIMEOUT),
-            finder: Finder::new(me),
-            signatory: Signatory::default(),
+            finder: Finder::new(me, earlier),
+            signatory,
             holder,
             is_held: false,
             proofs: BTreeMap::new(),
@@ -76,6 +89,7 @@ impl PlotClient {
             askers: BTreeMap::new(),
             signatures: disk.signatures.clone(),
             stores: BTreeMap::new(),
+            remembering: BTreeMap::new(),
             next_id: 0,
             mutant,
             controllers: BTreeSet::new(),
@@ -176,6 +190,7 @@ impl PlotClient {
     fn finder(&mut self, event: FinderEvent, now: Duration, out: &mut Vec<Output>) {
         for action in self.finder.on(event, now) {
             match action {
+                FinderAction::Remember { id, handover } => self.remember(id, handover, now, out),
                 FinderAction::Ask { id, controller, public_key, request } => {
                     self.signatory(SignatoryEvent::HandedOver { public_key, controller }, now, out);
                     let (ask, payload) = (self.id(), request.to_bytes().unwrap());
@@ -196,6 +211,19 @@ impl PlotClient {
                 }
             }
         }
+    }
+
+    /// Writes to the farm's file, which may be on a disk that is slow.
+    fn remember(&mut self, id: SolutionId, handover: Handover, now: Duration, out: &mut Vec<Output>) {
+        let (write, change) = (self.id(), Change::Handover(handover));
+        let [.., slow, takes] = handover.solution.chunk;
+        let takes = Duration::from_micros(u64::from(takes) * if slow < 8 { 700 } else { 10 });
+        if self.mutant == Some(Mutant::SendingBeforeWritten) {
+            self.finder(FinderEvent::Remembered { id }, now, out);
+        } else {
+            self.remembering.insert(write, id);
+        }
+        out.push(Output::Write { id: write, takes, change });
     }
 
     /// What became of a question to a controller.
@@ -278,6 +306,8 @@ impl PlotClient {
                 out.push(Output::Found { solution, slot });
                 self.finder(FinderEvent::Proved(Box::new(proved)), now, out);
             }
+        } else if let Some(id) = self.remembering.remove(&id) {
+            self.finder(FinderEvent::Remembered { id }, now, out);
         } else if let Some((hash, stored)) = self.stores.remove(&id) {
             if let Stored::Fresh(signature) = &stored {
                 self.signatures.insert(hash, *signature);

@@ -2,7 +2,7 @@
 
 use super::member::{Expect, Id, Input, Output};
 use control::ids::InstanceId;
-use control::members::{Event, Liveness, Members, heartbeats_for};
+use control::members::{Event, Liveness, Members, entries_for, heartbeats_for};
 use control::messages::{Control, Heartbeat, MemberEntry, Role, subjects};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ const WRITE_PAUSE: Duration = Duration::from_secs(2);
 pub struct Presence {
     entry: MemberEntry,
     members: Members,
+    /// Whose entries it hears of.
+    filters: Vec<String>,
     liveness: Liveness,
     beat_at: Duration,
     round: u64,
@@ -37,7 +39,23 @@ impl Presence {
         };
         let members = Members::new(Some(heartbeats_for(role).to_vec()), liveness, Duration::ZERO);
         let (beat_at, write_at) = (Duration::ZERO, Duration::ZERO);
-        Self { entry, members, liveness, beat_at, round: 0, write_at, writing: None, is_connected: false }
+        let filters = entries_for(role);
+        Self {
+            entry,
+            members,
+            filters,
+            liveness,
+            beat_at,
+            round: 0,
+            write_at,
+            writing: None,
+            is_connected: false,
+        }
+    }
+
+    /// As in an earlier release.
+    pub fn watch_everybody(&mut self) {
+        self.filters = vec!["*.*".to_owned()];
     }
 
     /// Members of a role that are present.
@@ -59,7 +77,7 @@ impl Presence {
                 for role in heartbeats_for(self.entry.role) {
                     out.push(Output::Subscribe(format!("heartbeat.{}.*", role.token())));
                 }
-                out.push(Output::KvWatch { bucket: BUCKET });
+                out.push(Output::KvWatch { bucket: BUCKET, filters: self.filters.clone() });
             }
             Input::Connected(is_connected) => self.is_connected = *is_connected,
             Input::Message { payload, reply_to: None, .. } => {

@@ -31,7 +31,9 @@ impl Recall {
         match input {
             Input::Start => {
                 out.push(Output::Subscribe(subjects::SETTINGS_WANTED.to_owned()));
-                out.extend(follows.then_some(Output::KvWatch { bucket: CLUSTER }));
+                out.extend(
+                    follows.then_some(Output::KvWatch { bucket: CLUSTER, filters: vec![INFO.to_owned()] }),
+                );
             }
             Input::Message { subject, payload, .. } if subject == subjects::SETTINGS_WANTED => {
                 let Ok(SettingsWanted { controller }) = SettingsWanted::from_bytes(payload) else {

@@ -52,8 +52,6 @@ pub struct Report {
     /// Segments archived, and those of them that nobody could fetch while a node had them.
     pub segments: (u64, u64),
     pub sectors: usize,
-    /// Solutions queued twice, since a plot-client was started again while their slot lived.
-    pub sent_again: u64,
     pub found: usize,
     pub queued: usize,
     pub messages: u64,
@@ -75,7 +73,6 @@ pub fn run(seed: u64, mutant: Option<Mutant>, is_traced: bool) -> Report {
         segments: (segments, lost),
         sectors: views.filter_map(|view| view.plotted).map(|(plotted, _)| plotted).sum(),
         wrong: world.ledger.wrong.first().cloned(),
-        sent_again: world.ledger.sent_again,
         found: world.ledger.found.len(),
         queued: world.ledger.queued_total(),
         messages: world.messages,

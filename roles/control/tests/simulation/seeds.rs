@@ -47,10 +47,6 @@ fn every_seed_keeps_its_promises() {
     println!(
         "{unknown} times the store was emptied, and a controller came that remembered nothing while all who did were away"
     );
-    let again = sum(|report| report.sent_again);
-    println!(
-        "{again} solutions sent again by a plot-client that was killed and started while their slot lived"
-    );
     let last = reports.iter().max_by_key(|(_, report)| report.rested_after).expect("there are seeds");
     println!(
         "at rest at the latest {} s after the last fault, in seed {}",

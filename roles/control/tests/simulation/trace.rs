@@ -120,6 +120,9 @@ pub fn output(output: &Output) -> String {
             super::disk::Change::Signature { hash, .. } => {
                 format!("write {id}: signature of {}", short(hash))
             }
+            super::disk::Change::Handover(handover) => {
+                format!("write {id}: a solution of slot {} leaves", handover.solution.slot)
+            }
             change => format!("write {id}: {change:?}"),
         },
         Output::Push { id, subject, .. } => format!("push {id}: {subject}"),

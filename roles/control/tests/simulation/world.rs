@@ -240,7 +240,7 @@ impl World {
                 let process = &mut self.processes[member];
                 if process.run == run && process.member.is_some() {
                     if let Some(change) = process.unsynced.remove(&id) {
-                        process.disk.apply(&change);
+                        process.disk.apply(&change, self.now);
                     }
                     self.hear(member, run, Input::Done { id });
                 }
@@ -273,6 +273,8 @@ impl World {
         process.run += 1;
         process.id = instance(&process.name, if process.keeps_id { 0 } else { process.run });
         process.disturbed_at = now;
+        process.disk.clock = now;
+        self.ledger.recall((member, process.run), &process.disk.handovers, now);
         process.member = Some((process.make)(&process.disk, process.id));
         (process.started_at, process.paused, process.wake_at, process.connected) = (now, false, None, true);
         (process.waiting, process.exited) = (Vec::new(), None);
@@ -297,7 +299,7 @@ impl World {
         // What was not synced may have come to the disk all the same.
         for change in std::mem::take(&mut process.unsynced).into_values() {
             if self.random.chance(0.5) {
-                self.processes[member].disk.apply(&change);
+                self.processes[member].disk.apply(&change, self.now);
             }
         }
         if let Some(node) = self.processes[member].node {
@@ -408,6 +410,7 @@ impl World {
                 self.reply(member, to, payload);
             }
             Output::Write { id, takes, change } => {
+                self.note_written((member, run), &change);
                 self.processes[member].unsynced.insert(id, change);
                 self.plan(takes, Happening::Synced { member, run, id });
             }

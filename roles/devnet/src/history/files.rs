@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
-use super::HistoryError;
+use super::error::HistoryError;
 
 /// Folder of build outputs, left out where git does not say what counts.
 const BUILD_FOLDER: &[u8] = b"target";

@@ -12,63 +12,25 @@
 //! Owns: which files count, the layout of the imported bytes, the manifest over them and the bytes of block 0.
 //! Never: where they are kept ([`super::store`]) or cut into segments.
 
+mod error;
 mod files;
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
 
 use consensus::archiver::extend_first_block;
 use consensus::constants::SEGMENT_SIZE;
 use parity_scale_codec::{Decode, Encode};
 
+pub use error::{HistoryError, IMPORTED_SIZE_MAX};
 pub use files::{HistoryFile, find};
 
 /// Size of block 0 (bytes): that of a whole segment, so that it never fits one.
 pub const BLOCK_0_SIZE: usize = SEGMENT_SIZE;
 
-/// Most imported bytes of a chain: 32 segments, 8.6 GB of pieces.
-pub const IMPORTED_SIZE_MAX: u64 = 32 * SEGMENT_SIZE as u64;
-
 /// What a chain is made of where there are no files to import.
 const BUILT_IN_TEXT: &[u8] = include_bytes!("built_in.txt");
 const BUILT_IN_PATH: &[u8] = b"built_in.txt";
-
-/// Why files cannot become history.
-#[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
-    /// A file or folder cannot be read.
-    #[error("cannot read {path} for the history: {source}", path = path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Nothing to import below the paths given.
-    #[error("no file to make history of in {paths}: name files, or folders with files that git tracks")]
-    Empty {
-        /// The paths given.
-        paths: String,
-    },
-    /// Too many bytes.
-    #[error(
-        "history would have {size} bytes, at most {IMPORTED_SIZE_MAX} can be imported: name fewer files by --history"
-    )]
-    TooLong {
-        /// Bytes that were to be imported.
-        size: u64,
-    },
-    /// A path too long to be imported.
-    #[error("path {path} has more than 65535 bytes", path = path.display())]
-    PathTooLong {
-        /// The path.
-        path: PathBuf,
-    },
-    /// The imported bytes cannot be written.
-    #[error("cannot write the imported history: {0}")]
-    Write(io::Error),
-}
 
 /// One file of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

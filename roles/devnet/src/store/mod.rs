@@ -16,6 +16,7 @@
 //! Owns: these files.
 //! Never: the rules of the chain ([`super::chain`]).
 
+mod error;
 mod genesis;
 mod record_log;
 
@@ -34,10 +35,12 @@ use parity_scale_codec::{Decode, Encode};
 use rustix::fs::{FlockOperation, flock};
 
 use super::chain::{BODY_SIZE_MAX, Block, Body};
-use super::history::{self, HistoryError, HistoryFile};
+use super::history::{self, HistoryFile};
 use engine::files;
 
-pub use genesis::{Genesis, GenesisError, GenesisParameters, now_ms};
+pub use error::StoreError;
+use error::{at, damaged};
+pub use genesis::{Genesis, GenesisParameters, now_ms};
 use record_log::RecordLog;
 
 const LOCK_FILE: &str = "lock";
@@ -50,50 +53,6 @@ const BLOCKS_FILE: &str = "blocks.log";
 
 /// Bytes of a segment's file.
 const SEGMENT_FILE_SIZE: u64 = (SEGMENT_PIECES * PIECE_SIZE) as u64;
-
-/// Why the chain cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The system refused.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
-    },
-    /// Another process has the chain.
-    #[error("{path} is in use by another process: end it or give another --base-path", path = path.display())]
-    Locked {
-        /// The base path.
-        path: PathBuf,
-    },
-    /// A file does not hold what it should.
-    #[error("{path} is damaged, {what}: delete the base path to begin a new chain", path = path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// The history cannot be imported.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// The stored chain was made with something else.
-    #[error(transparent)]
-    Genesis(#[from] GenesisError),
-}
-
-/// Adds what was tried on which file to an error of the system.
-fn at<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Io { action, path: path.into(), source }
-}
-
-fn damaged(path: &Path, what: impl std::fmt::Display) -> StoreError {
-    StoreError::Damaged { path: path.into(), what: what.to_string() }
-}
 
 /// The files of a chain, locked against other processes.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use super::{StoreError, at, damaged};
+use super::error::{StoreError, at, damaged};
 
 /// Bytes in front of a payload.
 const HEAD_SIZE: usize = 4 + CHECKSUM_SIZE;

@@ -4,15 +4,16 @@
 //! the hashes of one proof-of-space table would take without SIMD. Figures in B can be compared between machines.
 
 pub mod gpu;
+mod options;
 mod work;
 
+pub use options::Options;
 pub use work::Operation;
 
 use std::hint::black_box;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use consensus::CpuLevel;
 use serde::Serialize;
 
 use self::work::Workplace;
@@ -21,20 +22,6 @@ use self::work::Workplace;
 pub const B_HASHES: u64 = 6_220_000;
 /// B is measured this often, before, between and after the work, and the median taken: the machine may have other work.
 const B_RUNS: usize = 3;
-
-/// How to measure.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Threads that work at the same time, each on inputs of its own; [`Operation::Archive`] and
-    /// [`Operation::Verify`] spread one segment over them. At least 1, as are the runs.
-    pub threads: u16,
-    /// Runs of each thread, after others that warm it up.
-    pub runs: u16,
-    /// Instructions to use.
-    pub level: CpuLevel,
-    /// Memory for multiples of the KZG setup's points, see [`consensus::kzg::Kzg::with_table`].
-    pub kzg_memory_bytes: usize,
-}
 
 /// A figure, in the form that all benchmarks have.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -135,6 +122,7 @@ fn median(mut times: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use consensus::CpuLevel;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     #[test]

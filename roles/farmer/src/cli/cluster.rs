@@ -2,31 +2,26 @@
 
 mod cache;
 mod controller;
+mod member;
+mod nats;
 mod plot_client;
 mod plot_server;
 mod proof_server;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use bus::nats::{NatsBus, NatsOptions, local_address};
-use bus::{BusError, SharedBus};
 use clap::{Args, Subcommand};
-use cluster::host::HostConfig;
 use cluster::placement::Placement;
 use cluster::role::RoleError;
 use cluster::shutdown::Shutdown;
-use control::envelope::ClusterName;
 use control::messages::Role;
 
 use topology::Cpus;
 use topology::placement::{Overrides, RequestError};
 
+use self::member::{MemberArgs, SERVER_EXECUTORS, Start};
+use self::nats::NatsArgs;
 use super::CommandResult;
-
-/// Executors that a server has use for: one serves, both ask.
-const SERVER_EXECUTORS: usize = 2;
 
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
@@ -36,33 +31,6 @@ pub struct ClusterArgs {
     placement: PlacementArgs,
     #[command(subcommand)]
     role: ClusterRole,
-}
-
-/// Where the cluster's control bus is.
-#[derive(Debug, Args)]
-pub struct NatsArgs {
-    /// NATS server, as nats://HOST:4222; repeat it for each server of the NATS cluster
-    #[arg(long = "nats-server", alias = "nats-servers", value_name = "URL", global = true)]
-    servers: Vec<String>,
-    /// Copies of streams and buckets [default: 3 in a NATS cluster that has three servers or more, else 1]
-    #[arg(long = "nats-replicas", value_name = "N", global = true, value_parser = clap::value_parser!(u8).range(1..=5))]
-    replicas: Option<u8>,
-    /// Name of the farming cluster; clusters of different names share NATS servers and hear nothing of each other
-    #[arg(long = "cluster", value_name = "NAME", default_value_t, global = true)]
-    cluster: ClusterName,
-}
-
-impl NatsArgs {
-    /// Connects, trying for as long as no server answers.
-    async fn connect(&self, name: &str) -> Result<SharedBus, BusError> {
-        let replicas = self.replicas.map(usize::from);
-        let options = NatsOptions {
-            replicas,
-            cluster: self.cluster.clone(),
-            ..NatsOptions::new(self.servers.clone(), name)
-        };
-        Ok(Arc::new(NatsBus::connect(&options).await?))
-    }
 }
 
 /// Where the process's threads run.
@@ -103,48 +71,6 @@ fn placed_role(role: Role) -> topology::Role {
     }
 }
 
-/// How a member is reached by the others.
-#[derive(Debug, Args)]
-pub struct MemberArgs {
-    /// Port for other members; 0 = any that is free
-    #[arg(long, value_name = "PORT", default_value_t = 0)]
-    listen_port: u16,
-    /// Address at which other members reach this one; repeatable, best first [default: the one NATS is reached from]
-    #[arg(long, value_name = "ADDR")]
-    advertise: Vec<IpAddr>,
-    /// Group of members that lie near each other
-    #[arg(long, alias = "cache-group", value_name = "NAME", default_value = "default", value_parser = parse_group)]
-    group: String,
-}
-
-impl MemberArgs {
-    /// `host` with what the operator said, on the executors of the placement, which is settled.
-    async fn apply(self, host: HostConfig, start: &Start<'_>) -> Result<HostConfig, BusError> {
-        let advertise = match self.advertise {
-            none if none.is_empty() => vec![local_address(&start.nats.servers).await?],
-            named => named,
-        };
-        let cores = start.placement.executors();
-        Ok(HostConfig { listen_port: self.listen_port, advertise, group: self.group, cores, ..host })
-    }
-}
-
-fn parse_group(text: &str) -> Result<String, String> {
-    if control::names::valid_token(text) {
-        Ok(text.to_owned())
-    } else {
-        Err("a group is named by letters, digits, - and _".into())
-    }
-}
-
-/// What every role starts with.
-struct Start<'a> {
-    nats: &'a NatsArgs,
-    placement: &'a Placement,
-    bus: SharedBus,
-    shutdown: Shutdown,
-}
-
 #[derive(Debug, Subcommand)]
 enum ClusterRole {
     /// Connect the cluster with a node
@@ -176,7 +102,7 @@ impl ClusterRole {
 
 impl ClusterArgs {
     pub fn run(self) -> CommandResult {
-        if self.nats.servers.is_empty() {
+        if self.nats.servers().is_empty() {
             return Err("a cluster needs NATS: name its servers by --nats-server nats://HOST:4222".into());
         }
         let Self { nats, placement, role } = self;

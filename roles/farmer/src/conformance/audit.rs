@@ -1,10 +1,12 @@
 //! audit_prove.json: audits slot by slot, solutions, and what verification says to changed ones.
 
+use super::archiving::history;
+use super::context::Context;
 use super::json::{
     Check, array, equal, hex_of, labelled_array, list, member, number, number_of, optional, size, small, text,
 };
+use super::report::Report;
 use super::sector::{Plotted, protocol_info};
-use super::{Context, Report};
 use consensus::audit::{audit, distances};
 use consensus::challenge::{SectorSlotChallenge, global_challenge, global_randomness};
 use consensus::constants::SEGMENT_PIECES;
@@ -105,7 +107,7 @@ impl<'a> Farm<'a> {
     }
 
     fn commitment(&self, segment: u64) -> Check<[u8; 48]> {
-        let history = self.context.history()?;
+        let history = history(self.context)?;
         let segment = history.get(segment as usize).ok_or("segment is not in the history")?;
         Ok(segment.header.segment_commitment)
     }

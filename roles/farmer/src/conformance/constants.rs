@@ -1,7 +1,8 @@
 //! constants.json: sizes, distances and solution ranges.
 
+use super::context::Context;
 use super::json::{Check, array, equal, labelled_array, number, number_of, optional, ratio, small, text};
-use super::{Context, Report};
+use super::report::Report;
 use consensus::audit;
 use consensus::challenge::{SectorSlotChallenge, bidirectional_distance, chunk_distance};
 use consensus::constants::*;

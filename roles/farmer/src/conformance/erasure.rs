@@ -1,10 +1,11 @@
 //! erasure.json: roots, extension, recovery, commitments of parity records.
 
 use super::backend::{self, KernelDevice};
+use super::context::Context;
 use super::json::{
     Check, array, array_of, digest, equal, hash_equal, list, number, number_of, optional, size, text,
 };
-use super::{Context, Report};
+use super::report::Report;
 use consensus::bls::Scalar;
 use consensus::erasure::{extend, extend_commitments, recover, recover_polynomial};
 use consensus::fft::root_of_unity;

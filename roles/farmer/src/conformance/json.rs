@@ -1,9 +1,24 @@
 //! Reading vector files without ever panicking: what is missing or malformed fails its case and says where.
 
+use super::error::ConformanceError;
 use serde_json::Value;
+use std::path::Path;
+
+/// Most bytes that a file of vectors may have.
+const VECTOR_FILE_SIZE_MAX: u64 = 256 << 20;
 
 /// Outcome of a check; the text says what differs.
 pub type Check<T = ()> = Result<T, String>;
+
+/// The vectors of a file.
+pub fn read_vectors(path: &Path) -> Result<Value, ConformanceError> {
+    let failed = |error| ConformanceError::Read(path.into(), error);
+    if std::fs::metadata(path).map_err(failed)?.len() > VECTOR_FILE_SIZE_MAX {
+        return Err(ConformanceError::TooLarge(path.into()));
+    }
+    let bytes = std::fs::read(path).map_err(failed)?;
+    serde_json::from_slice(&bytes).map_err(|error| ConformanceError::Json(path.into(), error))
+}
 
 /// Member of an object.
 pub fn member<'a>(value: &'a Value, key: &str) -> Check<&'a Value> {

@@ -1,8 +1,9 @@
 //! kzg.json: parameters, commitments, witnesses and their verification.
 
+use super::context::Context;
 use super::erasure::{scalars_of, serialised};
 use super::json::{Check, array, digest, equal, flag, list, member, size, text};
-use super::{Context, Report};
+use super::report::Report;
 use consensus::bls::{G1Affine, Scalar};
 use consensus::fft::root_of_unity;
 use consensus::kzg::{Kzg, KzgVerifier, PARAMETERS_SIZE, PointBytes, Polynomial, hash_to_scalar};

@@ -7,32 +7,32 @@ mod archiving;
 mod audit;
 mod backend;
 mod constants;
+mod context;
 mod erasure;
+mod error;
 mod json;
 mod kzg;
 mod pos;
 mod reading;
+mod report;
 mod sector;
 
 use std::cell::OnceCell;
-use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
+use self::backend::Backend;
 #[cfg(feature = "kernel-shim")]
 pub(crate) use self::backend::kernel_shim;
-use self::backend::{Backend, KernelDevice};
+use self::context::Context;
+pub use self::error::ConformanceError;
+use self::json::read_vectors;
+use self::report::Report;
 use ::consensus::CpuLevel;
-use ::consensus::archiver::NewArchivedSegment;
 use ::consensus::kzg::Kzg;
 use clap::{Args, ValueEnum};
 use engine::threads::ThreadWorkers;
-use json::Check;
 use node::kzg_setup::{self, KzgSetupError};
 use serde_json::Value;
-
-/// Most bytes that a file of vectors may have.
-const VECTOR_FILE_SIZE_MAX: u64 = 256 << 20;
 
 /// Command line of `util conformance`.
 #[derive(Debug, Args)]
@@ -97,100 +97,6 @@ fn reading_files(directory: &Path) -> Result<Vec<PathBuf>, ConformanceError> {
     Ok(files)
 }
 
-/// Why vectors could not be run.
-#[derive(Debug, thiserror::Error)]
-pub enum ConformanceError {
-    /// A file cannot be read.
-    #[error("cannot read {0}: {1}")]
-    Read(PathBuf, std::io::Error),
-    /// A file of vectors is too large to be one.
-    #[error("{0} is larger than any file of vectors; is it one?")]
-    TooLarge(PathBuf),
-    /// A file is not JSON.
-    #[error("{0} is not JSON: {1}")]
-    Json(PathBuf, serde_json::Error),
-    /// The directory holds no vectors.
-    #[error("{0} holds none of the vector files asked for")]
-    NoVectors(PathBuf),
-    /// There is no usable setup.
-    #[error(transparent)]
-    Kzg(#[from] KzgSetupError),
-    /// There is nothing to compute with.
-    #[error("{0}")]
-    Backend(String),
-    /// Some case failed.
-    #[error("{0} cases failed")]
-    Failed(usize),
-}
-
-/// Counts and prints cases.
-#[derive(Default)]
-struct Report {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-}
-
-impl Report {
-    /// Runs one case and prints its line.
-    fn case(&mut self, name: impl Display, check: impl FnOnce() -> Check) {
-        let start = Instant::now();
-        match check() {
-            Ok(()) => {
-                self.passed += 1;
-                println!("ok   {name} ({:.2} s)", start.elapsed().as_secs_f64());
-            }
-            Err(difference) => {
-                self.failed += 1;
-                println!("FAIL {name}: {difference}");
-            }
-        }
-    }
-
-    fn skip(&mut self, name: impl Display, reason: &str) {
-        self.skipped += 1;
-        println!("skip {name}: {reason}");
-    }
-
-    /// Runs a case for each element of a list member; a missing list is a failed case.
-    fn each(&mut self, suite: &str, vectors: &Value, key: &str, check: impl Fn(&Value) -> Check) {
-        match json::list(vectors, key) {
-            Ok(cases) => cases.iter().enumerate().for_each(|(i, case)| {
-                self.case(format_args!("{suite} {key} {i}"), || check(case));
-            }),
-            Err(error) => self.case(format_args!("{suite} {key}"), || Err(error)),
-        }
-    }
-}
-
-/// What the suites share.
-struct Context {
-    directory: PathBuf,
-    kzg: Option<Kzg>,
-    level: CpuLevel,
-    /// What runs kernels, if that is the backend.
-    device: Option<KernelDevice>,
-    workers: ThreadWorkers,
-    /// History of archiving.json: three segments, 800 MB, archived once.
-    history: OnceCell<Check<Vec<NewArchivedSegment>>>,
-}
-
-impl Context {
-    /// The archived segments of archiving.json.
-    fn history(&self) -> Check<&[NewArchivedSegment]> {
-        let history = self.history.get_or_init(|| archiving::archive_history(self));
-        history.as_deref().map_err(Clone::clone)
-    }
-
-    fn kzg(&self) -> Check<&Kzg> {
-        self.kzg.as_ref().ok_or_else(|| "no KZG parameters".into())
-    }
-
-    fn vectors(&self, name: &str) -> Check<Value> {
-        read_vectors(&self.directory.join(name)).map_err(|error| error.to_string())
-    }
-}
-
 /// Runs what the arguments name and prints the count; an error if a case failed or nothing could be run.
 pub fn run(arguments: Arguments) -> Result<(), ConformanceError> {
     let device = arguments.backend.device().map_err(ConformanceError::Backend)?;
@@ -238,15 +144,6 @@ fn run_suite(suite: Suite, vectors: &Value, context: &Context, report: &mut Repo
         Suite::AuditProve => audit::run(vectors, context, report),
         Suite::Reading => reading::run(vectors, context, report),
     }
-}
-
-fn read_vectors(path: &Path) -> Result<Value, ConformanceError> {
-    let failed = |error| ConformanceError::Read(path.into(), error);
-    if std::fs::metadata(path).map_err(failed)?.len() > VECTOR_FILE_SIZE_MAX {
-        return Err(ConformanceError::TooLarge(path.into()));
-    }
-    let bytes = std::fs::read(path).map_err(failed)?;
-    serde_json::from_slice(&bytes).map_err(|error| ConformanceError::Json(path.into(), error))
 }
 
 /// The network's setup: the file that was named, or that in the usual place if there is one.

@@ -1,9 +1,10 @@
 //! pos.json: tables, proofs and their verification.
 
+use super::context::Context;
 use super::json::{
     Check, array, array_of, equal, flag, hash_equal, hex_of, labelled, list, number, optional, size, text,
 };
-use super::{Context, Report};
+use super::report::Report;
 use consensus::constants::{POS_PROOF_SIZE, RECORD_CHUNKS};
 use consensus::pos::{Observer, Pointer, Proof, Seed, Tables, challenge_target, is_valid};
 use serde_json::Value;

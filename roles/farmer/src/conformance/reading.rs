@@ -1,8 +1,10 @@
 //! reading_*.json: pieces read back from plotted sectors, and what damage looks like.
 
+use super::archiving::history;
+use super::context::Context;
 use super::json::{Check, equal, flag, hash_equal, list, member, number, small, text};
+use super::report::Report;
 use super::sector::{Plotted, piece_of};
-use super::{Context, Report};
 use consensus::constants::contents_map_size;
 use consensus::piece::Piece;
 use consensus::sector::{ContentsMap, ContentsMapError, DecodeError, RecordDecoder};
@@ -37,7 +39,7 @@ fn check_read(case: &Value, plotted: &Plotted, context: &Context, decoder: &mut 
     hash_equal("piece", piece.as_bytes(), case, "piece_blake3")?;
     equal(
         "equals the original",
-        &piece == piece_of(context.history()?, *index)?,
+        &piece == piece_of(history(context)?, *index)?,
         flag(case, "equals_original")?,
     )
 }

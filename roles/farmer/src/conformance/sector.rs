@@ -1,10 +1,12 @@
 //! sector.json: derivations, and whole sectors plotted from the history of archiving.json.
 
+use super::archiving::history;
+use super::context::Context;
 use super::json::{
     Check, array, array_of, digest, equal, hash_equal, hex_of, labelled_array, list, member, number,
     number_of, optional, ratio, size, small, text,
 };
-use super::{Context, Report};
+use super::report::Report;
 use consensus::archiver::NewArchivedSegment;
 use consensus::challenge::SectorSlotChallenge;
 use consensus::constants::{RECORD_CHUNKS, SEGMENT_PIECES, contents_map_size, sector_size};
@@ -65,7 +67,7 @@ impl Plotted {
         let (sector_index, pieces_in_sector) =
             (small(case, "sector_index")?, small(case, "pieces_in_sector")?);
         let id = SectorId::new(&public_key_hash(&public_key), sector_index, info.history_size);
-        let history = context.history()?;
+        let history = history(context)?;
         let piece_indexes: Vec<u64> =
             (0..pieces_in_sector).map(|offset| id.piece_index(offset, info.history_size, &info)).collect();
         let pieces =

@@ -15,7 +15,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::task::JoinSet;
 
-use super::{Config, DevError};
+use super::config::Config;
+use super::error::DevError;
 use bus::SharedBus;
 use cluster::cache::CacheSpec;
 use cluster::cards::OpenCard;

@@ -1,13 +1,15 @@
 //! A run from the start of the roles to the end of everything.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use consensus::constants::SEGMENT_PIECES;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::config::Config;
+use super::error::DevError;
 use super::members::{self, Parts};
 use super::summary::{Audits, Summary, in_ms};
-use super::{Config, DevError, LOOK_INTERVAL, Status};
 use bus::cluster::Cluster;
 use bus::local::LocalBus;
 use bus::{BusError, SharedBus};
@@ -15,6 +17,19 @@ use cluster::plot_client::Counters;
 use cluster::shutdown::{KeepRunning, Shutdown};
 use devnet::{DevNode, ReportReader};
 use engine::files;
+
+/// How often the state of the run is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// How far a run is.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// Whether history is there; until then the node archives.
+    pub is_archived: bool,
+    /// Pieces that are in the caches, of those in [`Summary::pieces`].
+    pub pieces_cached: u64,
+    /// The numbers as they would stand at the end.
+    pub summary: Summary,
+}
 
 /// Everything that runs.
 pub struct Run<'a> {

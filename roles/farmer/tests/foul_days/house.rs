@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,6 @@ use crate::nats_cluster::NatsCluster;
 use crate::nats_server::NatsServer;
 use crate::process::Process;
 use crate::stored_chain::{copy_of, stored_chain};
-use crate::stored_segment::{link_segments, stored_segment};
 use crate::told::Told;
 
 /// For everything that is waited for: two cores encode, prove and run a dozen processes.
@@ -50,10 +49,8 @@ pub struct House {
     pub nats: NatsCluster,
     folder: TempDir,
     chain: PathBuf,
-    /// What a controller finds in its spool: see [`stored_segment`].
-    segment: Option<PathBuf>,
     /// Held until all of it is gone.
-    one: Option<MutexGuard<'static, ()>>,
+    _one: MutexGuard<'static, ()>,
 }
 
 impl House {
@@ -61,32 +58,13 @@ impl House {
     pub fn start(servers: usize) -> Self {
         let one = one_at_a_time();
         let chain = stored_chain("foul-days-chain", &parameters());
-        let segment = stored_segment(&chain, |spool| Self::verify_segment(chain.clone(), spool));
-        let mut house = Self::bare(servers, chain);
-        (house.segment, house.one) = (Some(segment), Some(one));
-        house
-    }
-
-    /// Has a controller verify the chain's first segment, and puts it into `spool`.
-    fn verify_segment(chain: PathBuf, spool: &Path) {
-        let mut house = Self::bare(1, chain);
-        let node = house.node("node-0", &[]);
-        // Without caches it stays where it is.
-        house.controller("controller-0", &node);
-        house.until_true("the segment verified", |house| {
-            link_segments(&house.spool("controller-0"), spool) > 0
-        });
-    }
-
-    /// The same for a chain whose first segment nobody has verified.
-    fn bare(servers: usize, chain: PathBuf) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         // One alone is no cluster: it would wait for others to elect a leader.
         let nats = match servers {
             1 => NatsCluster { servers: vec![NatsServer::start()] },
             _ => NatsCluster::start(servers),
         };
-        Self { processes: BTreeMap::new(), nats, folder, chain, segment: None, one: None }
+        Self { processes: BTreeMap::new(), nats, folder, chain, _one: one }
     }
 
     /// A path in the cluster's folder.
@@ -125,21 +103,8 @@ impl House {
     }
 
     pub fn controller(&mut self, name: &'static str, node: &str) {
-        let spool = self.spool(name);
-        if let Some(segment) = &self.segment {
-            link_segments(segment, &spool);
-        }
-        self.role(name, &["controller", "--spool", spool.to_str().unwrap(), "--node-rpc-url", node]);
-    }
-
-    /// Controllers get the chain's first segment from their node from now on, so that caches are there long before it is verified.
-    pub fn begin_without_segment(&mut self) {
-        self.segment = None;
-    }
-
-    /// Where a controller keeps segments.
-    pub fn spool(&self, controller: &str) -> PathBuf {
-        self.path(&format!("{controller}-spool")).into()
+        let spool = self.path(&format!("{name}-spool"));
+        self.role(name, &["controller", "--spool", &spool, "--node-rpc-url", node]);
     }
 
     pub fn full_cache(&mut self, name: &'static str) {

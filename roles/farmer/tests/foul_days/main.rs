@@ -13,14 +13,15 @@ mod nats_server;
 #[path = "../../../shared_tests/process.rs"]
 mod process;
 mod quorum;
+mod reborn;
 mod segments;
 mod soak;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;
-mod stored_segment;
 mod told;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,10 @@ use told::Told;
 const MORE: usize = 2;
 /// A copied farm is told of within this.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// A new farm is plotted within this, in a cluster whose store was lost.
+const PLOTTED_WITHIN: Duration = Duration::from_secs(60);
+/// The slot in which the only server goes, and the one in which it comes back.
+const LOST_WITH_THE_SERVER: usize = 2;
 
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -56,9 +61,11 @@ fn roles_wait_for_nats_a_copied_farm_is_refused_and_a_lost_store_heals() {
     house.all_alive();
 
     the_copy_is_refused(&mut house);
-    the_store_is_lost(&mut house);
+    let slots = the_store_is_lost(&mut house);
 
     let outcomes = what_is_underway_is_counted(&mut house);
+    let told = Told::by(&house.processes["plot-client"].log());
+    check_lost(&told, &[(*slots.start(), LOST_WITH_THE_SERVER)], *slots.end());
     assert!(outcomes["queued"] > 0, "{outcomes:?}");
     assert_eq!(outcomes["refused"], 0, "{outcomes:?}");
     assert_eq!(house.report("node-0").equivocations, 0);
@@ -111,7 +118,9 @@ fn the_copy_is_refused(house: &mut House) {
     house.until_true("the earlier one farming on", |house| house.queued("controller-0") > before);
 }
 
-fn the_store_is_lost(house: &mut House) {
+/// Gives the slots from then to the end.
+fn the_store_is_lost(house: &mut House) -> RangeInclusive<u64> {
+    let first = house.newest_slot("plot-client") + 1;
     house.nats.servers[0].kill();
     house.nats.servers[0].lose_store();
     house.nats.servers[0].start_again();
@@ -120,10 +129,13 @@ fn the_store_is_lost(house: &mut House) {
         house.queued("controller-0") >= before + MORE
     });
     house.plot_client("plot-client-new", "new-farm");
+    let started = Instant::now();
     house.until_true("a new farm plotted", |house| {
         house.count("plot-client-new", "sector stored") >= SECTORS as usize
     });
+    assert!(started.elapsed() < PLOTTED_WITHIN, "plotted after {:?}", started.elapsed());
     house.all_alive();
+    first..=house.newest_slot("plot-client")
 }
 
 /// Three NATS servers: each is killed in turn, then two of three for a while. Solutions go on, and all come back by themselves.

@@ -16,15 +16,18 @@ const CACHES: [&str; 2] = ["sharded-cache", "full-piece-sharded-cache"];
 #[test]
 fn segments_archived_without_caches_outlive_their_controller() {
     let mut house = House::start(1);
-    // What is placed before both caches are there stays in the one that was first.
-    house.begin_without_segment();
     let node = house.node("node-0", &[]);
     house.controller("controller-0", &node);
+    house.until_true("the cluster", |house| house.count("controller-0", "standing=Mine") > 0);
+    // What is placed before both caches are there stays in the one that was first.
+    house.get("node-0").freeze(true);
     for role in CACHES {
         // For five segments: a fourth one may be on its way when the node is killed.
         let path = format!("path={},size=1500MiB", house.path(role));
         house.role(role, &[role, &path]);
     }
+    house.until_true("caches", |house| CACHES.iter().all(|role| house.count(role, "epoch epoch=1") > 0));
+    house.get("node-0").freeze(false);
     house.until_true("the first segment in the caches", |house| placed(house).contains(&0));
     CACHES.iter().for_each(|role| house.get(role).kill());
 

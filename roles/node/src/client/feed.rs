@@ -1,4 +1,4 @@
-//! A subscription that outlives connections.
+//! Subscriptions that outlive connections, and which there are.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -15,7 +15,12 @@ use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Backoff, Connection, NodeClient, NodeError};
-use crate::TOO_MANY_SUBSCRIPTIONS_CODE;
+use crate::{NodeRpcClient, RewardSigning, SegmentHeaderJson, SlotInfo, TOO_MANY_SUBSCRIPTIONS_CODE};
+
+/// A slot a second: without any for this long the subscription is lost.
+const SLOT_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// The node drops a slow subscriber without a word, so the quiet feeds are subscribed anew now and then.
+const QUIET_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 type Subscribe<T> = fn(Arc<WsClient>) -> BoxFuture<'static, Result<Subscription<T>, ClientError>>;
 
@@ -55,6 +60,32 @@ pub struct Feed<T> {
     /// What an old subscription had heard when its successor stood; then that one began.
     left_over: VecDeque<FeedEvent<T>>,
     heard_at: Instant,
+}
+
+impl NodeClient {
+    /// Slots as they begin.
+    pub fn slots(&self) -> Feed<SlotInfo> {
+        Feed::new(self, "subspace_subscribeSlotInfo", Silence::Lost(SLOT_SILENCE_MAX), |client| {
+            Box::pin(async move { client.subscribe_slot_info().await })
+        })
+    }
+
+    /// Hashes to be signed.
+    pub fn reward_signings(&self) -> Feed<RewardSigning> {
+        Feed::new(self, "subspace_subscribeRewardSigning", Silence::Renewed(QUIET_SILENCE_MAX), |client| {
+            Box::pin(async move { client.subscribe_reward_signing().await })
+        })
+    }
+
+    /// Headers of new segments. Each wants to be acknowledged.
+    pub fn archived_segment_headers(&self) -> Feed<SegmentHeaderJson> {
+        Feed::new(
+            self,
+            "subspace_subscribeArchivedSegmentHeader",
+            Silence::Renewed(QUIET_SILENCE_MAX),
+            |client| Box::pin(async move { client.subscribe_archived_segment_header().await }),
+        )
+    }
 }
 
 impl<T: DeserializeOwned + Debug + Send + 'static> Feed<T> {

@@ -24,13 +24,9 @@ use jsonrpsee::core::ClientError;
 use jsonrpsee::ws_client::{PingConfig, WsClient, WsClientBuilder};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::{
-    FarmerAppInfo, NodeRpcClient, RewardSignature, RewardSigning, SegmentHeaderJson, SlotInfo,
-    SolutionResponse,
-};
+use super::{FarmerAppInfo, NodeRpcClient, RewardSignature, SolutionResponse};
 pub use backoff::Backoff;
 pub use error::NodeError;
-use feed::Silence;
 pub use feed::{Feed, FeedEvent};
 
 /// Time for a connection to be made.
@@ -46,10 +42,6 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How often a syncing node is asked whether it is done.
 const SYNC_POLL: Duration = Duration::from_secs(2);
-/// A slot a second: without any for this long the subscription is lost.
-const SLOT_SILENCE_MAX: Duration = Duration::from_secs(15);
-/// The node drops a slow subscriber without a word, so the quiet feeds are subscribed anew now and then.
-const QUIET_SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// A node, there or not; clones share the connection.
 #[derive(Debug, Clone)]
@@ -133,30 +125,6 @@ impl NodeClient {
             }
             sleep(SYNC_POLL).await;
         }
-    }
-
-    /// Slots as they begin.
-    pub fn slots(&self) -> Feed<SlotInfo> {
-        Feed::new(self, "subspace_subscribeSlotInfo", Silence::Lost(SLOT_SILENCE_MAX), |client| {
-            Box::pin(async move { client.subscribe_slot_info().await })
-        })
-    }
-
-    /// Hashes to be signed.
-    pub fn reward_signings(&self) -> Feed<RewardSigning> {
-        Feed::new(self, "subspace_subscribeRewardSigning", Silence::Renewed(QUIET_SILENCE_MAX), |client| {
-            Box::pin(async move { client.subscribe_reward_signing().await })
-        })
-    }
-
-    /// Headers of new segments. Each wants to be acknowledged.
-    pub fn archived_segment_headers(&self) -> Feed<SegmentHeaderJson> {
-        Feed::new(
-            self,
-            "subspace_subscribeArchivedSegmentHeader",
-            Silence::Renewed(QUIET_SILENCE_MAX),
-            |client| Box::pin(async move { client.subscribe_archived_segment_header().await }),
-        )
     }
 }
 

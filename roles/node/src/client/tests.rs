@@ -8,8 +8,9 @@ use jsonrpsee::server::{RpcModule, Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::ErrorObjectOwned;
 use serde_json::json;
 
+use super::feed::Silence;
 use super::*;
-use crate::{ERROR_CODE, SOLUTION_IGNORED, UNSAFE_ERROR, UNSAFE_ERROR_CODE};
+use crate::{ERROR_CODE, SOLUTION_IGNORED, SlotInfo, UNSAFE_ERROR, UNSAFE_ERROR_CODE};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SUBSCRIPTIONS_MAX: u32 = 2;

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::plot_client::counters::Counter;
-use crate::plot_client::solutions::{Handovers, MayFarm};
+use crate::plot_client::solutions::{Handovers, MayFarm, Memory, Remember};
 use crate::test_bus::TestBus;
 use bus::Bus;
 use consensus::solution::Solution;
 use control::ids::{FarmId, InstanceId};
 use control::messages::{ProtocolInfo, SolutionAnswer, SolutionFound, subjects};
 use control::slots::SlotKey;
-use control::solutions::ANSWER_PATIENCE;
+use control::solutions::{ANSWER_PATIENCE, Handover, SolutionKey};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -61,11 +61,39 @@ fn info() -> ClusterInfo {
     ClusterInfo { kzg_setup_sha256, genesis_hash, protocol_info, is_dev, farming_timeout_ms }
 }
 
+/// The file of the farm.
+#[derive(Clone, Default)]
+struct TestFile {
+    written: Arc<Mutex<Vec<Handover>>>,
+    delay: Duration,
+    is_full: bool,
+}
+
+impl TestFile {
+    /// What a plot-client that starts makes of it.
+    fn memory(&self) -> Memory {
+        let earlier = self.written.lock().unwrap().iter().map(|handover| handover.solution).collect();
+        let file = self.clone();
+        let remember: Remember = Arc::new(move |handover| {
+            let file = file.clone();
+            Box::pin(async move {
+                tokio::time::sleep(file.delay).await;
+                if !file.is_full {
+                    file.written.lock().unwrap().push(handover);
+                }
+                !file.is_full
+            })
+        });
+        Memory { earlier, remember }
+    }
+}
+
 /// A plot-client whose farm finds so many solutions in every slot, on a bus with controllers.
 struct Scene {
     bus: TestBus,
     counters: Arc<Counters>,
     may_farm: Arc<AtomicBool>,
+    file: TestFile,
     diary: Diary,
     started: Instant,
     running: JoinSet<()>,
@@ -74,13 +102,18 @@ struct Scene {
 
 impl Scene {
     async fn new(solutions_a_slot: u8) -> Self {
+        Self::with(solutions_a_slot, TestFile::default()).await
+    }
+
+    async fn with(solutions_a_slot: u8, file: TestFile) -> Self {
         let bus = TestBus::default();
         let (counters, diary, started) = (Arc::<Counters>::default(), Diary::default(), Instant::now());
         let may_farm = Arc::new(AtomicBool::new(true));
         let asked = may_farm.clone();
         let may: MayFarm = Arc::new(move |key| *key == KEY && asked.load(Ordering::Relaxed));
-        let (me, ears) = (InstanceId([9; 16]), Arc::new(Ears(diary.clone())));
-        let solutions = Solutions::new(me, Arc::new(bus.clone()), ears, may, counters.clone(), started);
+        let (me, ears, memory) = (InstanceId([9; 16]), Arc::new(Ears(diary.clone())), file.memory());
+        let solutions =
+            Solutions::new(me, Arc::new(bus.clone()), ears, may, memory, counters.clone(), started);
         let (_info, info) = watch::channel(info());
         let (finds, found) = mpsc::channel(FOUND_CAPACITY);
         let following = Following { solutions, info, counters: counters.clone(), started };
@@ -101,16 +134,20 @@ impl Scene {
         };
         let mut running = JoinSet::new();
         running.spawn(following.run(slots, found, work));
-        Self { bus, counters, may_farm, diary, started, running, _info }
+        Self { bus, counters, may_farm, file, diary, started, running, _info }
     }
 
     /// A controller that answers every solution so; without an answer it hangs.
     async fn controller(&mut self, id: InstanceId, answer: Option<SolutionAnswer>) {
         let mut asked = self.bus.others().subscribe(&subjects::solution(id)).await.unwrap();
-        let (bus, diary) = (self.bus.others().clone(), self.diary.clone());
+        let (bus, diary, file) = (self.bus.others().clone(), self.diary.clone(), self.file.clone());
         self.running.spawn(async move {
             while let Some(message) = asked.next().await {
                 let found = SolutionFound::from_bytes(&message.payload).unwrap();
+                let solution = SolutionKey::of(found.slot, &Solution::from_bytes(&found.solution).unwrap());
+                let handover = Handover { solution, controller: id };
+                let is_written = file.written.lock().unwrap().contains(&handover);
+                assert!(is_written || file.is_full, "it was not written down for whom it is");
                 note(&diary, Did::Heard(id, found.slot));
                 if let Some(answer) = &answer {
                     bus.publish(&message.reply_to.unwrap(), answer.to_bytes().unwrap()).await.unwrap();
@@ -278,6 +315,57 @@ async fn nothing_leaves_while_the_bus_is_away_or_another_has_the_farm() {
 
     scene.may_farm.store(false, Ordering::Relaxed);
     scene.announce(&[A], 6, 0, 6000).await;
+    scene.until_ms(11_000).await;
+    assert_eq!(scene.diary()[3..], [Did::Began(6)]);
+    assert_eq!(scene.outcomes(), [4, 0, 1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_before_a_restart_is_not_sent_to_a_second_controller_whose_node_is_late() {
+    let file = TestFile::default();
+    let mut scene = Scene::with(1, file.clone()).await;
+    scene.controller(A, Some(SolutionAnswer::Queued)).await;
+    scene.announce(&[A], 5, 0, 5000).await;
+    scene.until_ms(1000).await;
+    assert_eq!(scene.outcomes(), [1, 0, 0, 0]);
+    drop(scene);
+
+    let mut scene = Scene::with(2, file).await;
+    scene.controller(B, Some(SolutionAnswer::Queued)).await;
+    scene.announce(&[B], 5, 0, 5000).await;
+    scene.until_ms(1000).await;
+    assert_eq!(scene.heard(), [(B, 5)], "the other one of the slot");
+    assert_eq!(scene.outcomes(), [1, 0, 0, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_costs_the_memory_and_no_solution() {
+    let mut scene = Scene::with(2, TestFile { is_full: true, ..TestFile::default() }).await;
+    scene.controller(A, Some(SolutionAnswer::Queued)).await;
+    scene.announce(&[A], 5, 0, 5000).await;
+    scene.until_ms(1000).await;
+    assert_eq!((scene.outcomes(), scene.counters.unremembered.get()), ([2, 0, 0, 0], 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_changes_while_it_is_written_counts() {
+    let delay = Duration::from_millis(200);
+    let mut scene = Scene::with(1, TestFile { delay, ..TestFile::default() }).await;
+    scene.controller(A, Some(SolutionAnswer::Queued)).await;
+    scene.settle(&[A]).await;
+    scene.until_ms(4000).await;
+    scene.announce(&[A], 4, 0, 4000).await;
+    scene.until_ms(4100).await;
+    scene.bus.set_away(true);
+    scene.until_ms(5000).await;
+    assert_eq!(scene.diary(), [Did::Began(4)], "not even handed over");
+    scene.bus.set_away(false);
+    scene.until_ms(5100).await;
+    assert_eq!(scene.diary()[1..], [Did::HandedOver(A), Did::Heard(A, 4)], "and not written again");
+
+    scene.announce(&[A], 6, 0, 6000).await;
+    scene.until_ms(5200).await;
+    scene.may_farm.store(false, Ordering::Relaxed);
     scene.until_ms(11_000).await;
     assert_eq!(scene.diary()[3..], [Did::Began(6)]);
     assert_eq!(scene.outcomes(), [4, 0, 1, 0]);

@@ -64,6 +64,12 @@ impl Controllers {
         self.0.iter_mut().find(|controller| controller.id == id)
     }
 
+    /// Requests that all of them have now.
+    #[cfg(test)]
+    pub fn busy(&self) -> usize {
+        self.0.iter().map(|controller| controller.asks).sum()
+    }
+
     /// All whose node knows exactly this slot.
     pub fn who_announced(&self, slot: &SlotKey) -> impl Iterator<Item = InstanceId> {
         self.0.iter().filter(|controller| controller.recent.has(slot)).map(|controller| controller.id)

@@ -1,15 +1,19 @@
 //! A finder's side: each solution goes to one controller after the other, until one may have sent it.
 //!
 //! ```text
-//!   proved ─▶ Waiting ── a controller announced exactly its (slot, challenge) and has room ──▶ Asked ─┬─ queued ───────▶ Queued
-//!     │         │ ▲                                                                                   ├─ refused ──────▶ Refused
-//!     │         │ ├── not sent, nobody there: that controller is not asked again ─────────────────────┤
-//!     │         │ └── held back before it left: the same may be asked a moment later ─────────────────┤
-//!     │         │                                                                                     └─ unknown, silence ─▶ Unknown
-//!     │         └─ deadline ─▶ NotSent, with what stood in the way last
-//!     ├─ its time is over ─▶ Expired
-//!     └─ found before ─────▶ Known
+//!   proved ─▶ Waiting ── a controller announced exactly its (slot, challenge), and has room ──▶ Remembering
+//!     │         │ ▲                                                                                │ written down
+//!     │         │ ├─ not sent, nobody there: that one is not asked again ◀─┐                       ▼
+//!     │         │ └─ held back before it left: the same a moment later ◀───┴──────────────────── Asked ─┬─ queued ────────▶ Queued
+//!     │         └─ deadline, also while it is written down ─▶ NotSent, with what stood in the way last  ├─ refused ───────▶ Refused
+//!     ├─ its time is over ─▶ Expired                                                                    └─ unknown, silence ─▶ Unknown
+//!     ├─ found before ─────▶ Known
+//!     └─ an earlier run of this plot-client may have sent it ─▶ Unknown
 //! ```
+//! A solution stands in its farm's memory before it leaves. So a plot-client that is killed and started again within a slot's life, and
+//! finds it anew because a node announces that slot late, does not send it to a second node. The memory names solutions, not slots:
+//! others of the same slot go out after a restart too, and no number locks a farm out.
+//!
 //! Healthy controllers come first: one with a request that is unanswered for a second, or that left one unanswered, comes last until it
 //! has announced a newer slot and a pause is over that doubles each time. Among equals the solution's hash decides, which
 //! spreads them.
@@ -20,7 +24,7 @@ mod controllers;
 
 use self::controllers::Controllers;
 pub use self::controllers::MAX_ASKS_A_CONTROLLER;
-use super::{Outcome, SolutionKey};
+use super::{Handover, Outcome, SolutionKey};
 use crate::ids::{FarmId, InstanceId};
 use crate::messages::{SlotInfo, SolutionAnswer, SolutionFound};
 use crate::slots::SlotKey;
@@ -65,6 +69,15 @@ pub enum FinderEvent {
     Heard(SlotInfo),
     /// A solution was found.
     Proved(Box<Proved>),
+    /// The farm's memory has what [`FinderAction::Remember`] named, or cannot take it, or not in time: it may leave.
+    ///
+    /// Also in the latter cases, since a solution that is not sent is a reward lost for certain, and one that is forgotten costs
+    /// something only if this process is killed, started again and shown the slot anew, all within seconds. Who cannot write says so
+    /// once, and counts.
+    Remembered {
+        /// Which solution.
+        id: SolutionId,
+    },
     /// The controller answered.
     Answered {
         /// Which solution.
@@ -100,6 +113,13 @@ pub enum FinderEvent {
 /// What is to be done, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FinderAction {
+    /// Write this where the next run of this plot-client finds it, and tell [`FinderEvent::Remembered`] within a fraction of a second.
+    Remember {
+        /// Names the solution in the event that follows.
+        id: SolutionId,
+        /// What to write.
+        handover: Handover,
+    },
     /// Send `request` to `controller` and tell what becomes of it.
     Ask {
         /// Names the solution in the event that follows.
@@ -131,6 +151,8 @@ pub struct Finder {
     controllers: Controllers,
     solutions: BTreeMap<SolutionId, Underway>,
     known: BTreeSet<SolutionKey>,
+    /// What an earlier run may have sent.
+    earlier: BTreeSet<SolutionKey>,
     next_id: u64,
     is_ending: bool,
 }
@@ -142,6 +164,8 @@ struct Underway {
     request: Box<SolutionFound>,
     distance: u64,
     deadline: Duration,
+    /// Controllers that the farm's memory names.
+    remembered: Vec<InstanceId>,
     /// Who certainly has not sent it, in order.
     tried: Vec<InstanceId>,
     /// What stood in the way last.
@@ -151,15 +175,25 @@ struct Underway {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Waiting { not_before: Option<Duration> },
-    Asked { controller: InstanceId, since: Duration },
+    /// For a controller, or for a moment to pass.
+    Waiting {
+        not_before: Option<Duration>,
+    },
+    /// Nothing has left for this controller yet, though it counts as asked.
+    Remembering {
+        controller: InstanceId,
+    },
+    Asked {
+        controller: InstanceId,
+        since: Duration,
+    },
 }
 
 impl Finder {
-    /// Nothing found yet by plot-client `me`.
-    pub fn new(me: InstanceId) -> Self {
+    /// Nothing found yet by plot-client `me`, whose farms' memory names these solutions.
+    pub fn new(me: InstanceId, earlier: BTreeSet<SolutionKey>) -> Self {
         let (controllers, solutions, known) = Default::default();
-        Self { me, controllers, solutions, known, next_id: 0, is_ending: false }
+        Self { me, controllers, solutions, known, earlier, next_id: 0, is_ending: false }
     }
 
     /// When the next [`FinderEvent::Tick`] is due.
@@ -168,6 +202,7 @@ impl Finder {
             State::Waiting { not_before } => {
                 not_before.map_or(solution.deadline, |at| at.min(solution.deadline))
             }
+            State::Remembering { .. } => solution.deadline,
             State::Asked { since, .. } => since + ANSWER_PATIENCE,
         };
         self.solutions.values().map(due).min()
@@ -191,6 +226,7 @@ impl Finder {
                 self.controllers.heard(info.controller, SlotKey::from(&info), info.announced_ms, now);
             }
             FinderEvent::Proved(proved) => actions.extend(self.take(*proved, now)),
+            FinderEvent::Remembered { id } => actions.extend(self.remembered(id, now)),
             FinderEvent::Answered { id, answer } => actions.extend(self.answered(id, answer)),
             FinderEvent::NobodyThere { id } => self.nobody_there(id, now),
             FinderEvent::HeldBack { id, reason } => self.held_back(id, reason, now),
@@ -210,6 +246,11 @@ impl Finder {
         if self.known.contains(&key) {
             return ended(Outcome::Known);
         }
+        if self.earlier.contains(&key) {
+            self.note_found(key);
+            let reason = "an earlier run of this plot-client sent it, or was about to".to_owned();
+            return ended(Outcome::Unknown { reason });
+        }
         if now >= deadline {
             return ended(Outcome::Expired);
         }
@@ -217,10 +258,7 @@ impl Finder {
             let reason = format!("{MAX_SOLUTIONS} other solutions wait to be sent");
             return ended(Outcome::NotSent { reason });
         }
-        self.known.insert(key);
-        if self.known.len() > MAX_KNOWN {
-            self.known.pop_first();
-        }
+        self.note_found(key);
         let request = Box::new(SolutionFound {
             slot: slot.slot,
             global_challenge: slot.global_challenge,
@@ -228,11 +266,32 @@ impl Finder {
             farm,
             solution: solution.to_bytes(),
         });
-        let (tried, reason, state) = (Vec::new(), None, State::Waiting { not_before: None });
-        let underway = Underway { key, slot, request, distance, deadline, tried, reason, state };
+        let (remembered, tried, reason, state) = Default::default();
+        let underway = Underway { key, slot, request, distance, deadline, remembered, tried, reason, state };
         self.solutions.insert(SolutionId(self.next_id), underway);
         self.next_id += 1;
         None
+    }
+
+    /// From now on it is known.
+    fn note_found(&mut self, key: SolutionKey) {
+        self.known.insert(key);
+        if self.known.len() > MAX_KNOWN {
+            self.known.pop_first();
+        }
+    }
+
+    /// Lets a solution leave, unless its time has passed or that controller's node has taken another turn meanwhile.
+    fn remembered(&mut self, id: SolutionId, now: Duration) -> Option<FinderAction> {
+        let solution = self.solutions.get_mut(&id).filter(|solution| now < solution.deadline)?;
+        let State::Remembering { controller } = solution.state else { return None };
+        solution.remembered.push(controller);
+        if self.controllers.who_announced(&solution.slot).all(|id| id != controller) {
+            self.controllers.not_asked(controller);
+            solution.state = State::default();
+            return None;
+        }
+        Some(solution.leave(id, controller, now))
     }
 
     /// The solution and who was asked, if that is so.
@@ -240,7 +299,7 @@ impl Finder {
         let solution = self.solutions.get_mut(&id)?;
         match solution.state {
             State::Asked { controller, .. } => Some((solution, controller)),
-            State::Waiting { .. } => None,
+            State::Waiting { .. } | State::Remembering { .. } => None,
         }
     }
 
@@ -284,6 +343,10 @@ impl Finder {
         let controller = match solution.state {
             State::Asked { controller, .. } => Some(controller),
             State::Waiting { .. } => solution.tried.last().copied(),
+            State::Remembering { controller } => {
+                self.controllers.not_asked(controller);
+                solution.tried.last().copied()
+            }
         };
         Some(FinderAction::Ended {
             slot: solution.key.slot,
@@ -296,7 +359,7 @@ impl Finder {
     /// Ends what waited until its deadline, and what was not answered.
     fn end_overdue(&mut self, now: Duration) -> Vec<FinderAction> {
         let is_overdue = |solution: &Underway| match solution.state {
-            State::Waiting { .. } => self.is_ending || now >= solution.deadline,
+            State::Waiting { .. } | State::Remembering { .. } => self.is_ending || now >= solution.deadline,
             State::Asked { since, .. } => self.is_ending || now >= since + ANSWER_PATIENCE,
         };
         let overdue: Vec<_> =
@@ -313,7 +376,7 @@ impl Finder {
                     let reason = format!("no answer within {} s", ANSWER_PATIENCE.as_secs());
                     self.unanswered(id, reason, now)
                 }
-                State::Waiting { .. } => {
+                State::Waiting { .. } | State::Remembering { .. } => {
                     let reason = self.obstacle(solution);
                     self.end(id, Outcome::NotSent { reason })
                 }
@@ -328,6 +391,9 @@ impl Finder {
         let is_open = self.controllers.who_announced(&solution.slot).any(|id| !solution.tried.contains(&id));
         match &solution.reason {
             _ if self.is_ending => "this plot-client ends".to_owned(),
+            _ if matches!(solution.state, State::Remembering { .. }) => {
+                "its time was over when it was written down for whom it is".to_owned()
+            }
             Some(reason) => reason.clone(),
             None if is_open => "its controllers answer too slowly for so many solutions".to_owned(),
             None => "no controller's node knows its slot any more".to_owned(),
@@ -362,23 +428,41 @@ impl Finder {
         self.solutions.values().filter_map(slow).collect()
     }
 
+    /// Has it written down for whom a solution is; lets it leave where that was done before.
     fn ask(&mut self, id: SolutionId, slow: &BTreeSet<InstanceId>, now: Duration) -> Option<FinderAction> {
         let solution = self.solutions.get_mut(&id)?;
         let controller = self.controllers.best(&solution.key, &solution.slot, &solution.tried, slow, now)?;
         self.controllers.asked(controller);
-        solution.state = State::Asked { controller, since: now };
-        let (public_key, request) = (solution.key.public_key, solution.request.clone());
-        Some(FinderAction::Ask { id, controller, public_key, request })
+        if solution.remembered.contains(&controller) {
+            return Some(solution.leave(id, controller, now));
+        }
+        solution.state = State::Remembering { controller };
+        let handover = Handover { solution: solution.key, controller };
+        Some(FinderAction::Remember { id, handover })
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Waiting { not_before: None }
     }
 }
 
 impl Underway {
+    fn leave(&mut self, id: SolutionId, controller: InstanceId, now: Duration) -> FinderAction {
+        self.state = State::Asked { controller, since: now };
+        let (public_key, request) = (self.key.public_key, self.request.clone());
+        FinderAction::Ask { id, controller, public_key, request }
+    }
+
     fn not_sent_by(&mut self, controller: InstanceId, reason: String) {
         self.tried.push(controller);
         self.reason = Some(reason);
-        self.state = State::Waiting { not_before: None };
+        self.state = State::default();
     }
 }
 
+#[cfg(test)]
+mod any_order;
 #[cfg(test)]
 mod tests;

@@ -1,22 +1,53 @@
 use super::*;
-use proptest::prelude::*;
-use std::collections::{BTreeMap as Map, HashSet};
+use std::collections::{BTreeMap as Map, VecDeque};
+use std::ops::Deref;
 
-const ME: InstanceId = InstanceId([9; 16]);
+pub(super) const ME: InstanceId = InstanceId([9; 16]);
 const A: InstanceId = InstanceId([1; 16]);
 const B: InstanceId = InstanceId([2; 16]);
 const C: InstanceId = InstanceId([3; 16]);
-const FARM: FarmId = FarmId([4; 16]);
+pub(super) const FARM: FarmId = FarmId([4; 16]);
 
-fn at(ms: u64) -> Duration {
+/// A finder whose farm's memory is written at once.
+struct Quick(Finder);
+
+impl Quick {
+    fn new() -> Self {
+        Self(Finder::new(ME, BTreeSet::new()))
+    }
+
+    fn on(&mut self, event: FinderEvent, now: Duration) -> Vec<FinderAction> {
+        let mut events = VecDeque::from([event]);
+        let mut all = Vec::new();
+        while let Some(event) = events.pop_front() {
+            for action in self.0.on(event, now) {
+                match action {
+                    FinderAction::Remember { id, .. } => events.push_back(FinderEvent::Remembered { id }),
+                    action => all.push(action),
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Deref for Quick {
+    type Target = Finder;
+
+    fn deref(&self) -> &Finder {
+        &self.0
+    }
+}
+
+pub(super) fn at(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-fn key(slot: u64, challenge: u8) -> SlotKey {
+pub(super) fn key(slot: u64, challenge: u8) -> SlotKey {
     SlotKey { slot, global_challenge: [challenge; 32] }
 }
 
-fn heard(controller: InstanceId, slot: u64, challenge: u8) -> FinderEvent {
+pub(super) fn heard(controller: InstanceId, slot: u64, challenge: u8) -> FinderEvent {
     let SlotKey { slot, global_challenge } = key(slot, challenge);
     let (solution_range, voting_solution_range, announced_ms) = (1, 2, slot * 1000);
     let info =
@@ -40,7 +71,7 @@ fn asks(actions: &[FinderAction]) -> Vec<(SolutionId, InstanceId, u8)> {
             assert_eq!((solution.public_key, request.finder, request.farm), (*public_key, ME, FARM));
             Some((*id, *controller, solution.chunk[0]))
         }
-        FinderAction::Ended { .. } => None,
+        FinderAction::Ended { .. } | FinderAction::Remember { .. } => None,
     };
     actions.iter().filter_map(ask).collect()
 }
@@ -48,7 +79,7 @@ fn asks(actions: &[FinderAction]) -> Vec<(SolutionId, InstanceId, u8)> {
 fn outcomes(actions: &[FinderAction]) -> Vec<Outcome> {
     let outcome = |action: &FinderAction| match action {
         FinderAction::Ended { outcome, .. } => Some(outcome.clone()),
-        FinderAction::Ask { .. } => None,
+        FinderAction::Ask { .. } | FinderAction::Remember { .. } => None,
     };
     actions.iter().filter_map(outcome).collect()
 }
@@ -58,8 +89,8 @@ fn not_sent(id: SolutionId) -> FinderEvent {
 }
 
 /// A finder that heard slot 5 of these.
-fn finder(controllers: &[InstanceId]) -> Finder {
-    let mut finder = Finder::new(ME);
+fn finder(controllers: &[InstanceId]) -> Quick {
+    let mut finder = Quick::new();
     for id in controllers {
         assert_eq!(finder.on(heard(*id, 5, 0), at(5000)), []);
     }
@@ -110,7 +141,7 @@ fn only_after_not_sent_or_nobody_there_another_is_asked() {
 
 #[test]
 fn nothing_is_asked_of_a_controller_whose_node_has_another_challenge_or_has_forgotten_the_slot() {
-    let mut finder = Finder::new(ME);
+    let mut finder = Quick::new();
     finder.on(heard(A, 5, 1), at(5000));
     finder.on(heard(B, 5, 0), at(5000));
     (6..10).for_each(|slot| drop(finder.on(heard(B, slot, 0), at(5100))));
@@ -182,7 +213,7 @@ fn what_is_held_back_goes_to_the_same_a_moment_later() {
 
 #[test]
 fn many_are_asked_at_once_best_first_and_a_controller_gets_no_more_than_it_can_take() {
-    let mut finder = Finder::new(ME);
+    let mut finder = Quick::new();
     (0..30).rev().for_each(|n| drop(finder.on(proved(n), at(4000))));
     let asked = asks(&finder.on(heard(A, 5, 0), at(5000)));
     let best: Vec<_> = (0..MAX_ASKS_A_CONTROLLER as u8).collect();
@@ -222,7 +253,7 @@ fn what_is_proved_too_late_or_twice_or_at_the_end_has_an_outcome_too() {
 
 #[test]
 fn memory_is_bounded() {
-    let mut finder = Finder::new(ME);
+    let mut finder = Quick::new();
     for n in 0..2 * MAX_SOLUTIONS {
         let mut solution = Solution::from_bytes(&[1; 412]).unwrap();
         solution.chunk[..8].copy_from_slice(&n.to_le_bytes());
@@ -233,29 +264,8 @@ fn memory_is_bounded() {
     assert_eq!(finder.len(), MAX_SOLUTIONS);
 }
 
-/// What may happen, in the words of a property test.
-#[derive(Debug, Clone)]
-enum Step {
-    Heard(u8, u64, u8),
-    Proved(u8, u64, u8),
-    /// What becomes of the nth request that is open.
-    Asked(usize, u8),
-    /// What came late, of the nth request that ever was.
-    Late(usize, u8),
-    Wait(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (0u8..4, 1u64..6, 0u8..2).prop_map(|(id, slot, challenge)| Step::Heard(id, slot, challenge)),
-        (0u8..9, 1u64..6, 0u8..2).prop_map(|(n, slot, challenge)| Step::Proved(n, slot, challenge)),
-        (0usize..9, 0u8..6).prop_map(|(nth, what)| Step::Asked(nth, what)),
-        (0usize..99, 0u8..6).prop_map(|(nth, what)| Step::Late(nth, what)),
-        (0u64..3000).prop_map(Step::Wait),
-    ]
-}
-
-fn becomes(id: SolutionId, what: u8) -> FinderEvent {
+/// One thing that may become of a request.
+pub(super) fn becomes(id: SolutionId, what: u8) -> FinderEvent {
     let reason = || "for a reason".to_owned();
     let answer = |answer| FinderEvent::Answered { id, answer };
     match what {
@@ -268,57 +278,93 @@ fn becomes(id: SolutionId, what: u8) -> FinderEvent {
     }
 }
 
-proptest! {
-    /// Whatever happens in whatever order: a solution is with one controller at a time, with none that did not announce its
-    /// slot and challenge, with none twice, and with none at all after one that may have sent it; each has one outcome.
-    #[test]
-    fn no_solution_can_be_sent_twice(steps in prop::collection::vec(step(), 0..200)) {
-        let (mut finder, mut now) = (Finder::new(ME), Duration::ZERO);
-        let (mut open, mut ever) = (Vec::<SolutionId>::new(), Vec::new());
-        let mut announced = HashSet::new();
-        let mut asked = HashSet::new();
-        let (mut found, mut ended) = (0, 0);
-        for step in steps.into_iter().chain([Step::Wait(60_000)]) {
-            let event = match step {
-                Step::Heard(id, slot, challenge) => {
-                    announced.insert((InstanceId([id; 16]), slot, [challenge; 32]));
-                    heard(InstanceId([id; 16]), slot, challenge)
-                }
-                Step::Proved(n, slot, challenge) => {
-                    found += 1;
-                    let mut solution = Solution::from_bytes(&[1; 412]).unwrap();
-                    solution.chunk = [n; 32];
-                    let (slot, farm, deadline) = (key(slot, challenge), FARM, now + at(4000));
-                    FinderEvent::Proved(Box::new(Proved { slot, farm, solution, distance: n.into(), deadline }))
-                }
-                Step::Asked(nth, what) if !open.is_empty() => becomes(open.remove(nth % open.len()), what),
-                // What is late is about a request that has been settled.
-                Step::Late(nth, what) if !ever.is_empty() => {
-                    let id = ever[nth % ever.len()];
-                    if open.contains(&id) { FinderEvent::Tick } else { becomes(id, what) }
-                }
-                Step::Wait(ms) => {
-                    now += at(ms);
-                    FinderEvent::Tick
-                }
-                _ => FinderEvent::Tick,
-            };
-            for action in finder.on(event, now) {
-                match action {
-                    FinderAction::Ask { id, controller, request, .. } => {
-                        prop_assert!(announced.contains(&(controller, request.slot, request.global_challenge)));
-                        prop_assert!(!open.contains(&id), "with two at a time");
-                        prop_assert!(asked.insert((request.slot, request.solution, controller)), "asked twice");
-                        open.push(id);
-                        ever.push(id);
-                    }
-                    FinderAction::Ended { .. } => ended += 1,
-                }
-            }
-            open.retain(|id| finder.solutions.get(id).is_some_and(|it| matches!(it.state, State::Asked { .. })));
-            prop_assert_eq!(found, ended + finder.len());
+/// What is to be written down.
+fn handovers(actions: &[FinderAction]) -> Vec<(SolutionId, u8, InstanceId)> {
+    let handover = |action: &FinderAction| match action {
+        FinderAction::Remember { id, handover } => {
+            Some((*id, handover.solution.chunk[0], handover.controller))
         }
-        prop_assert!(finder.is_empty(), "nothing waits for ever");
-        prop_assert_eq!(finder.wake_at(), None);
+        _ => None,
+    };
+    actions.iter().filter_map(handover).collect()
+}
+
+#[test]
+fn nothing_leaves_before_it_is_written_down_for_whom_it_is() {
+    let mut finder = Finder::new(ME, BTreeSet::new());
+    [A, B].iter().for_each(|id| drop(finder.on(heard(*id, 5, 0), at(5000))));
+    let actions = finder.on(proved(1), at(6000));
+    let [(id, 1, first)] = handovers(&actions)[..] else { panic!("{actions:?}") };
+    assert_eq!((actions.len(), finder.wake_at()), (1, Some(at(9000))));
+    assert_eq!(finder.on(FinderEvent::Tick, at(6100)), [], "it is being written");
+    // What speaks of a request that has not left means nothing.
+    for event in [not_sent(id), FinderEvent::NobodyThere { id }, becomes(id, 0), becomes(id, 5)] {
+        assert_eq!(finder.on(event, at(6100)), []);
     }
+    assert_eq!(one_asked(&finder.on(FinderEvent::Remembered { id }, at(6200))), (id, first));
+    assert_eq!(finder.on(FinderEvent::Remembered { id }, at(6200)), [], "a second word");
+    // Held back, it goes to the same; what is written of that one is written.
+    finder.on(FinderEvent::HeldBack { id, reason: "the bus is away".into() }, at(6200));
+    assert_eq!(one_asked(&finder.on(FinderEvent::Tick, at(6300))), (id, first));
+    // Another is written down as well.
+    let actions = finder.on(not_sent(id), at(6400));
+    let second = if first == A { B } else { A };
+    assert_eq!(handovers(&actions), [(id, 1, second)]);
+    assert_eq!(one_asked(&finder.on(FinderEvent::Remembered { id }, at(6500))), (id, second));
+}
+
+#[test]
+fn who_forgets_the_slot_while_it_is_written_down_is_not_asked() {
+    let mut finder = Finder::new(ME, BTreeSet::new());
+    finder.on(heard(A, 5, 0), at(5000));
+    let [(id, _, A)] = handovers(&finder.on(proved(1), at(6000)))[..] else { panic!() };
+    finder.on(heard(A, 5, 1), at(6010));
+    finder.on(heard(B, 5, 0), at(6020));
+    let actions = finder.on(FinderEvent::Remembered { id }, at(6030));
+    assert_eq!((handovers(&actions), actions.len()), (vec![(id, 1, B)], 1));
+    assert_eq!(one_asked(&finder.on(FinderEvent::Remembered { id }, at(6040))), (id, B));
+}
+
+#[test]
+fn what_cannot_be_written_down_in_its_time_is_not_sent_and_holds_no_controller_up() {
+    let mut finder = Finder::new(ME, BTreeSet::new());
+    finder.on(heard(A, 5, 0), at(5000));
+    let places = MAX_ASKS_A_CONTROLLER as u8;
+    let ids: Vec<_> = (0..places).flat_map(|n| handovers(&finder.on(proved(n), at(6000)))).collect();
+    assert_eq!(ids.len(), MAX_ASKS_A_CONTROLLER);
+    assert_eq!(finder.on(proved(100), at(6000)), [], "A has no room");
+    let ended = finder.on(FinderEvent::Remembered { id: ids[0].0 }, at(9000));
+    let late: Outcome =
+        Outcome::NotSent { reason: "its time was over when it was written down for whom it is".into() };
+    let full = "its controllers answer too slowly for so many solutions".into();
+    let mut expected = vec![late; MAX_ASKS_A_CONTROLLER];
+    expected.push(Outcome::NotSent { reason: full });
+    assert_eq!((outcomes(&ended), asks(&ended)), (expected, vec![]));
+    assert!(finder.is_empty());
+    let mut later = proved(50);
+    if let FinderEvent::Proved(proved) = &mut later {
+        proved.deadline = at(12_000);
+    }
+    assert_eq!(handovers(&finder.on(later, at(9000))).len(), 1, "A has room again");
+    let ended = finder.on(FinderEvent::Shutdown, at(9000));
+    assert_eq!(outcomes(&ended), [Outcome::NotSent { reason: "this plot-client ends".into() }]);
+}
+
+#[test]
+fn what_an_earlier_run_may_have_sent_is_not_sent_and_all_else_is() {
+    let mut first = Finder::new(ME, BTreeSet::new());
+    first.on(heard(A, 5, 0), at(5000));
+    let actions = first.on(proved(1), at(6000));
+    let memory = actions.iter().filter_map(|action| match action {
+        FinderAction::Remember { handover, .. } => Some(handover.solution),
+        _ => None,
+    });
+    // Killed, and started again while B has yet to announce the slot.
+    let mut finder = Quick(Finder::new(ME, memory.collect()));
+    finder.on(heard(B, 5, 0), at(0));
+    let reason = "an earlier run of this plot-client sent it, or was about to".into();
+    let ended = finder.on(proved(1), at(100));
+    assert_eq!((outcomes(&ended), asks(&ended)), (vec![Outcome::Unknown { reason }], vec![]));
+    assert_eq!(outcomes(&finder.on(proved(1), at(100))), [Outcome::Known]);
+    assert_eq!(one_asked(&finder.on(proved(2), at(100))).1, B, "another of the same slot");
 }
