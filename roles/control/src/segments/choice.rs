@@ -36,23 +36,30 @@ impl Segments {
         is_here && is_mine && live.place.due <= self.now && !self.placed.contains(index)
     }
 
+    /// Whether the caches may be asked now.
+    fn may_look(&self) -> bool {
+        self.is_store_read && self.lease == Standing::Mine && self.caches > 0
+    }
+
     /// Segments that may be in the caches although nobody knows it.
     pub(super) fn next_look(&mut self) -> Option<Stretch> {
-        if !self.is_store_read || self.lease != Standing::Mine || self.caches == 0 {
+        if !self.may_look() {
             return None;
         }
         let (placed, live, held) = (&self.placed, &self.live, &self.held_by_others);
-        // What the node may still have is fetched; where that has failed, perhaps since the caches have had it for long, they are asked.
-        let is_sought =
-            |index| live.get(&index).is_none_or(|it| it.stage == Stage::Wanted && it.retry.has_failed());
-        let missing = |from| {
-            let mut index = placed.gap_from(from);
+        // What the node announced is fetched; where that has failed, perhaps since the caches have had it for long, they are asked.
+        let is_sought = |index| {
+            live.get(&index)
+                .is_none_or(|it| it.stage == Stage::Wanted && (!it.is_announced || it.retry.has_failed()))
+        };
+        let missing_below = |below| {
+            let mut index = placed.gap_below(below)?;
             while held.contains_key(&index) || !is_sought(index) {
-                index = placed.gap_from(index.checked_add(1)?);
+                index = placed.gap_below(index)?;
             }
             Some(index)
         };
-        self.looks.next(self.history?, missing, self.now)
+        self.looks.next(self.history?, missing_below, self.now)
     }
 
     /// What the caches say of a stretch.
@@ -81,27 +88,34 @@ impl Segments {
 
     fn is_to_fetch(&self, index: u64, live: &Live) -> bool {
         let is_held = self.held_by_others.contains_key(&index) && !live.is_distrustful;
-        let is_turn = self.now.saturating_sub(live.since) >= self.fetch_patience(live);
+        let is_turn = self.now.saturating_sub(live.since) >= self.fetch_patience(index, live);
         // Without its commitment nothing can be verified.
         let is_known = self.history.is_some_and(|history| index < history);
-        live.stage == Stage::Wanted && is_known && !is_held && is_turn && live.retry.due <= self.now
+        let is_due = is_turn && live.retry.due <= self.now;
+        let is_looked_for = !self.may_look() || self.is_in_no_cache(index, live);
+        live.stage == Stage::Wanted && is_known && !is_held && is_due && is_looked_for
     }
 
-    pub(super) fn fetch_patience(&self, live: &Live) -> Duration {
+    pub(super) fn fetch_patience(&self, index: u64, live: &Live) -> Duration {
         match self.lease {
             _ if live.is_distrustful || live.is_old => Duration::ZERO,
-            Standing::Mine if self.is_store_read => Duration::ZERO,
+            Standing::Mine if self.is_store_read && self.is_in_no_cache(index, live) => Duration::ZERO,
             Standing::Theirs => FETCH_PATIENCE,
             Standing::Mine | Standing::Unknown => FETCH_PATIENCE_ALONE,
         }
+    }
+
+    /// Whether a segment is new, or the caches were asked for it. One that was not announced to this controller has been there for a
+    /// while.
+    fn is_in_no_cache(&self, index: u64, live: &Live) -> bool {
+        live.is_announced || live.is_distrustful || self.looks.has_looked_for(index)
     }
 
     /// A segment of the backlog, while there is nothing better to do.
     fn next_old(&mut self) -> Option<u64> {
         let is_idle = self.live.iter().all(|(index, live)| self.is_waiting(*index, live));
         // What the caches have already is not fetched for them.
-        let is_turn = self.is_store_read && self.looks.has_looked() && self.lease == Standing::Mine;
-        if !is_turn || self.caches == 0 || !is_idle {
+        if !self.may_look() || !self.looks.has_looked() || !is_idle {
             return None;
         }
         let (live, held) = (&self.live, &self.held_by_others);

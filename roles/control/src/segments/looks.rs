@@ -1,6 +1,6 @@
 //! Segments that nobody knows to be placed, looked for in the caches: the store may have lost that they are, with all who knew it.
 //!
-//! A round goes from the lowest such segment up, a stretch at a time; after each the pause doubles, and where all is known to be placed
+//! A round goes from the newest such segment down, a stretch at a time; after each the pause doubles, and where all is known to be placed
 //! nothing is asked. What the caches have is not fetched from the node, so old segments wait for the first round.
 
 use std::time::Duration;
@@ -33,8 +33,8 @@ impl Stretch {
 /// Where the present round is.
 #[derive(Debug)]
 pub struct Looks {
-    /// Where it goes on; none between rounds.
-    from: Option<u64>,
+    /// Below this it goes on; none between rounds.
+    below: Option<u64>,
     underway: Option<Stretch>,
     step_at: Duration,
     round: Retry,
@@ -44,7 +44,7 @@ pub struct Looks {
 impl Looks {
     pub fn new(now: Duration) -> Self {
         let round = Retry::new(ROUND_PAUSE.0, ROUND_PAUSE.1, now);
-        Self { from: None, underway: None, step_at: now, round, has_looked: false }
+        Self { below: None, underway: None, step_at: now, round, has_looked: false }
     }
 
     /// When the next look is due, if none is under way.
@@ -57,20 +57,32 @@ impl Looks {
         self.has_looked
     }
 
-    /// The next stretch below `end`, if one is due. `missing` gives the lowest missing segment from one on.
-    pub fn next(&mut self, end: u64, missing: impl Fn(u64) -> Option<u64>, now: Duration) -> Option<Stretch> {
+    /// Whether a segment was looked for since then.
+    pub fn has_looked_for(&self, index: u64) -> bool {
+        let is_passed = self.below.is_some_and(|below| index >= below);
+        self.has_looked || is_passed && !self.underway.is_some_and(|underway| underway.contains(index))
+    }
+
+    /// The next stretch of a history of so many segments, if one is due. `missing_below` gives the highest missing segment below one.
+    pub fn next(
+        &mut self,
+        history: u64,
+        missing_below: impl Fn(u64) -> Option<u64>,
+        now: Duration,
+    ) -> Option<Stretch> {
         if self.underway.is_some() || now < self.due() {
             return None;
         }
-        let Some(from_segment) = missing(self.from.unwrap_or(0)).filter(|from| *from < end) else {
-            if self.from.take().is_some() {
+        let Some(last) = missing_below(self.below.unwrap_or(history)) else {
+            if self.below.take().is_some() {
                 self.round.failed(now);
             }
             self.has_looked = true;
             return None;
         };
-        let segments = LOOK_SEGMENTS_MAX.min(u16::try_from(end - from_segment).unwrap_or(u16::MAX));
-        self.from = Some(from_segment + u64::from(segments));
+        let from_segment = (last + 1).saturating_sub(LOOK_SEGMENTS_MAX.into());
+        let segments = u16::try_from(last + 1 - from_segment).unwrap_or(LOOK_SEGMENTS_MAX);
+        self.below = Some(from_segment);
         self.underway = Some(Stretch { from_segment, segments });
         self.underway
     }
@@ -86,7 +98,7 @@ impl Looks {
 
     /// There may be more to be seen: a new round begins.
     pub fn begin_anew(&mut self, now: Duration) {
-        (self.from, self.has_looked) = (None, false);
+        (self.below, self.has_looked) = (None, false);
         self.round.begin_anew(now);
     }
 }
@@ -96,10 +108,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_round_goes_up_in_bounded_steps_and_the_next_comes_later() {
+    fn a_round_goes_down_in_bounded_steps_and_the_next_comes_later() {
         let (mut looks, mut now) = (Looks::new(Duration::ZERO), Duration::ZERO);
-        // Every segment but the first five hundred is missing.
-        let missing = |from: u64| Some(from.max(500));
+        // The first five hundred are not missing.
+        let missing = |below: u64| below.checked_sub(1).filter(|last| *last >= 500);
         let mut round = |now: &mut Duration| {
             let mut stretches = Vec::new();
             while let Some(stretch) = looks.next(800, missing, *now) {
@@ -112,7 +124,7 @@ mod tests {
             assert!(looks.has_looked());
             (stretches, looks.due() - *now)
         };
-        let all = vec![(500, 128), (628, 128), (756, 44)];
+        let all = vec![(672, 128), (544, 128), (416, 128)];
         assert_eq!(round(&mut now), (all.clone(), ROUND_PAUSE.0));
         now += ROUND_PAUSE.0;
         assert_eq!(round(&mut now), (all.clone(), 2 * ROUND_PAUSE.0));
@@ -121,7 +133,11 @@ mod tests {
             assert!(round(&mut now).1 <= ROUND_PAUSE.1);
         }
         looks.begin_anew(now);
-        assert!(!looks.has_looked() && looks.next(800, missing, now).is_some(), "at once");
+        assert!(!looks.has_looked() && !looks.has_looked_for(799));
+        let stretch = looks.next(800, missing, now).expect("at once");
+        assert!(!looks.has_looked_for(799));
+        looks.seen(stretch, now);
+        assert!(looks.has_looked_for(799) && looks.has_looked_for(672) && !looks.has_looked_for(671));
     }
 
     #[test]
@@ -129,8 +145,10 @@ mod tests {
         let mut looks = Looks::new(Duration::ZERO);
         assert_eq!(looks.next(9, |_| None, Duration::ZERO), None);
         assert!(looks.has_looked());
-        assert_eq!(looks.next(9, |_| Some(9), Duration::ZERO), None, "what is not archived yet");
         assert_eq!(looks.due(), Duration::ZERO, "what is missing later is looked for at once");
-        assert!(looks.next(10, |_| Some(9), Duration::ZERO).is_some());
+        assert_eq!(
+            looks.next(10, |_| Some(9), Duration::ZERO),
+            Some(Stretch { from_segment: 0, segments: 10 })
+        );
     }
 }

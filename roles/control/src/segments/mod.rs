@@ -42,7 +42,7 @@ pub const SPOOL_SEGMENTS_MAX: usize = 16;
 /// How long the word of the lease's holder is waited for before a segment is fetched here. The node waits 120 s for an
 /// acknowledgement; fetching and verifying takes up to half of that on a small host.
 pub const FETCH_PATIENCE: Duration = Duration::from_secs(30);
-/// The same while nobody is known to have the lease.
+/// The same while nobody is known to have the lease, and how long caches may take to be seen that perhaps have the segment.
 pub const FETCH_PATIENCE_ALONE: Duration = Duration::from_secs(5);
 /// How long others who hold a segment are left to place it.
 pub const PLACE_PATIENCE: Duration = Duration::from_secs(60);
@@ -81,6 +81,8 @@ struct Live {
     stage: Stage,
     /// Whether it is of the backlog: nobody waits for it.
     is_old: bool,
+    /// Whether the node said just now that it has it.
+    is_announced: bool,
     /// Whether it is fetched although others say that they hold it.
     is_distrustful: bool,
     since: Duration,
@@ -93,7 +95,7 @@ impl Live {
     fn new(stage: Stage, is_old: bool, now: Duration) -> Self {
         let retry = Retry::new(FETCH_PAUSE.0, FETCH_PAUSE.1, now);
         let place = Retry::new(PLACE_PAUSE.0, PLACE_PAUSE.1, now);
-        Self { stage, is_old, is_distrustful: false, since: now, retry, place }
+        Self { stage, is_old, is_announced: false, is_distrustful: false, since: now, retry, place }
     }
 
     fn is_in_memory(&self) -> bool {
@@ -193,8 +195,8 @@ impl Segments {
 
     /// When [`Event::Tick`] is due; none while time alone changes nothing.
     pub fn wake_at(&self) -> Option<Duration> {
-        let of_live = self.live.values().flat_map(|live| {
-            let patience = live.since + self.fetch_patience(live);
+        let of_live = self.live.iter().flat_map(|(index, live)| {
+            let patience = live.since + self.fetch_patience(*index, live);
             [live.retry.due, live.place.due, patience, live.since + PLACE_PATIENCE]
         });
         let of_owed = self.owed.values().map(|owed| owed.due);
@@ -247,16 +249,17 @@ impl Segments {
         let none = Owed { count: 0, underway: 0, due: self.now };
         let owed = self.owed.entry(index).or_insert(none);
         owed.count = owed.count.saturating_add(1);
-        self.want(index);
+        self.want(index, true);
     }
 
     /// A segment that the node has now, and soon no more.
-    fn want(&mut self, index: u64) {
+    fn want(&mut self, index: u64, is_announced: bool) {
         if self.placed.contains(index) {
             return;
         }
         if let Some(live) = self.live.get_mut(&index) {
             live.is_old = false;
+            live.is_announced |= is_announced;
             if live.stage == Stage::Wanted {
                 (live.since, live.retry.due) = (self.now, self.now);
             }
@@ -268,14 +271,14 @@ impl Segments {
             let Some(oldest) = wanted else { return };
             self.live.remove(&oldest);
         }
-        self.live.insert(index, Live::new(Stage::Wanted, false, self.now));
+        self.live.insert(index, Live { is_announced, ..Live::new(Stage::Wanted, false, self.now) });
     }
 
     fn history(&mut self, segments: u64) {
         let is_longer = self.history.replace(segments).is_none_or(|before| before < segments);
         if let Some(newest) = segments.checked_sub(1).filter(|_| is_longer) {
             // Perhaps it was announced while nobody listened.
-            self.want(newest);
+            self.want(newest, false);
         }
     }
 

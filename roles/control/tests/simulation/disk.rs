@@ -27,7 +27,7 @@ pub struct Disk {
     pub staged: BTreeSet<SectorId>,
 }
 
-/// A durable change.
+/// A change that lasts.
 #[derive(Debug, Clone)]
 pub enum Change {
     Signature { hash: [u8; 32], signature: [u8; 64] },

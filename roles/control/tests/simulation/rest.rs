@@ -40,7 +40,7 @@ impl World {
         info.map_or(0, |info| info.protocol_info.history_size)
     }
 
-    /// Segments that are held and not placed, and a history that does not tell of what is placed.
+    /// Segments that are held and not placed, or placed and not known to be, and a history that does not tell of what is placed.
     fn unplaced(&mut self) -> Option<String> {
         let segments = self.nodes.iter().map(|node| node.segments).max().unwrap_or_default();
         let first = (0..segments).find(|segment| !self.is_placed(*segment)).unwrap_or(segments);
@@ -51,6 +51,12 @@ impl World {
         }
         if let Some(last) = segments.checked_sub(1).filter(|last| !self.is_placed(*last)) {
             return Some(format!("segment {last}, archived when all was well, is not placed"));
+        }
+        let placed: Vec<_> = (0..segments).filter(|segment| self.is_placed(*segment)).collect();
+        let marks = self.jetstream.bucket(CLUSTER);
+        let is_unmarked = |segment: &u64| marks.get(&format!("placed.{segment}"), false).is_none();
+        if let Some(segment) = placed.into_iter().find(is_unmarked) {
+            return Some(format!("segment {segment} is placed, and the store does not know it"));
         }
         let known = self.history();
         let due = first.max(self.ledger.born_at);

@@ -13,6 +13,7 @@ mod nats_server;
 #[path = "../../../shared_tests/process.rs"]
 mod process;
 mod quorum;
+mod reborn;
 mod segments;
 mod soak;
 #[path = "../../../shared_tests/stored_chain.rs"]
