@@ -36,7 +36,7 @@ pub mod members;
 mod names;
 pub mod nats;
 mod sealed;
-mod told;
+pub mod told;
 
 pub use error::BusError;
 pub use fresh::Fresh;
