@@ -8,6 +8,7 @@ use consensus::kzg::Kzg;
 
 use crate::host::HostError;
 use bus::cluster::Cluster;
+use bus::told::Waiting;
 use bus::{Bus, BusError};
 use control::messages::ClusterInfo;
 use node::kzg_setup::{self, KzgSetupError};
@@ -61,8 +62,14 @@ pub async fn await_cluster(bus: &dyn Bus) -> Result<ClusterInfo, BusError> {
     if let Ok(info) = tokio::time::timeout(TELL_AFTER, infos.next()).await {
         return Ok(info);
     }
-    tracing::info!("waiting for the first controller of this cluster");
-    Ok(infos.next().await)
+    let waiting = Waiting::new("the first controller of this cluster");
+    waiting.failed(&format_args!(
+        "no controller of a cluster `{}` has been here yet: start one, or correct --cluster",
+        bus.cluster()
+    ));
+    let info = infos.next().await;
+    waiting.over();
+    Ok(info)
 }
 
 /// The KZG setup of the cluster: `insecure-v1` for a development chain, else the ceremony's, from `ceremony_file` or from
