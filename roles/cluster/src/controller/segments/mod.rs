@@ -352,7 +352,7 @@ fn tell_people(note: Note) {
         Note::Missing(index) => tracing::error!(
             segment_index = index,
             "the node does not have this segment any more, and nobody else says that he holds it: sectors are made without what comes after it \
-             until it is brought from elsewhere"
+             until a controller is connected to a node that still has it (--node-rpc-url; a development node: --all-pieces)"
         ),
     }
 }
