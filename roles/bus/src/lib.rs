@@ -8,7 +8,7 @@
 //!
 //! Owns: the [`Bus`] trait, its two backends ([`nats`] for a cluster, [`local`] for one process), the envelope and the cluster's
 //! name on everything (`sealed`), and the protocols
-//! that stand on it: [`members`], [`cluster`], [`jobs`], [`epochs`]; their messages are `control`'s.
+//! that stand on it: [`members`], [`cluster`], [`jobs`], [`epochs`]; their messages are `control`'s. [`told`] keeps what is said of waiting to few lines.
 //! Never: a piece or a sector (every payload is below `MAX_MESSAGE_BYTES`), or a decision taken from a key's
 //! expiry: buckets expire silently, so liveness is timed by who watches.
 //!
@@ -36,7 +36,7 @@ pub mod members;
 mod names;
 pub mod nats;
 mod sealed;
-mod told;
+pub mod told;
 
 pub use error::BusError;
 pub use fresh::Fresh;

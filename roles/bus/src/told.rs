@@ -9,32 +9,43 @@ use tokio::time::Instant;
 const RARELY: Duration = Duration::from_secs(60);
 
 /// Something that is waited for: told once when the waiting begins, once when it is over.
-pub(crate) struct Waiting {
+pub struct Waiting {
     what: String,
     since: Mutex<Option<Instant>>,
 }
 
 impl Waiting {
     /// For what is called so in the log.
-    pub(crate) fn new(what: impl Into<String>) -> Self {
+    pub fn new(what: impl Into<String>) -> Self {
         Self { what: what.into(), since: Mutex::default() }
     }
 
     /// It is not there; told when it was there before.
-    pub(crate) fn failed(&self, reason: &dyn Display) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        if since.is_none() {
-            *since = Some(Instant::now());
+    pub fn failed(&self, reason: &dyn Display) {
+        if self.begins() {
             tracing::warn!("{reason}; waiting for {}", self.what);
         }
     }
 
     /// It is there; told when it was not.
-    pub(crate) fn over(&self) {
-        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(since) = since {
-            tracing::info!("{} is there after {} s", self.what, since.elapsed().as_secs());
+    pub fn over(&self) {
+        if let Some(waited) = self.ends() {
+            tracing::info!("{} is there after {} s", self.what, waited.as_secs());
         }
+    }
+
+    /// It is not there. Whether that is to be told, which the caller does.
+    pub fn begins(&self) -> bool {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = since.is_none();
+        since.get_or_insert_with(Instant::now);
+        is_new
+    }
+
+    /// It is there. How long it was waited for, if that is to be told, which the caller does.
+    pub fn ends(&self) -> Option<Duration> {
+        let since = self.since.lock().unwrap_or_else(PoisonError::into_inner).take();
+        since.map(|since| since.elapsed())
     }
 }
 
@@ -64,6 +75,16 @@ impl Rarely {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_waited_for_is_told_once_and_its_end_once() {
+        let waiting = Waiting::new("it");
+        assert_eq!(waiting.ends(), None, "nothing was waited for");
+        assert_eq!([(); 3].map(|()| waiting.begins()), [true, false, false]);
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!([(); 2].map(|()| waiting.ends()), [Some(Duration::from_secs(7)), None]);
+        assert!(waiting.begins(), "another time");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_storm_is_a_line_a_minute() {

@@ -11,6 +11,7 @@ use bus::cluster::Cluster;
 use bus::{Bus, BusError};
 use control::messages::ClusterInfo;
 use node::kzg_setup::{self, KzgSetupError};
+use tokio::time::Instant;
 
 /// How long what the cluster agreed on may take to come, once there is any, before it is said that it is waited for.
 const TELL_AFTER: Duration = Duration::from_secs(1);
@@ -61,8 +62,16 @@ pub async fn await_cluster(bus: &dyn Bus) -> Result<ClusterInfo, BusError> {
     if let Ok(info) = tokio::time::timeout(TELL_AFTER, infos.next()).await {
         return Ok(info);
     }
-    tracing::info!("waiting for the first controller of this cluster");
-    Ok(infos.next().await)
+    let since = Instant::now();
+    // No warning: roles may be started in any order.
+    tracing::info!(
+        "no controller of a cluster `{}` has been here yet: start one, or correct --cluster; \
+         waiting for the first controller of this cluster",
+        bus.cluster()
+    );
+    let info = infos.next().await;
+    tracing::info!("the first controller of this cluster is there after {} s", since.elapsed().as_secs());
+    Ok(info)
 }
 
 /// The KZG setup of the cluster: `insecure-v1` for a development chain, else the ceremony's, from `ceremony_file` or from

@@ -41,7 +41,7 @@ enum Command {
     DevNode(dev_node::DevNodeArgs),
     /// Check every sector of farms and mark bad ones for replotting
     Scrub(scrub::Arguments),
-    /// Show what this machine looks like, and which threads belong on which of its cores; nothing is bound to them yet
+    /// Show what this machine looks like, and which threads belong on which of its cores; roles bind theirs so when they start
     Topology(topology::TopologyArgs),
     /// Tools
     #[command(subcommand)]

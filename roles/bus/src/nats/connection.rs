@@ -29,7 +29,12 @@ pub(super) fn parse_servers(servers: &[String]) -> Result<Vec<ServerAddr>, BusEr
 
 /// `connections` counts the connections made: its changes tell watchers to look for what they missed.
 pub(super) fn connect_options(options: &NatsOptions, connections: watch::Sender<u64>) -> ConnectOptions {
-    let teller = Arc::new(Teller { connections, waiting: Waiting::new("NATS"), errors: Rarely::default() });
+    let teller = Arc::new(Teller {
+        connections,
+        servers: options.servers.join(", "),
+        waiting: Waiting::new("NATS"),
+        errors: Rarely::default(),
+    });
     ConnectOptions::new()
         .name(&options.name)
         .connection_timeout(CONNECT_TIMEOUT)
@@ -47,6 +52,8 @@ pub(super) fn connect_options(options: &NatsOptions, connections: watch::Sender<
 /// What is told of the connection: a line when it is lost, one when it is back.
 struct Teller {
     connections: watch::Sender<u64>,
+    /// All that are tried, with commas.
+    servers: String,
     waiting: Waiting,
     errors: Rarely,
 }
@@ -58,7 +65,10 @@ impl Teller {
                 self.connections.send_modify(|count| *count += 1);
                 self.waiting.over();
             }
-            Event::Disconnected => self.waiting.failed(&"NATS: disconnected"),
+            Event::Disconnected => self.waiting.failed(&format_args!(
+                "NATS: disconnected, tries {}; start nats-server or correct --nats-server",
+                self.servers
+            )),
             // Attempts to reconnect that fail; that there is no connection has been told.
             Event::ClientError(error) => tracing::debug!("NATS: {error}"),
             Event::SlowConsumer(_) | Event::ServerError(_) => {

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::fullness::Fullness;
 use super::holdings::Ask;
 use engine::piece_store::{
     ItemId, ItemKind, PieceStore, RECORD_AT, SLOT_BYTES, StoreConfig, StoreError, StoreReport,
@@ -43,6 +44,7 @@ fn count(counter: &AtomicU64) {
 pub(super) struct CacheHandler {
     store: OnceCell<PieceStore>,
     counters: Arc<Counters>,
+    fullness: Fullness,
 }
 
 impl CacheHandler {
@@ -56,7 +58,7 @@ impl CacheHandler {
         opened: oneshot::Sender<Result<u64, StoreError>>,
         mut asks: mpsc::Receiver<Ask>,
     ) -> Rc<Self> {
-        let handler = Rc::new(Self { store: OnceCell::new(), counters });
+        let handler = Rc::new(Self { store: OnceCell::new(), counters, fullness: Fullness::default() });
         let (local, opening) = (local.clone(), handler.clone());
         spawn_local(async move {
             let store = open_store(&local, directory, config).await;
@@ -127,11 +129,22 @@ impl CacheHandler {
             store.put(Class::SectorWrite, id, epoch, blake3, slot).await
         };
         stored.await.map_err(|error: StoreError| {
-            tracing::warn!("{error}");
+            self.tell_refused(&error);
             refusal(&error)
         })?;
+        if let Some(refused) = self.fullness.stored(Instant::now()) {
+            tracing::info!("the cache takes pieces again after {} s", refused.as_secs());
+        }
         count(&self.counters.stored);
         Ok((Response::Stored, None))
+    }
+
+    fn tell_refused(&self, error: &StoreError) {
+        if !matches!(error, StoreError::Full { .. }) {
+            tracing::warn!("{error}");
+        } else if self.fullness.refused(Instant::now()) {
+            tracing::warn!("{error}; pieces are refused: give it more with size=, or start another cache");
+        }
     }
 }
 

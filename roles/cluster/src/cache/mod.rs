@@ -8,6 +8,7 @@
 //! Owns: the directory. Never: who owns a piece (the epoch), or whether a piece belongs to the history: controllers verify
 //! pieces in full before they give them, from there on the hash does.
 
+mod fullness;
 mod handler;
 mod holdings;
 mod spec;

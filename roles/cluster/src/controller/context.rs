@@ -18,7 +18,7 @@ use crate::host::Host;
 pub enum WrongNode {
     #[error(
         "node {url} follows the chain with genesis hash {node}, this cluster that with {cluster}: \
-         connect to another node, or give this cluster its own NATS account",
+         connect to another node, or give this cluster its own NATS account or another --cluster",
         node = hex::encode(node), cluster = hex::encode(cluster)
     )]
     OtherChain { url: String, node: [u8; 32], cluster: [u8; 32] },

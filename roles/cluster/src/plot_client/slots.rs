@@ -22,6 +22,9 @@ pub const FOUND_CAPACITY: usize = 256;
 /// Time between two lines in the log about the same kind of trouble of a slot.
 const QUIET: Duration = Duration::from_secs(60);
 
+/// Without a slot for so long, something is wrong: there is one a second.
+const SILENCE: Duration = Duration::from_secs(15);
+
 /// What the loop over slots needs.
 pub struct Following {
     /// Where solutions go.
@@ -51,12 +54,14 @@ impl Following {
     {
         let mut listener = Listener::new(farming_timeout(&self.info.borrow_and_update()));
         let (mut working, mut trouble) = (JoinSet::new(), Trouble::default());
+        let mut silence = Silence::default();
         loop {
             let wake_at = listener.wake_at().map(|at| self.started + at);
             let event = tokio::select! {
                 message = slots.next() => match message.map(|message| SlotInfo::from_bytes(&message.payload)) {
                     None => return,
                     Some(Ok(info)) => {
+                        silence.broken();
                         self.solutions.heard(info.clone());
                         ListenerEvent::Heard(info)
                     }
@@ -78,6 +83,7 @@ impl Following {
                 }
                 () = sleep_until(wake_at.unwrap_or(self.started)), if wake_at.is_some() => ListenerEvent::Tick,
                 () = self.solutions.go_on() => continue,
+                () = silence.lasts() => continue,
             };
             for action in listener.on(event, self.started.elapsed()) {
                 match action {
@@ -103,6 +109,45 @@ impl Following {
                 )
             }
         }
+    }
+}
+
+/// Tells once that no slot comes, and once that they come again.
+struct Silence {
+    last: Instant,
+    is_told: bool,
+}
+
+impl Default for Silence {
+    fn default() -> Self {
+        Self { last: Instant::now(), is_told: false }
+    }
+}
+
+impl Silence {
+    /// Ready once in each silence, when it is too long. Can be dropped and called again.
+    async fn lasts(&mut self) {
+        if self.is_told {
+            return std::future::pending().await;
+        }
+        sleep_until(self.last + SILENCE).await;
+        self.is_told = true;
+        tracing::warn!(
+            "no slot for {} s: no controller of the cluster announces any; is one running, and has it its node? \
+             Nothing is farmed meanwhile",
+            SILENCE.as_secs()
+        );
+    }
+
+    /// A slot came. How long there was none, if that was too long.
+    fn broken(&mut self) -> Option<Duration> {
+        let silent = self.last.elapsed();
+        self.last = Instant::now();
+        if !std::mem::take(&mut self.is_told) {
+            return None;
+        }
+        tracing::info!("slots are back after {} s", silent.as_secs());
+        Some(silent)
     }
 }
 

@@ -5,6 +5,7 @@ use super::staging::{Staging, needed_bytes};
 use super::work::{MakeError, Progress, Workshop};
 use crate::host::Present;
 use bus::jobs::{PlotJobs, TakenJob};
+use bus::told::Waiting;
 use bus::{BusError, Delivery, Message, SharedBus};
 use control::ids::InstanceId;
 use control::messages::{Control, PlotJob, PlotPhase, PlotProgress, Role, SectorId, bounded_text, subjects};
@@ -65,6 +66,7 @@ struct Running {
     /// Makes sectors.
     workshop: Arc<Workshop>,
     queue: PlotJobs,
+    queue_waiting: Waiting,
     started: Instant,
     sectors: HashMap<SectorId, Sector>,
     results: mpsc::UnboundedSender<MakerResult>,
@@ -128,6 +130,7 @@ impl Running {
             server,
             workshop,
             queue,
+            queue_waiting: Waiting::new("the queue of plot jobs"),
             started,
             sectors: HashMap::new(),
             results,
@@ -179,11 +182,14 @@ impl Running {
     }
 
     async fn on_taken(&mut self, taken: Result<Option<TakenJob>, BusError>) {
+        if taken.is_ok() {
+            self.queue_waiting.over();
+        }
         match taken {
             Ok(None) => {}
             Ok(Some(taken)) => self.on_job(taken).await,
             Err(error) => {
-                tracing::warn!("cannot take a plot job: {error}");
+                self.queue_waiting.failed(&format_args!("cannot take a plot job: {error}"));
                 self.not_before = Instant::now() + PAUSE;
             }
         }

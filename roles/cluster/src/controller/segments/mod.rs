@@ -34,7 +34,7 @@ use super::settings::Known;
 use crate::role::RoleError;
 use consensus::segment::SegmentHeader;
 use look::look;
-use place::{Placed, place};
+use place::{Placed, Told, place};
 use words::tell;
 
 /// Pause before the node is asked for headers again.
@@ -66,7 +66,9 @@ pub async fn follow(context: &Context, machine: Segments, seams: &Seams) -> Resu
     let (standing, is_mine) = watch::channel(Standing::Unknown);
     let (store, is_open) = watch::channel(None);
     let keeper = LeaseKeeper::new(context.host.id(), crate::host::host_name());
+    let told = Told::default();
     let work = Work {
+        told: &told,
         context,
         seams,
         store: is_open,
@@ -185,6 +187,7 @@ async fn keep_commitments(
 type Done = Option<Event>;
 
 struct Work<'a> {
+    told: &'a Told,
     context: &'a Context,
     seams: &'a Seams,
     store: watch::Receiver<Option<Cluster>>,
@@ -238,7 +241,7 @@ impl<'a> Work<'a> {
 
     /// What takes time.
     fn work(&self, action: Action) -> Option<BoxFuture<'a, Done>> {
-        let context = self.context;
+        let (context, told) = (self.context, self.told);
         Some(match action {
             Action::Fetch(index) => fetch(context, index).boxed(),
             Action::Spool(index) => spool(context, index).boxed(),
@@ -257,7 +260,7 @@ impl<'a> Work<'a> {
             Action::Place(index) => {
                 let epoch = self.seams.epoch.borrow().clone();
                 async move {
-                    Some(match place(context, index, epoch).await {
+                    Some(match place(context, index, epoch, told).await {
                         Placed::All => Event::Placed(index),
                         Placed::NotAll => Event::NotPlaced(index),
                         Placed::Damaged => Event::Damaged(index),
@@ -349,7 +352,7 @@ fn tell_people(note: Note) {
         Note::Missing(index) => tracing::error!(
             segment_index = index,
             "the node does not have this segment any more, and nobody else says that he holds it: sectors are made without what comes after it \
-             until it is brought from elsewhere"
+             until a controller is connected to a node that still has it (--node-rpc-url; a development node: --all-pieces)"
         ),
     }
 }

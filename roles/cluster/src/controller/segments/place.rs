@@ -49,6 +49,26 @@ enum Piece {
     Damaged,
 }
 
+/// Segments of which it was told that they wait for caches.
+#[derive(Default)]
+pub struct Told(Mutex<BTreeSet<u64>>);
+
+impl Told {
+    fn segments(&self) -> std::sync::MutexGuard<'_, BTreeSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A segment waits. Whether that is to be told.
+    fn waits(&self, index: u64) -> bool {
+        self.segments().insert(index)
+    }
+
+    /// It waits no longer.
+    fn over(&self, index: u64) {
+        self.segments().remove(&index);
+    }
+}
+
 /// One segment on its way.
 struct Placing<'a> {
     context: &'a Context,
@@ -59,7 +79,7 @@ struct Placing<'a> {
 }
 
 /// Brings all pieces of a segment that is here to their owners in `epoch` and to all full-piece caches.
-pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>) -> Placed {
+pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>, told: &Told) -> Placed {
     let owners = Owners::new(&epoch.unwrap_or(Epoch { number: 0, members: Vec::new() }));
     let placing = Placing { context, segment_index: index, owners, silences: Mutex::default() };
     let (mut taken, mut damaged) = (0, 0);
@@ -77,6 +97,7 @@ pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>) -> Place
     };
     let is_late = timeout(PLACE_LIMIT, all).await.is_err();
     if taken == SEGMENT_PIECES {
+        told.over(index);
         return Placed::All;
     }
     if damaged > 0 && taken + damaged == SEGMENT_PIECES {
@@ -89,15 +110,25 @@ pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>) -> Place
         let _ = context.pieces.delete_segment(index).await;
         return Placed::Damaged;
     }
-    let caches = context.caches();
-    tracing::info!(
-        segment_index = index,
-        placed = taken,
-        damaged,
-        caches,
-        is_late,
-        "not all pieces found a cache"
-    );
+    let (caches, waiting) = (context.caches(), SEGMENT_PIECES - taken);
+    if told.waits(index) {
+        tracing::warn!(
+            caches,
+            damaged,
+            is_late,
+            "segment {index} waits: {waiting} of {SEGMENT_PIECES} pieces found no cache that takes them; \
+             sectors are made without it until caches have room"
+        );
+    } else {
+        tracing::debug!(
+            segment_index = index,
+            waiting,
+            damaged,
+            caches,
+            is_late,
+            "it still waits for caches"
+        );
+    }
     Placed::NotAll
 }
 
@@ -167,5 +198,18 @@ impl Placing<'_> {
 
     fn silences(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceId, u32>> {
         self.silences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_waits_is_told_once() {
+        let told = Told::default();
+        assert_eq!([3, 3, 4, 3].map(|index| told.waits(index)), [true, false, true, false]);
+        told.over(3);
+        assert_eq!([3, 4].map(|index| told.waits(index)), [true, false]);
     }
 }

@@ -382,3 +382,19 @@ async fn the_end_of_the_plot_client_gives_everything_an_outcome() {
     assert_eq!(scene.outcomes(), [0, 0, 1, 1]);
     assert!(Duration::from_millis(1000) < ANSWER_PATIENCE, "before anybody lost patience");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_silence_is_told_once_and_its_end_once() {
+    let seconds = Duration::from_secs;
+    let mut silence = Silence::default();
+    for _ in 0..30 {
+        assert!(tokio::time::timeout(seconds(1), silence.lasts()).await.is_err(), "slots come");
+        assert_eq!(silence.broken(), None);
+    }
+    assert!(tokio::time::timeout(seconds(14), silence.lasts()).await.is_err());
+    assert!(tokio::time::timeout(seconds(2), silence.lasts()).await.is_ok());
+    assert!(tokio::time::timeout(seconds(3600), silence.lasts()).await.is_err(), "told already");
+    assert_eq!(silence.broken(), Some(seconds(15 + 3600)));
+    assert_eq!(silence.broken(), None);
+    assert!(tokio::time::timeout(seconds(16), silence.lasts()).await.is_ok(), "another time");
+}
