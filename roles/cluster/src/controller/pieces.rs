@@ -162,7 +162,7 @@ impl Pieces {
     async fn fetch(&self, index: PieceIndex) -> Result<Verified, PieceError> {
         // Not worth asking for where it could not be verified.
         self.commitment_of(index)?;
-        self.verify(index, self.from_node(index).await?).await
+        self.verify(index, self.ask_node(index).await?).await
     }
 
     /// A piece of a segment, as the node has it.
@@ -170,11 +170,11 @@ impl Pieces {
         let index = PieceIndex::new(segment_index, position).ok_or(PieceError::Future(u64::MAX))?;
         // Not worth asking for where it could not be verified.
         self.commitment_of(index)?;
-        Ok((index, self.from_node(index).await?))
+        Ok((index, self.ask_node(index).await?))
     }
 
     /// A piece as the node has it.
-    async fn from_node(&self, index: PieceIndex) -> Result<Piece, PieceError> {
+    async fn ask_node(&self, index: PieceIndex) -> Result<Piece, PieceError> {
         let _permit = self.permits.acquire().await.expect("never closed");
         let piece = self.node.connection().await?.piece(index.0).await?;
         piece.ok_or(PieceError::NotAtHand(index.0))
