@@ -9,7 +9,7 @@ use bus::told::Waiting;
 use bus::{BusError, Delivery, Message, SharedBus};
 use control::ids::InstanceId;
 use control::messages::{Control, PlotJob, PlotPhase, PlotProgress, Role, SectorId, bounded_text, subjects};
-use control::plot_server::{Action, Event, Life, Made, Surroundings, Taking, judge};
+use control::plot_server::{Action, Event, Life, Made, Room, Surroundings, Taking, judge};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -206,12 +206,15 @@ impl Running {
             }
             return;
         }
-        self.wanted_bytes = needed_bytes(&job);
+        let needed_bytes = needed_bytes(&job);
         let taking = {
             let servers = self.present_servers();
-            let has_room = self.staging().free_bytes() >= self.wanted_bytes;
+            let room = Room::of(needed_bytes, self.staging().free_bytes(), self.staging().limit_bytes());
+            if room != Room::Never {
+                self.wanted_bytes = needed_bytes;
+            }
             let (own, deliveries) = (self.server.id, delivery.delivery_count);
-            judge(&job, &Surroundings { own, servers: &servers, deliveries, has_room })
+            judge(&job, &Surroundings { own, servers: &servers, deliveries, room })
         };
         match taking {
             Taking::Here => self.begin(job, delivery).await,

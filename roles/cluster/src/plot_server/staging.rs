@@ -170,6 +170,11 @@ impl Staging {
         self.shelf().sectors.get(id)?.1.clone()
     }
 
+    /// Bytes that may be taken in all.
+    pub fn limit_bytes(&self) -> u64 {
+        self.0.limit_bytes
+    }
+
     /// Bytes that may still be taken.
     pub fn free_bytes(&self) -> u64 {
         self.0.limit_bytes.saturating_sub(self.shelf().used_bytes())

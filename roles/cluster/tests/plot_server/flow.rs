@@ -159,6 +159,27 @@ async fn a_sector_goes_from_the_queue_to_the_client_and_its_staging_ends() {
 }
 
 #[tokio::test]
+async fn a_sector_larger_than_all_that_may_be_staged_does_not_keep_the_others_waiting() {
+    let (bus, mut client, folder, job) = cluster().await;
+    // Of whoever may write to the queue.
+    let pieces_in_sector = u16::MAX;
+    let huge = PlotJob {
+        sector: SectorId { sector_index: 4, ..job.sector },
+        protocol_info: ProtocolInfo { max_pieces_in_sector: pieces_in_sector, ..protocol_info() },
+        pieces_in_sector,
+        ..job.clone()
+    };
+    let jobs = bus::jobs::PlotJobs::open(&*bus).await.unwrap();
+    let first = jobs.take(&["default".to_owned()], PATIENCE).await.unwrap().unwrap();
+    assert_eq!(client.offer(&huge).await, Offered::Queued);
+    let server = Server::start(&bus, folder.path(), library);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    first.delivery.nak(Duration::ZERO).await.unwrap();
+    assert_eq!(client.hear_staged().await.sector, job.sector);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_restarted_server_offers_what_it_had_staged() {
     let (bus, mut client, folder, job) = cluster().await;
     let server = Server::start(&bus, folder.path(), library);

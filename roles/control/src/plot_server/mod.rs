@@ -14,7 +14,7 @@
 
 mod taking;
 
-pub use taking::{LEAVE_FOR_AVOIDED, LEAVE_TO_HOLDER, MAX_DELIVERIES, Surroundings, Taking, judge};
+pub use taking::{LEAVE_FOR_AVOIDED, LEAVE_TO_HOLDER, MAX_DELIVERIES, Room, Surroundings, Taking, judge};
 
 use crate::messages::{PlotPhase, bounded_text};
 use std::time::Duration;

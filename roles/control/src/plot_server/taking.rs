@@ -29,8 +29,32 @@ pub struct Surroundings<'a> {
     pub servers: &'a [InstanceId],
     /// How many times the queue has given the job to anybody, this one included.
     pub deliveries: u64,
-    /// Whether the sector has room under its base path.
-    pub has_room: bool,
+    /// What room the sector has under its base path.
+    pub room: Room,
+}
+
+/// What room a sector has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Enough.
+    Enough,
+    /// Enough once others are fetched: nothing else is to be taken before.
+    NotNow,
+    /// Never enough: the sector is larger than all that may be staged. Smaller ones may come after it.
+    Never,
+}
+
+impl Room {
+    /// For `needed_bytes`, where `free_bytes` of at most `limit_bytes` are free.
+    pub fn of(needed_bytes: u64, free_bytes: u64, limit_bytes: u64) -> Self {
+        if needed_bytes > limit_bytes {
+            Self::Never
+        } else if needed_bytes > free_bytes {
+            Self::NotNow
+        } else {
+            Self::Enough
+        }
+    }
 }
 
 /// What becomes of a job.
@@ -53,7 +77,7 @@ pub enum Taking {
 
 /// Decides about a job whose sector is not here.
 pub fn judge(job: &PlotJob, around: &Surroundings) -> Taking {
-    let Surroundings { own, servers, deliveries, has_room } = *around;
+    let Surroundings { own, servers, deliveries, room } = *around;
     let is_held = job.staged_on.is_some_and(|holder| holder != own && servers.contains(&holder));
     let has_others = servers.iter().any(|server| *server != own && !job.avoid.contains(server));
     if deliveries > MAX_DELIVERIES {
@@ -66,7 +90,13 @@ pub fn judge(job: &PlotJob, around: &Surroundings) -> Taking {
             look_away: Duration::ZERO,
             why: "another plot-server has it staged",
         }
-    } else if !has_room {
+    } else if room == Room::Never {
+        Taking::Leave {
+            after: LEAVE_FOR,
+            look_away: LOOK_AWAY_FOR,
+            why: "it is larger than all that may be staged here: is --staging-gib too small?",
+        }
+    } else if room == Room::NotNow {
         Taking::Leave {
             after: LEAVE_FOR,
             look_away: Duration::ZERO,
@@ -115,14 +145,20 @@ mod tests {
     const _: () = assert!(LOOK_AWAY_FOR.as_secs() > LEAVE_AVOIDED_FOR.as_secs());
 
     fn is_here(job: &PlotJob, servers: &[InstanceId], deliveries: u64) -> bool {
-        judge(job, &Surroundings { own: OWN, servers, deliveries, has_room: true }) == Taking::Here
+        judge(job, &Surroundings { own: OWN, servers, deliveries, room: Room::Enough }) == Taking::Here
     }
 
     #[test]
     fn a_job_is_done_by_whoever_has_room() {
         assert!(is_here(&job(None, &[]), &[OWN, OTHER], 1));
-        let full = Surroundings { own: OWN, servers: &[], deliveries: 1, has_room: false };
-        assert!(matches!(judge(&job(None, &[]), &full), Taking::Leave { .. }));
+        let full = Surroundings { own: OWN, servers: &[], deliveries: 1, room: Room::of(5, 4, 5) };
+        let leaves_for_now = |around| {
+            matches!(judge(&job(None, &[]), around), Taking::Leave { look_away: Duration::ZERO, .. })
+        };
+        assert!(leaves_for_now(&full));
+        let small = Surroundings { room: Room::of(5, 4, 4), ..full };
+        assert!(matches!(judge(&job(None, &[]), &small), Taking::Leave { look_away: LOOK_AWAY_FOR, .. }));
+        assert_eq!(Room::of(4, 4, 4), Room::Enough);
     }
 
     #[test]
@@ -146,7 +182,8 @@ mod tests {
 
     #[test]
     fn a_job_that_ends_its_servers_goes_back_to_its_client() {
-        let around = Surroundings { own: OWN, servers: &[], deliveries: MAX_DELIVERIES + 1, has_room: true };
+        let around =
+            Surroundings { own: OWN, servers: &[], deliveries: MAX_DELIVERIES + 1, room: Room::Enough };
         assert!(matches!(judge(&job(None, &[]), &around), Taking::Fail(_)));
     }
 }

@@ -7,7 +7,7 @@ use super::presence::Presence;
 use bytes::Bytes;
 use control::ids::InstanceId;
 use control::messages::{Control, PlotJob, PlotPhase, PlotProgress, Role, SectorId, bounded_text, subjects};
-use control::plot_server::{Action, Event, Life, Made, Surroundings, Taking, judge};
+use control::plot_server::{Action, Event, Life, Made, Room, Surroundings, Taking, judge};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -92,7 +92,8 @@ impl PlotServer {
             return self.on(job.sector, Event::Delivered, now, out);
         }
         let servers: Vec<_> = self.presence.present(Role::PlotServer).map(|entry| entry.id).collect();
-        let around = Surroundings { own: self.me, servers: &servers, deliveries: delivery, has_room: true };
+        let around =
+            Surroundings { own: self.me, servers: &servers, deliveries: delivery, room: Room::Enough };
         match judge(&job, &around) {
             Taking::Here => {
                 let (life, actions) = Life::taken(PIECES, self.presence.is_present(job.client), now);
