@@ -41,7 +41,7 @@ impl Held {
 
     /// As `keys` says.
     #[cfg(test)]
-    pub fn as_told(keys: watch::Receiver<BTreeSet<[u8; 32]>>) -> Self {
+    pub fn told_by(keys: watch::Receiver<BTreeSet<[u8; 32]>>) -> Self {
         Self(keys)
     }
 }
@@ -141,19 +141,23 @@ impl Holding {
                 self.windows.serve(public_key);
                 self.held.send_if_modified(|held| held.insert(public_key));
             }
-            Action::Stop(stopped) => return self.stop(stopped),
+            Action::Stop(stopped) => {
+                self.stop(&stopped);
+                if self.farms.is_empty() {
+                    return Err(stopped);
+                }
+            }
         }
         Ok(())
     }
 
-    fn stop(&mut self, stopped: Stopped) -> Result<(), Stopped> {
+    fn stop(&mut self, stopped: &Stopped) {
         self.held.send_if_modified(|held| held.remove(&stopped.public_key));
         if let Some(farm) = self.farms.remove(&stopped.public_key) {
             farm.stop();
         }
         tracing::error!("{stopped}");
         self.windows.lose(stopped.public_key);
-        if self.farms.is_empty() { Err(stopped) } else { Ok(()) }
     }
 }
 

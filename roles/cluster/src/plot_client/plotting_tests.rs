@@ -169,7 +169,7 @@ async fn plot_held(farms: &[Arc<List>], keys: watch::Receiver<BTreeSet<[u8; 32]>
     let (keep, info) = watch::channel(info);
     let grounds: Vec<Arc<dyn Ground>> = farms.iter().map(|farm| farm.clone() as Arc<dyn Ground>).collect();
     let words = listen(&bus, &grounds).await.unwrap();
-    let held = Held::as_told(keys);
+    let held = Held::told_by(keys);
     let plotting = Plotting::new(bus, "default".into(), grounds, info, held, Arc::default()).await.unwrap();
     tokio::spawn(async move {
         let _keep = keep;
