@@ -5,7 +5,8 @@
 //!   node ◀─ Asking ◀──────────────── SigningAnswer ─────────────────────── Signatory ◀─ durable ────┘
 //! ```
 //! Both sides keep to the same window, each for itself: a hash is asked for, and signed, only while a solution of that key
-//! may be with that node. So a stranger on the bus gets no signature, and a controller no more than its solutions can need.
+//! may be with that node. So a controller gets no more signatures than its solutions can need, and who cannot name a controller
+//! that has one gets none. Whoever reads the bus can: it is NATS that must keep strangers out.
 
 mod asking;
 mod signatory;
