@@ -41,7 +41,7 @@ use crate::role::RoleError;
 use crate::shutdown::Shutdown;
 use bus::SharedBus;
 use context::{Context, WrongNode};
-use control::messages::Role;
+use control::messages::{MemberEntry, Role};
 use control::settings::Settings;
 use history::History;
 use node::FarmerAppInfo;
@@ -145,14 +145,15 @@ async fn remember(memory: &Memory, known: &settings::Known) {
     std::future::pending::<()>().await;
 }
 
-/// Ready when the controller was told to end and nobody is left to sign.
+/// Ready when the controller was told to end and nobody is left to sign. Of whom it never heard it cannot say that he is gone: entries
+/// need JetStream, solutions do not.
 async fn nobody_signs(context: &Context, shutdown: &Shutdown) {
-    shutdown.requested().await;
     let mut present = context.host.present();
-    let is_nobody =
-        present.wait_for(|present| present.values().all(|member| member.role != Role::PlotClient));
+    let signs = |member: &MemberEntry| member.role == Role::PlotClient;
     // Its other end goes with the host.
-    let _ = is_nobody.await;
+    let _ = present.wait_for(|present| present.values().any(signs)).await;
+    shutdown.requested().await;
+    let _ = present.wait_for(|present| !present.values().any(signs)).await;
 }
 
 /// The setup of the node's chain. Only a node that says so gets the insecure one.
