@@ -24,3 +24,6 @@ pub mod shutdown;
 pub mod sizes;
 #[cfg(test)]
 mod test_bus;
+#[cfg(test)]
+#[path = "../../shared_tests/settings.rs"]
+mod test_settings;

@@ -102,21 +102,13 @@ pub async fn tell(bus: &SharedBus, known: impl Fn() -> Option<ClusterInfo>) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_settings::settings;
     use bus::local::LocalBus;
     use control::ids::InstanceId;
-    use control::messages::ProtocolInfo;
     use std::sync::Arc;
 
     fn info(history_size: u64) -> ClusterInfo {
-        let protocol_info = ProtocolInfo {
-            history_size,
-            max_pieces_in_sector: 10,
-            recent_segments: 5,
-            recent_history_fraction: (1, 10),
-            min_sector_lifetime: 4,
-        };
-        let (kzg_setup_sha256, genesis_hash) = ([1; 32], [2; 32]);
-        ClusterInfo { kzg_setup_sha256, genesis_hash, protocol_info, is_dev: true, farming_timeout_ms: 4000 }
+        settings([2; 32], history_size)
     }
 
     #[tokio::test]

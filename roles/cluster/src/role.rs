@@ -88,29 +88,17 @@ pub async fn cluster_kzg(info: &ClusterInfo, ceremony_file: Option<PathBuf>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_settings::settings;
     use bus::local::LocalBus;
     use consensus::kzg::insecure;
-    use control::messages::ProtocolInfo;
     use futures::FutureExt;
 
     #[tokio::test]
     async fn a_role_waits_for_the_cluster_and_takes_its_setup_only() {
         let bus = LocalBus::new();
         assert_eq!(await_cluster(&bus).now_or_never().map(|info| info.is_ok()), None);
-        let protocol_info = ProtocolInfo {
-            history_size: 1,
-            max_pieces_in_sector: 10,
-            recent_segments: 5,
-            recent_history_fraction: (1, 10),
-            min_sector_lifetime: 4,
-        };
-        let mut info = ClusterInfo {
-            kzg_setup_sha256: insecure::PARAMETERS_SHA256,
-            genesis_hash: [2; 32],
-            protocol_info,
-            is_dev: true,
-            farming_timeout_ms: 4000,
-        };
+        let kzg_setup_sha256 = insecure::PARAMETERS_SHA256;
+        let mut info = ClusterInfo { kzg_setup_sha256, ..settings([2; 32], 1) };
         Cluster::open(&bus).await.unwrap().put_info(&info).await.unwrap();
         assert_eq!(await_cluster(&bus).await.unwrap(), info);
         assert_eq!(*cluster_kzg(&info, None).await.unwrap().id(), insecure::PARAMETERS_SHA256);

@@ -166,26 +166,13 @@ fn refused(refusal: Refusal, url: &str, settings: &Settings) -> RoleError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_settings::settings;
     use bus::Fresh;
     use bus::local::LocalBus;
     use std::sync::Arc;
 
     fn own(genesis: u8, history_size: u64) -> ClusterInfo {
-        let protocol_info = ProtocolInfo {
-            history_size,
-            max_pieces_in_sector: 10,
-            recent_segments: 5,
-            recent_history_fraction: (1, 10),
-            min_sector_lifetime: 4,
-        };
-        let genesis_hash = [genesis; 32];
-        ClusterInfo {
-            kzg_setup_sha256: [1; 32],
-            genesis_hash,
-            protocol_info,
-            is_dev: true,
-            farming_timeout_ms: 4000,
-        }
+        settings([genesis; 32], history_size)
     }
 
     fn start(bus: &SharedBus, own: ClusterInfo) -> (Known, tokio::task::JoinHandle<Result<(), RoleError>>) {

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::house::{PATIENCE, liveness, put, start};
+use crate::settings::settings;
 use bus::SharedBus;
 use bus::cluster::Cluster;
 use bus::local::LocalBus;
@@ -14,7 +15,7 @@ use cluster::shutdown::Shutdown;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
 use control::messages::{
-    ClusterInfo, Control, HoldingsAnswer, HoldingsRequest, ProtocolInfo, Role, SettingsWanted, subjects,
+    ClusterInfo, Control, HoldingsAnswer, HoldingsRequest, Role, SettingsWanted, subjects,
 };
 use engine::piece_store::SLOT_BYTES;
 use tokio::task::JoinHandle;
@@ -65,23 +66,6 @@ async fn held(bus: &SharedBus, cache: InstanceId, segments: u16) -> HoldingsAnsw
             }
             answer => return answer,
         }
-    }
-}
-
-fn settings(genesis_hash: [u8; 32], history_size: u64) -> ClusterInfo {
-    let protocol_info = ProtocolInfo {
-        history_size,
-        max_pieces_in_sector: 10,
-        recent_segments: 5,
-        recent_history_fraction: (1, 10),
-        min_sector_lifetime: 4,
-    };
-    ClusterInfo {
-        kzg_setup_sha256: [1; 32],
-        genesis_hash,
-        protocol_info,
-        is_dev: true,
-        farming_timeout_ms: 4000,
     }
 }
 

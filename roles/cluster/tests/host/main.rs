@@ -7,3 +7,5 @@ mod house;
 mod members;
 mod pieces;
 mod proof_server;
+#[path = "../../../shared_tests/settings.rs"]
+mod settings;

@@ -1,6 +1,7 @@
 //! The proof-server from its start to its end.
 
 use crate::house::{PATIENCE, liveness, start};
+use crate::settings::settings;
 use bus::SharedBus;
 use bus::cluster::Cluster;
 use bus::local::LocalBus;
@@ -13,7 +14,7 @@ use consensus::constants::RECORD_SIZE;
 use consensus::kzg::{Kzg, insecure};
 use consensus::sector::{Bitfield, RecordDecoder, RecordEncoder, SectorId};
 use control::ids::InstanceId;
-use control::messages::{ClusterInfo, ProtocolInfo, Role};
+use control::messages::{ClusterInfo, Role};
 use engine::pool::{Pool, Slab};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,20 +24,7 @@ use transport::tcp::ClientError;
 const SECTOR: [u8; 32] = [3; 32];
 
 fn info() -> ClusterInfo {
-    let protocol_info = ProtocolInfo {
-        history_size: 1,
-        max_pieces_in_sector: 10,
-        recent_segments: 5,
-        recent_history_fraction: (1, 10),
-        min_sector_lifetime: 4,
-    };
-    ClusterInfo {
-        kzg_setup_sha256: insecure::PARAMETERS_SHA256,
-        genesis_hash: [2; 32],
-        protocol_info,
-        is_dev: true,
-        farming_timeout_ms: 4000,
-    }
+    ClusterInfo { kzg_setup_sha256: insecure::PARAMETERS_SHA256, ..settings([2; 32], 1) }
 }
 
 /// A record as the farm stores it, with its bitmap behind it.
