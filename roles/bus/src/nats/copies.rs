@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 /// Copies that outlive the loss of one server.
 const SAFE_COPIES: usize = 3;
-/// First pause before a cluster that refused is asked again; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(20);
+/// First pause before a cluster that refused is asked again; doubled each time. Short, because servers that start together
+/// find each other within seconds, and until then one loss is a loss of everything.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// Longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
@@ -59,11 +60,15 @@ impl Copies {
         }
         let config = &stream.cached_info().config;
         let (has, wanted) = (config.num_replicas, self.of(&server));
-        if has >= wanted || !raise.is_time() {
+        if has >= wanted {
+            return raise.done();
+        }
+        if !raise.is_time() {
             return;
         }
         match api.update_stream(Config { num_replicas: wanted, ..config.clone() }).await {
             Ok(_) => {
+                raise.done();
                 tracing::info!("stream `{}` is kept in {wanted} copies now, before in {has}", config.name);
             }
             Err(error) => {
@@ -76,8 +81,17 @@ impl Copies {
 
 impl Raise {
     fn is_time(&self) -> bool {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.is_none_or(|(not_before, _)| Instant::now() >= not_before)
+        self.due().is_none_or(|due| Instant::now() >= due)
+    }
+
+    /// When a cluster that refused may be asked again; none if it has not refused, or has agreed since.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|(due, _)| due)
+    }
+
+    /// Nothing is left to ask for.
+    fn done(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn refused(&self) {

@@ -166,6 +166,30 @@ impl Streams {
         Ok(stream)
     }
 
+    /// Looks at all streams once, beginning with this one; where to go on if JetStream is too slow for all.
+    async fn look(&self, first: usize) -> Option<usize> {
+        let known: Vec<_> = self.known().values().cloned().collect();
+        let started = Instant::now();
+        for step in 0..known.len() {
+            if started.elapsed() >= API_TIMEOUT {
+                return Some((first + step) % known.len());
+            }
+            let known = &known[(first + step) % known.len()];
+            if let Err(error) = self.ensure(known).await {
+                known.waiting.failed(&error);
+            }
+        }
+        None
+    }
+
+    /// After `pause`, or sooner where copies may be asked for again; never at once, since that may have just failed.
+    fn next_look(&self, pause: Duration) -> Instant {
+        let now = Instant::now();
+        let due = self.known().values().filter_map(|known| known.raise.due()).min();
+        let latest = now + pause;
+        due.map_or(latest, |due| due.clamp(now + OPEN_PAUSE_MAX.min(pause), latest))
+    }
+
     fn server(&self) -> async_nats::ServerInfo {
         self.0.client.server_info()
     }
@@ -243,28 +267,28 @@ pub(super) fn check_connected(client: &Client, what: &str) -> Result<(), BusErro
     Err(BusError::Unavailable { what: what.to_owned(), reason: "not connected to NATS".to_owned() })
 }
 
-/// Looks at every known stream now and then, and after each reconnect, until the connection's last handle is gone.
+/// Looks at every known stream now and then, when its copies may be asked for again, and after each reconnect, until the
+/// connection's last handle is gone.
 async fn look_after(inner: Weak<Inner>, mut connected: watch::Receiver<u64>) {
+    let (mut pause, mut first) = (LOOK_EVERY, 0);
     loop {
+        let until = match inner.upgrade() {
+            Some(inner) => Streams(inner).next_look(pause),
+            None => return,
+        };
         tokio::select! {
             changed = connected.changed() => match changed {
                 Ok(()) => tokio::time::sleep(LOOK_AFTER_RECONNECT).await,
                 Err(_) => return,
             },
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep_until(until) => {}
         }
         let Some(inner) = inner.upgrade() else { return };
-        let streams = Streams(inner);
-        let known: Vec<_> = streams.known().values().cloned().collect();
-        let started = Instant::now();
-        for known in known {
-            if let Err(error) = streams.ensure(&known).await {
-                known.waiting.failed(&error);
-            }
-            // The rest is looked at next time: a JetStream that does not answer is asked once a round.
-            if started.elapsed() >= API_TIMEOUT {
-                break;
-            }
+        match Streams(inner).look(first).await {
+            None => (pause, first) = (LOOK_EVERY, 0),
+            // The rest is looked at soon, later each time: a JetStream that does not answer is asked once a round.
+            Some(next) if pause == LOOK_EVERY => (pause, first) = (OPEN_PAUSE_MAX, next),
+            Some(next) => (pause, first) = ((pause * 2).min(LOOK_EVERY), next),
         }
     }
 }

@@ -89,6 +89,30 @@ async fn three_servers_outlive_the_one_that_leads() {
     .await;
 }
 
+/// The third server comes when the streams are there already: they get their three copies within seconds of it.
+#[tokio::test]
+async fn a_server_that_comes_late_gets_its_copies() {
+    let mut cluster = NatsCluster::start(3);
+    cluster.servers[2].kill();
+    let bus = connect(&cluster, 0).await;
+    let config = BucketConfig { name: "things".to_owned(), max_age: None };
+    let bucket = timeout(LONG, bus.bucket(&config)).await.unwrap().unwrap();
+    let config = QueueConfig { name: "work".to_owned(), ack_wait: LONG };
+    let queue = timeout(LONG, bus.queue(&config)).await.unwrap().unwrap();
+    until("written", async || bucket.put("a", "1".into()).await.is_ok()).await;
+    until("pushed", async || {
+        matches!(queue.push("work.g.1", "a".into()).await, Ok(()) | Err(BusError::AlreadyQueued { .. }))
+    })
+    .await;
+    cluster.servers[2].start_again();
+    let context = context(&cluster, 0).await;
+    until("three copies of each", async || {
+        copies_in_step(&context, "KV_autonomys_things").await == 3
+            && copies_in_step(&context, "autonomys_work").await == 3
+    })
+    .await;
+}
+
 /// Two servers of three are gone: core NATS goes on by the one that lives, and what lasts comes back with them.
 #[tokio::test]
 async fn without_quorum_subjects_go_on() {
