@@ -166,6 +166,11 @@ impl PieceStore {
         self.0.slots.borrow().pieces(segment_index)
     }
 
+    /// The segments of which there is a piece, in order.
+    pub fn segments(&self) -> impl Iterator<Item = u64> + use<> {
+        self.0.slots.borrow().segments().into_iter()
+    }
+
     /// The last segment of which there is a piece.
     pub fn last_segment(&self) -> Option<u64> {
         self.0.slots.borrow().last_segment()

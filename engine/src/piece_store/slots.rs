@@ -58,6 +58,11 @@ impl Slots {
         self.pieces.get(&segment_index).copied().unwrap_or_default()
     }
 
+    /// The segments of which there is a piece.
+    pub fn segments(&self) -> Vec<u64> {
+        self.pieces.keys().copied().collect()
+    }
+
     /// The last segment of which there is a piece.
     pub fn last_segment(&self) -> Option<u64> {
         self.pieces.last_key_value().map(|(segment_index, _)| *segment_index)

@@ -1,7 +1,7 @@
 //! Where a piece comes from, for whoever needs one.
 //!
 //! ```text
-//!   owners of the piece in this epoch ─▶ full-piece caches ─▶ controllers (their node) ─▶ pause, and again
+//!   owners of the piece in this epoch ─▶ full-piece caches ─▶ other caches ─▶ controllers (their node) ─▶ pause, and again
 //! ```
 //! Owns: the order of asking. Never: when to give up, or what is in a piece, which was verified in full when it came into the
 //! cluster, and its hash, checked by the host, travels with it.
@@ -13,12 +13,13 @@ use engine::pool::Slab;
 use tokio::sync::watch;
 use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
 
-use crate::host::{Host, HostError};
+use crate::host::{Host, HostError, Present};
 use bus::BusError;
 use bus::epochs::Epochs;
 use control::ids::InstanceId;
-use control::messages::{self, Epoch, MemberEntry, Role};
-use control::rendezvous::{OWNERS_TRIED, Owners};
+use control::messages::{Epoch, MemberEntry, Role};
+use control::refill::{Peers, sources};
+use control::rendezvous::Owners;
 
 /// A cache answers from its disk.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -97,19 +98,18 @@ impl PieceSource {
     fn candidates(&self, index: u64) -> Vec<(InstanceId, Duration)> {
         let present = self.host.present();
         let present = present.borrow();
-        let owners = self.owners.borrow().of(messages::ItemKind::Piece, index, OWNERS_TRIED);
-        let of_role = |role| present.values().filter(move |entry: &&MemberEntry| entry.role == role);
-        let mut caches: Vec<_> = owners.iter().filter_map(|id| present.get(id)).collect();
-        caches.extend(rotated(of_role(Role::FullPieceCache).collect(), index));
+        let owners = self.owners.borrow().clone();
+        let from = sources(Some(&owners), &peers(&present), self.host.id(), index);
+        let mut from: Vec<_> = from.iter().filter_map(|id| present.get(id)).collect();
         if self.prefer_near
             && let Some(own) = present.get(&self.host.id())
         {
-            caches.sort_by_key(|entry| (entry.host != own.host, entry.group != own.group));
+            let is_controller = |entry: &MemberEntry| entry.role == Role::Controller;
+            from.sort_by_key(|entry| {
+                (is_controller(entry), entry.host != own.host, entry.group != own.group)
+            });
         }
-        let controllers = rotated(of_role(Role::Controller).collect(), index);
-        let caches = caches.into_iter().map(|entry| (entry.id, CACHE_TIMEOUT));
-        let all = caches.chain(controllers.into_iter().map(|entry| (entry.id, CONTROLLER_TIMEOUT)));
-        all.filter(|(id, _)| *id != self.host.id()).collect()
+        from.into_iter().map(|entry| (entry.id, patience(&entry.role))).collect()
     }
 
     async fn ask(
@@ -128,12 +128,17 @@ impl PieceSource {
     }
 }
 
-/// The same members, begun at another for each piece: equals share the work.
-fn rotated(mut members: Vec<&MemberEntry>, index: u64) -> Vec<&MemberEntry> {
-    if !members.is_empty() {
-        let count = members.len() as u64;
-        let first = usize::try_from(index % count).expect("below a length");
-        members.rotate_left(first);
+/// Those who give pieces.
+pub fn peers(present: &Present) -> Peers {
+    let of = |role| present.values().filter(|entry| entry.role == role).map(|entry| entry.id).collect();
+    Peers {
+        sharded: of(Role::ShardedCache),
+        full: of(Role::FullPieceCache),
+        controllers: of(Role::Controller),
     }
-    members
+}
+
+/// How long a member of this role may take to give a piece.
+pub fn patience(role: &Role) -> Duration {
+    if *role == Role::Controller { CONTROLLER_TIMEOUT } else { CACHE_TIMEOUT }
 }

@@ -96,6 +96,22 @@ mod tests {
         assert!(shutdown.bound(ends).await.is_ok(), "it takes its time, and ends by itself");
     }
 
+    #[test]
+    fn supervisors_that_we_give_wait_longer() {
+        let files = [
+            include_str!("../../../deploy/systemd/autonomys-farmer@.service"),
+            include_str!("../../../deploy/supervisor/node-host.conf"),
+            include_str!("../../../deploy/supervisor/plotting-host.conf"),
+            include_str!("../../../deploy/supervisor/storage-host.conf"),
+        ];
+        for file in files {
+            let lines = file.lines().filter_map(|line| line.split_once('='));
+            let limits = lines.filter(|(name, _)| ["TimeoutStopSec", "stopwaitsecs"].contains(name));
+            let limits: Vec<u64> = limits.map(|(_, seconds)| seconds.parse().unwrap()).collect();
+            assert!(!limits.is_empty() && limits.iter().all(|seconds| *seconds > END_WITHIN.as_secs()));
+        }
+    }
+
     #[tokio::test]
     async fn all_clones_are_told_and_stay_told() {
         let (keep_running, shutdown) = Shutdown::new();

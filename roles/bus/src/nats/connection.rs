@@ -19,10 +19,11 @@ pub(super) fn parse_servers(servers: &[String]) -> Result<Vec<ServerAddr>, BusEr
         return Err(BusError::BadServerAddress { address: String::new(), reason });
     }
     let parse = |address: &String| {
-        address.parse().map_err(|error: std::io::Error| BusError::BadServerAddress {
-            address: address.clone(),
-            reason: error.to_string(),
-        })
+        let bad = |reason: String| BusError::BadServerAddress { address: address.clone(), reason };
+        let parsed: ServerAddr = address.parse().map_err(|error: std::io::Error| bad(error.to_string()))?;
+        // Its lookup would fail for ever.
+        let has_host = !parsed.host().is_empty() && !parsed.host().contains(char::is_whitespace);
+        if has_host { Ok(parsed) } else { Err(bad("it names no host".to_owned())) }
     };
     servers.iter().map(parse).collect()
 }

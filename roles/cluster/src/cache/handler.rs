@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::calls::Call;
 use super::fullness::Fullness;
-use super::holdings::Ask;
 use engine::piece_store::{
     ItemId, ItemKind, PieceStore, RECORD_AT, SLOT_BYTES, StoreConfig, StoreError, StoreReport,
 };
@@ -16,7 +16,7 @@ use engine::pool::{AcquireError, SlabMut};
 use engine::task::spawn_local;
 use engine::{Class, Disk, Limits, Local};
 use futures::future::LocalBoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use transport::message::{self, Blake3Hash, Refusal, RefusalCode, Request, Response};
 use transport::payload::PayloadBuf;
 use transport::tcp::{Answer, Handler, PeerInfo, Received, SlabPayload};
@@ -45,20 +45,24 @@ pub(super) struct CacheHandler {
     store: OnceCell<PieceStore>,
     counters: Arc<Counters>,
     fullness: Fullness,
+    /// Told when an item was found to be lost.
+    lost: Arc<Notify>,
 }
 
 impl CacheHandler {
     /// Begins to open the store in `directory` on this executor; `opened` hears how many items it has, or why it does not
-    /// open. Whoever asks what is there is answered from now on.
+    /// open. Whoever asks what is there is answered from now on; `lost` is told when something is there no more.
     pub fn open(
         local: &Local,
         directory: PathBuf,
         config: StoreConfig,
         counters: Arc<Counters>,
         opened: oneshot::Sender<Result<u64, StoreError>>,
-        mut asks: mpsc::Receiver<Ask>,
+        lost: Arc<Notify>,
+        mut calls: mpsc::Receiver<Call>,
     ) -> Rc<Self> {
-        let handler = Rc::new(Self { store: OnceCell::new(), counters, fullness: Fullness::default() });
+        let (store, fullness) = Default::default();
+        let handler = Rc::new(Self { store, counters, fullness, lost });
         let (local, opening) = (local.clone(), handler.clone());
         spawn_local(async move {
             let store = open_store(&local, directory, config).await;
@@ -73,9 +77,10 @@ impl CacheHandler {
         // The store is closed with the server, though nobody may ask any more.
         let answering = Rc::downgrade(&handler);
         spawn_local(async move {
-            while let Some(ask) = asks.recv().await {
+            while let Some(call) = calls.recv().await {
                 let Some(handler) = answering.upgrade() else { return };
-                ask.answer(handler.store.get());
+                let epoch = handler.counters.epoch.load(Ordering::Relaxed);
+                call.carry_out(handler.store.get(), epoch).await;
             }
         })
         .detach();
@@ -112,6 +117,9 @@ impl CacheHandler {
             Err(error) => {
                 if matches!(error, StoreError::Damaged { .. }) {
                     count(&self.counters.damaged);
+                }
+                if !store.contains(id) {
+                    self.lost.notify_one();
                 }
                 tracing::warn!("{error}");
                 Err(refusal(&error))

@@ -5,18 +5,24 @@
 //!   DIR/items.bin: the pieces       DIR/id: who the cache is, so that it owns them again after a restart
 //!   DIR/settings: what the cluster had agreed on, and so whose pieces these are
 //! ```
+//! What it should hold and does not it pulls from others, and lets go what is theirs ([`control::refill`]).
+//!
 //! Owns: the directory. Never: who owns a piece (the epoch), or whether a piece belongs to the history: controllers verify
 //! pieces in full before they give them, from there on the hash does.
 
+mod calls;
 mod fullness;
 mod handler;
 mod holdings;
+mod refill;
+mod silence;
 mod spec;
 
 pub use handler::Counters;
 pub use spec::{CacheSpec, SpecError};
 
 use self::handler::CacheHandler;
+use self::refill::Refilling;
 use bus::Fresh;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +30,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine::piece_store::{StoreConfig, StoreError};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::host::{Host, HostConfig};
 use crate::recall::{self, Memory};
@@ -34,7 +40,8 @@ use bus::SharedBus;
 use bus::cluster::Cluster;
 use bus::epochs::Epochs;
 use control::ids::{BadId, InstanceId};
-use control::messages::{ClusterInfo, Epoch, subjects};
+use control::messages::{ClusterInfo, Epoch, Role, subjects};
+use control::refill::Kind;
 use engine::files;
 
 /// The file that says who the cache is.
@@ -53,6 +60,17 @@ pub struct Config {
     pub spec: CacheSpec,
     /// `--tmp`: items are written without waiting for the disk, and all are checked at the start; nothing is deleted.
     pub tmp: bool,
+    /// Bytes a second that it pulls at most; none: half of what the link gives.
+    pub refill_bytes_per_s: Option<u64>,
+    /// A sharded cache hands over what it has, and ends.
+    pub drain: bool,
+}
+
+impl Config {
+    /// Durable, at the usual pace.
+    pub fn new(host: HostConfig, spec: CacheSpec) -> Self {
+        Self { host, spec, tmp: false, refill_bytes_per_s: None, drain: false }
+    }
 }
 
 /// Why a cache does not start.
@@ -112,21 +130,35 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     // Only a size that was named is reserved: without one, the rest of the disk is shared with whoever needs it first.
     let store = StoreConfig { size_bytes: config.spec.size_bytes, tmp: config.tmp };
     let directory = config.spec.path.clone();
-    let (asks, to_answer) = holdings::channel();
+    let (calls, to_make) = calls::channel();
     // Before anybody sees that the cache is there. It waits for no settings: those who are to write them may ask it what it has.
     let questions = bus.subscribe(&subjects::holdings(id)).await?;
-    let host = HostConfig { id, capacity: slots, ..config.host };
-    let counting = counters.clone();
+    // What it hands over it does not own any more.
+    let capacity = if config.drain { 0 } else { slots };
+    let host = HostConfig { id, capacity, ..config.host };
+    let kind = if host.role == Role::FullPieceCache { Kind::Full } else { Kind::Sharded };
+    let (counting, lost) = (counters.clone(), Arc::<Notify>::default());
+    let losing = lost.clone();
     let host = Host::start(host, bus, move |local| {
-        CacheHandler::open(&local, directory, store, counting, opened, to_answer)
+        CacheHandler::open(&local, directory, store, counting, opened, losing, to_make)
     })
     .await?;
     let genesis_hash = || is_known.borrow().as_ref().map(|info| info.genesis_hash);
     let tell = || is_known.borrow().clone();
+    let (epoch, in_epoch) = watch::channel(None);
+    let refilling = Refilling {
+        host: host.clone(),
+        calls: calls.clone(),
+        kind,
+        lost,
+        bandwidth_bytes_per_s: config.refill_bytes_per_s,
+        drain: config.drain,
+    };
     let outcome = tokio::select! {
         () = shutdown.requested() => Ok(()),
-        outcome = serve(&host, &counters, is_open, &known, config.spec.path) => outcome,
-        () = holdings::answer(host.bus(), questions, &asks, genesis_hash) => Ok(()),
+        outcome = serve(&host, &counters, is_open, &known, &epoch, config.spec.path) => outcome,
+        () = refilling.run(is_known.clone(), in_epoch) => Ok(()),
+        () = holdings::answer(host.bus(), questions, &calls, genesis_hash) => Ok(()),
         outcome = recall::tell(host.bus(), tell) => outcome.map_err(Into::into),
         () = memory.follow(is_known.clone()) => Ok(()),
     };
@@ -158,6 +190,7 @@ async fn serve(
     counters: &Counters,
     is_open: oneshot::Receiver<Result<u64, StoreError>>,
     known: &watch::Sender<Option<ClusterInfo>>,
+    current: &watch::Sender<Option<Epoch>>,
     path: PathBuf,
 ) -> Result<(), RoleError> {
     let items = is_open.await.unwrap_or(Err(StoreError::Closed)).map_err(CacheError::from)?;
@@ -168,7 +201,10 @@ async fn serve(
     loop {
         tokio::select! {
             info = infos.next() => belongs(known, info, items, &path)?,
-            epoch = epochs.next() => follow(host, counters, &epoch),
+            epoch = epochs.next() => {
+                follow(host, counters, &epoch);
+                current.send_replace(Some(epoch));
+            }
             _ = log.tick() => log_counters(counters),
         }
     }

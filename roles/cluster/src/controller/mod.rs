@@ -16,6 +16,7 @@ mod epochs;
 mod history;
 mod lease;
 mod pieces;
+mod rebuild;
 mod segments;
 mod serve;
 mod settings;
@@ -48,6 +49,7 @@ use node::FarmerAppInfo;
 use node::client::NodeClient;
 use node::kzg_setup;
 use pieces::Pieces;
+use rebuild::Rebuilder;
 use segments::Seams;
 use signing::Signatures;
 use slots::Between;
@@ -97,7 +99,8 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let host = Host::start(config.host, bus.clone(), move |_| Rc::new(desk)).await?;
     let history = Arc::new(History::default());
     let (verifier, batches) = Verifier::new();
-    let pieces = Arc::new(Pieces::new(node.clone(), history.clone(), verifier, Arc::new(spool)));
+    let spool = Arc::new(spool);
+    let pieces = Arc::new(Pieces::new(node.clone(), history.clone(), verifier.clone(), spool));
     let (signatures, counts) = (Signatures::new(host.id()), config.counts);
     let (current, epoch) = watch::channel(None);
     let machine = segments::machine(host.id(), spooled);
@@ -105,6 +108,8 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let settings = Settings::new(own, machine.first_unplaced(), remembered.as_ref());
     let seams = Seams { known: known.clone(), epoch: epoch.clone() };
     let context = Context { node, host: host.clone(), genesis_hash, epoch, history, pieces, counts };
+    let context = Arc::new(context);
+    let rebuilder = Rebuilder::new(context.clone(), kzg.clone(), config.workers.clone(), verifier);
     let between = Between {
         me: host.id(),
         node: &context.node,
@@ -131,7 +136,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         ended = segments::follow(&context, machine, &seams).boxed() => ended,
         ended = epochs::keep(&bus, &host, config.rebalance_after, &current).boxed() => ended.map_err(Into::into),
         ended = batches.run(kzg, config.workers).boxed() => ended.map_err(Into::into),
-        () = serve::answer(asks, context.pieces.clone(), host.clone()).boxed() => Ok(()),
+        () = serve::answer(asks, &context, &known, &rebuilder).boxed() => Ok(()),
         () = nobody_signs(&context, &shutdown).boxed() => Ok(()),
     };
     host.shutdown(SHUTDOWN_LIMIT).await;

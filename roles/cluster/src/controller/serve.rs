@@ -11,8 +11,11 @@ use tokio::task::JoinSet;
 use transport::message::{ItemKind, Refusal, RefusalCode, Request, Response};
 use transport::tcp::{Answer, Handler, PeerInfo, Received, SlabPayload};
 
-use super::pieces::{PieceError, Pieces};
-use crate::host::Host;
+use super::context::Context;
+use super::pieces::{PieceError, into_slab};
+use super::rebuild::Rebuilder;
+use super::settings::Known;
+use consensus::piece::PieceIndex;
 
 /// Requests that wait or are worked on; more are refused, and find another controller or come again.
 const REQUESTS_MAX: usize = 64;
@@ -60,25 +63,50 @@ impl Handler for Desk {
 }
 
 /// The part beside the node: answers until the executor has ended.
-pub async fn answer(mut asks: mpsc::Receiver<Ask>, pieces: Arc<Pieces>, host: Host) {
+pub async fn answer(
+    mut asks: mpsc::Receiver<Ask>,
+    context: &Arc<Context>,
+    known: &Known,
+    rebuilder: &Rebuilder,
+) {
     let mut underway = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = underway.join_next(), if !underway.is_empty() => {}
             ask = asks.recv(), if underway.len() < REQUESTS_MAX => {
                 let Some(ask) = ask else { return };
-                let (pieces, pool) = (pieces.clone(), host.pool().clone());
+                let (context, rebuilder) = (context.clone(), rebuilder.clone());
+                let history = known.agreed.borrow().as_ref().map_or(0, |info| info.protocol_info.history_size);
                 underway.spawn(async move {
                     let Ask { index, mut done } = ask;
                     let piece = tokio::select! {
                         () = done.closed() => return,
-                        piece = pieces.piece(index, &pool) => piece,
+                        piece = give(&context, &rebuilder, history, index) => piece,
                     };
                     // Whoever asked may have gone meanwhile.
                     let _ = done.send(piece.map_err(|error| refusal(&error)));
                 });
             }
         }
+    }
+}
+
+/// A piece that is here, or that the node has; one of the cluster's history, of so many segments, is rebuilt where it is nowhere else.
+async fn give(
+    context: &Context,
+    rebuilder: &Rebuilder,
+    history: u64,
+    index: u64,
+) -> Result<(Slab, [u8; 32]), PieceError> {
+    let pool = context.host.pool();
+    match context.pieces.piece(index, pool).await {
+        Err(PieceError::NotAtHand(_)) if PieceIndex(index).segment_index() < history => {
+            match rebuilder.piece(PieceIndex(index)) {
+                Some(piece) => into_slab(&piece, pool).await,
+                None => Err(PieceError::NotAtHand(index)),
+            }
+        }
+        piece => piece,
     }
 }
 

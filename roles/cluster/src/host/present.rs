@@ -24,7 +24,10 @@ pub(super) async fn watch_members(
                 tracing::debug!(role = %entry.role, id = %entry.id, host = entry.host, "member present");
             }
             MemberEvent::Suspect(id) => tracing::debug!(%id, "member silent"),
-            MemberEvent::Gone(id) => tracing::info!(%id, "member gone"),
+            MemberEvent::Gone(id) => match present.borrow().get(id) {
+                Some(entry) => tracing::info!(role = %entry.role, %id, host = entry.host, "member gone"),
+                None => tracing::info!(%id, "member gone"),
+            },
             MemberEvent::Listed(_) | MemberEvent::Unlisted(_) => {
                 let_in.set(watch.listed().map(|entry| Fingerprint(entry.certificate_sha256)));
                 continue;

@@ -186,7 +186,9 @@ impl Placement {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let mut state = known.state();
-            if state.own.no_pin || known.members(&state.own) == state.members {
+            // Not settled yet: what it will work with is not known.
+            let is_settled = !state.members.is_empty();
+            if state.own.no_pin || !is_settled || known.members(&state.own) == state.members {
                 continue;
             }
             let planned = known.plan(&mut state);

@@ -114,11 +114,11 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         };
         let prover = CpuProver::new(&options, kzg.clone()).map_err(RoleError::own)?;
         let provers = Provers::new(host.clone(), prover, kzg);
-        let (mut tasks, holding) = start(&config, &host, farms, provers, info).await?;
+        let (mut tasks, holding) = start(&config, &host, farms, provers, info, shutdown.clone()).await?;
+        // Told to end, the task that follows the slots is the first that does: when nobody wants anything of it any more.
         let ended = tokio::select! {
             Some(ended) = tasks.join_next() => ended.map_err(RoleError::from),
             ended = holding.run() => ended.map_err(RoleError::own),
-            () = shutdown.requested() => Ok(()),
         };
         // A solution that is underway gets its outcome when its task is gone, and is counted before the last line is written.
         tasks.shutdown().await;
@@ -173,6 +173,7 @@ async fn start(
     farms: Vec<FarmHandle>,
     provers: Provers,
     info: ClusterInfo,
+    shutdown: Shutdown,
 ) -> Result<(JoinSet<()>, Holding), RoleError> {
     let (bus, counters) = (host.bus().clone(), config.counters.clone());
     let mut tasks = JoinSet::new();
@@ -212,7 +213,7 @@ async fn start(
     };
     let (windows, memory) = (Arc::new(windows), memory(&farms));
     let solutions = Solutions::new(host.id(), bus, windows, may_farm, memory, counters.clone(), started);
-    let following = Following { solutions, info, counters: counters.clone(), started };
+    let following = Following { solutions, info, counters: counters.clone(), started, shutdown };
     let farming = Farming { held, farms, provers, reward_address, found, counters: counters.clone(), level };
     let farming = Arc::new(farming);
     let work = move |slot, deadline| farming.clone().work_on(slot, deadline);

@@ -113,6 +113,11 @@ impl Handovers for Windows {
     fn not_taken(&self, public_key: [u8; 32], controller: InstanceId) {
         self.quietly(Event::NotTaken { public_key, controller });
     }
+
+    fn is_quiet(&self) -> bool {
+        let now = self.0.started_at.elapsed();
+        self.lock().signatory.quiet_at().is_some_and(|at| at <= now)
+    }
 }
 
 impl Default for Windows {

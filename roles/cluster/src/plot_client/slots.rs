@@ -4,18 +4,24 @@
 //!   SlotInfo ─▶ Listener ─▶ work, a task each ─▶ Found ─▶ Solutions
 //!      └──────────────────── who announced what ─────────▶┘
 //! ```
-//! Nothing in this loop waits for a disk, a proof or a controller.
+//! Nothing in this loop waits for a disk, a proof or a controller. Told to end, it takes no slot any more, and ends when those it has are
+//! worked on, their solutions have an outcome, and no node can want a signature for them.
 
 use super::counters::Counters;
 use super::solutions::{Found, Solutions};
+use crate::shutdown::Shutdown;
 use bus::Subscription;
 use control::messages::{ClusterInfo, Control, SlotInfo};
+use control::signing::QUIET_AFTER;
 use control::slots::{Listener, ListenerAction, ListenerEvent, Refusal};
+use control::solutions::ANSWER_PATIENCE;
+use futures::FutureExt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// Solutions that may wait for the loop; it takes them at once.
 pub const FOUND_CAPACITY: usize = 256;
@@ -24,6 +30,9 @@ const QUIET: Duration = Duration::from_secs(60);
 
 /// Without a slot for so long, something is wrong: there is one a second.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// How often one that was told to end looks whether it may.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What the loop over slots needs.
 pub struct Following {
@@ -35,6 +44,8 @@ pub struct Following {
     pub counters: Arc<Counters>,
     /// The origin of this plot-client's clock.
     pub started: Instant,
+    /// When it is to end.
+    pub shutdown: Shutdown,
 }
 
 fn farming_timeout(info: &ClusterInfo) -> Duration {
@@ -42,7 +53,7 @@ fn farming_timeout(info: &ClusterInfo) -> Duration {
 }
 
 impl Following {
-    /// Follows the slots until the bus is closed. `work` works on one until its deadline and says what was wrong, if anything was;
+    /// Follows the slots until the bus is closed, or it is to end and has nothing left to do. `work` works on one until its deadline and says what was wrong, if anything was;
     /// what it finds comes by `found`.
     pub async fn run<F>(
         mut self,
@@ -54,9 +65,10 @@ impl Following {
     {
         let mut listener = Listener::new(farming_timeout(&self.info.borrow_and_update()));
         let (mut working, mut trouble) = (JoinSet::new(), Trouble::default());
-        let mut silence = Silence::default();
-        loop {
-            let wake_at = listener.wake_at().map(|at| self.started + at);
+        let (mut silence, shutdown) = (Silence::default(), self.shutdown.clone());
+        let (mut told_to_end, mut ends_by) = (pin!(shutdown.requested().fuse()), None);
+        while ends_by.is_none_or(|by| !self.may_end(by, working.len() + found.len())) {
+            let wake_at = listener.wake_at().map(|at| self.started + at).filter(|_| ends_by.is_none());
             let event = tokio::select! {
                 message = slots.next() => match message.map(|message| SlotInfo::from_bytes(&message.payload)) {
                     None => return,
@@ -84,7 +96,15 @@ impl Following {
                 () = sleep_until(wake_at.unwrap_or(self.started)), if wake_at.is_some() => ListenerEvent::Tick,
                 () = self.solutions.go_on() => continue,
                 () = silence.lasts() => continue,
+                () = &mut told_to_end => {
+                    ends_by = Some(self.begin_end(working.len() + found.len()));
+                    continue;
+                }
+                () = sleep(LOOK_EVERY), if ends_by.is_some() => continue,
             };
+            if ends_by.is_some() {
+                continue;
+            }
             for action in listener.on(event, self.started.elapsed()) {
                 match action {
                     ListenerAction::Work { slot, deadline } => {
@@ -96,6 +116,31 @@ impl Following {
                 }
             }
         }
+    }
+
+    /// Says what is waited for before the end, if anything is; when the end comes at the latest.
+    fn begin_end(&self, working: usize) -> Instant {
+        let limit = farming_timeout(&self.info.borrow()) + ANSWER_PATIENCE + QUIET_AFTER;
+        let solutions = self.solutions.underway();
+        if working > 0 || !self.solutions.is_quiet() {
+            tracing::info!(
+                slots = working,
+                solutions,
+                "takes no slot any more; ends when those under way are done and signatures for what was sent are given, \
+                 in {} s at the latest",
+                limit.as_secs()
+            );
+        }
+        Instant::now() + limit
+    }
+
+    /// Whether nothing is left to do for one that is to end, or it was given time enough.
+    fn may_end(&self, by: Instant, working: usize) -> bool {
+        let is_late = Instant::now() >= by;
+        if is_late {
+            tracing::warn!("ends without having done all: a disk or a prover does not answer");
+        }
+        is_late || (working == 0 && self.solutions.is_quiet())
     }
 
     fn refused(&self, slot: u64, reason: Refusal) -> String {

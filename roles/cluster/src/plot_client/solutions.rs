@@ -27,6 +27,9 @@ pub trait Handovers: Send + Sync {
 
     /// That controller's node certainly has not got it, or will not have it.
     fn not_taken(&self, public_key: [u8; 32], controller: InstanceId);
+
+    /// Whether no signature is being made, nor expected.
+    fn is_quiet(&self) -> bool;
 }
 
 /// Whether this plot-client is the one that farms with a key, asked before each solution leaves.
@@ -131,6 +134,16 @@ impl Solutions {
                 } => self.on(FinderEvent::Tick),
             }
         }
+    }
+
+    /// Solutions that have no outcome yet.
+    pub fn underway(&self) -> usize {
+        self.finder.len()
+    }
+
+    /// Whether a plot-client that finds no more may end: each solution has its outcome, and what they lead to is signed.
+    pub fn is_quiet(&self) -> bool {
+        self.finder.is_empty() && self.handovers.is_quiet()
     }
 
     fn replied(&mut self, id: SolutionId, reply: Reply) {

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
 
 /// How long one look at the queue takes.
 const TAKE_WAIT: Duration = Duration::from_secs(5);
@@ -73,6 +73,8 @@ struct Running {
     makers_started: u64,
     taking: Option<QueueLook>,
     not_before: Instant,
+    /// Jobs that are done, being taken out of the queue: JetStream answers to that when it can, and nothing waits for it.
+    acking: JoinSet<()>,
     /// Bytes that must be free before the next job is taken: what the last one needed.
     wanted_bytes: u64,
 }
@@ -137,6 +139,7 @@ impl Running {
             makers_started: 0,
             taking: None,
             not_before: started,
+            acking: JoinSet::new(),
             wanted_bytes: 0,
         }
     }
@@ -226,7 +229,7 @@ impl Running {
             Taking::Fail(reason) => {
                 tracing::error!(sector = %job.sector, "not plotted: {reason}");
                 self.tell(job.sector, PlotPhase::Failed { reason: bounded_text(&reason) }).await;
-                settled(delivery.ack().await);
+                self.ack(delivery);
             }
         }
     }
@@ -282,7 +285,12 @@ impl Running {
         self.on(progress.sector, event).await;
     }
 
+    fn ack(&mut self, delivery: Delivery) {
+        self.acking.spawn(async move { settled(delivery.ack().await) });
+    }
+
     async fn on_tick(&mut self) {
+        while self.acking.try_join_next().is_some() {}
         for id in self.sectors.keys().copied().collect::<Vec<_>>() {
             for event in self.observed(&id).into_iter().chain([Event::Tick]) {
                 self.on(id, event).await;
@@ -340,7 +348,11 @@ impl Running {
                 Action::StopMaking => stop(sector.maker.take(), &self.workshop.staging, &sector.job).await,
                 Action::Tell(phase) => self.tell(id, phase).await,
                 Action::KeepJob => settle(&sector.delivery, Delivery::progress).await,
-                Action::AckJob => settle(&sector.delivery, Delivery::ack).await,
+                Action::AckJob => {
+                    if let Some(delivery) = sector.delivery.take() {
+                        self.ack(delivery);
+                    }
+                }
                 Action::GiveJobBack => {
                     settle(&sector.delivery, |delivery| delivery.nak(Duration::ZERO)).await;
                 }
@@ -373,6 +385,10 @@ impl Running {
             if let Ok(Ok(Some(taken))) = taking.await {
                 settled(taken.delivery.nak(Duration::ZERO).await);
             }
+        }
+        let acked = async { while self.acking.join_next().await.is_some() {} };
+        if timeout(PAUSE, acked).await.is_err() {
+            tracing::warn!("JetStream has not taken out all jobs that are done: they will come again");
         }
     }
 }

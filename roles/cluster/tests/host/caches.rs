@@ -35,11 +35,10 @@ impl Running {
 /// Starts the cache in a directory, and waits until `host` sees it.
 async fn cache(bus: &SharedBus, path: &Path, host: &Host) -> (Running, InstanceId) {
     let (keep_running, shutdown) = Shutdown::new();
-    let config = Config {
-        host: HostConfig { slabs: 8, liveness: liveness(), ..HostConfig::new(Role::ShardedCache) },
-        spec: CacheSpec { path: path.to_owned(), size_bytes: Some(4 * SLOT_BYTES as u64) },
-        tmp: false,
-    };
+    let config = Config::new(
+        HostConfig { slabs: 8, liveness: liveness(), ..HostConfig::new(Role::ShardedCache) },
+        CacheSpec { path: path.to_owned(), size_bytes: Some(4 * SLOT_BYTES as u64) },
+    );
     let mut running = tokio::spawn(cache::run(config, bus.clone(), shutdown));
     let mut present = host.present();
     let of_role = |now: &cluster::host::Present| now.values().any(|it| it.role == Role::ShardedCache);

@@ -7,5 +7,6 @@ mod house;
 mod members;
 mod pieces;
 mod proof_server;
+mod refill;
 #[path = "../../../shared_tests/settings.rs"]
 mod settings;

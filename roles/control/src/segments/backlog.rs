@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::ranges::Ranges;
-use super::retry::Retry;
+use crate::retry::Retry;
 
 /// Pause between two segments of a round: one small request to the node.
 const STEP: Duration = Duration::from_millis(250);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::retry::Retry;
+use crate::retry::Retry;
 
 /// Segments of one look: 4 KiB of each cache's answer.
 pub const LOOK_SEGMENTS_MAX: u16 = 128;

@@ -21,7 +21,6 @@ mod backlog;
 mod choice;
 mod looks;
 mod ranges;
-mod retry;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,10 +28,10 @@ use std::time::Duration;
 
 use crate::ids::InstanceId;
 use crate::lease::Standing;
+use crate::retry::Retry;
 use backlog::Backlog;
 use looks::Looks;
 use ranges::Ranges;
-use retry::Retry;
 
 pub use looks::{LOOK_SEGMENTS_MAX, Stretch};
 pub use words::{Action, Event, Note, Tell, Word};

@@ -12,7 +12,7 @@
 //! Never: a request for a key outside its window, a second submission of an answered wish, or a judgement on a signature: whoever
 //! drives this verifies it first.
 
-use super::WINDOW;
+use super::{QUIET_AFTER, SECOND_HASH_WITHIN, WINDOW};
 use crate::ids::InstanceId;
 use crate::messages::RewardSigningRequest;
 use std::collections::BTreeMap;
@@ -22,10 +22,6 @@ use std::time::Duration;
 pub const NODE_PATIENCE: Duration = Duration::from_millis(500);
 /// How often a plot-client that has not answered is asked again: five times before the node gives up.
 pub const ASK_EVERY: Duration = Duration::from_millis(100);
-/// So long after a solution was handed over its signature is no longer expected by a controller that is to end.
-pub const QUIET_AFTER: Duration = Duration::from_secs(10);
-/// A block's hash follows its vote's within this, once the block is proposed: a controller that is to end waits for it.
-pub const SECOND_HASH_WITHIN: Duration = Duration::from_secs(2);
 /// Wishes under way. A node keeps only its present hash, so the oldest goes first.
 const UNDERWAY_MAX: usize = 64;
 /// Keys with a window: solutions of 15 s, dozens a slot, and room for a burst. The one that was handed over first goes first.

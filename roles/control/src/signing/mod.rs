@@ -12,8 +12,7 @@ mod asking;
 mod signatory;
 
 pub use asking::{
-    ASK_EVERY, Action as AskingAction, Asking, Event as AskingEvent, NODE_PATIENCE, Outcome, QUIET_AFTER,
-    SECOND_HASH_WITHIN, Wanted,
+    ASK_EVERY, Action as AskingAction, Asking, Event as AskingEvent, NODE_PATIENCE, Outcome, Wanted,
 };
 pub use signatory::{
     Action as SignatoryAction, Event as SignatoryEvent, HASHES_PER_SOLUTION, Signatory, Stored,
@@ -24,6 +23,10 @@ use std::time::Duration;
 /// How long after a solution was handed over its key may be asked for signatures. A node signs 4 to 8 s after the slot began, and a
 /// solution is at most one farming timeout, 4 s, old when it is handed over.
 pub const WINDOW: Duration = Duration::from_secs(15);
+/// So long after a solution was handed over its signature is no longer expected by whoever is to end.
+pub const QUIET_AFTER: Duration = Duration::from_secs(10);
+/// A block's hash follows its vote's within this, once the block is proposed: whoever is to end waits for it.
+pub const SECOND_HASH_WITHIN: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod asking_tests;

@@ -14,7 +14,7 @@
 //! allowed, and says which. Never: two questions to the store for one hash at a time, more than two new hashes a solution, a
 //! new hash without a window of whoever asks, or an answer for a key that is not served (any more).
 
-use super::WINDOW;
+use super::{QUIET_AFTER, SECOND_HASH_WITHIN, WINDOW};
 use crate::ids::InstanceId;
 use crate::messages::{RewardSigningRequest, SigningAnswer, bounded_text};
 use std::collections::{BTreeMap, VecDeque};
@@ -150,6 +150,8 @@ struct Key {
 struct Solution {
     until: Duration,
     hashes_left: u8,
+    /// When nothing more is expected of it.
+    quiet_at: Duration,
 }
 
 #[derive(Debug)]
@@ -197,9 +199,18 @@ impl Signatory {
             Event::Stored { public_key, hash, stored } => self
                 .keys
                 .get_mut(&public_key)
-                .map(|key| key.stored(public_key, hash, stored))
+                .map(|key| key.stored(public_key, hash, stored, now))
                 .unwrap_or_default(),
         }
+    }
+
+    /// From when on a plot-client that hands no more over may end, since no signature is expected of it; none while one is being made.
+    pub fn quiet_at(&self) -> Option<Duration> {
+        if self.keys.values().any(|key| !key.underway.is_empty()) {
+            return None;
+        }
+        let solutions = self.keys.values().flat_map(|key| key.windows.values()).flatten();
+        Some(solutions.map(|solution| solution.quiet_at).max().unwrap_or_default())
     }
 
     fn recall(&mut self, public_key: [u8; 32], controller: InstanceId, age: Duration, now: Duration) {
@@ -231,7 +242,8 @@ impl Key {
         if solutions.len() == SOLUTIONS_MAX {
             solutions.pop_front();
         }
-        solutions.push_back(Solution { until, hashes_left: HASHES_PER_SOLUTION });
+        let quiet_at = (until + QUIET_AFTER).saturating_sub(WINDOW);
+        solutions.push_back(Solution { until, hashes_left: HASHES_PER_SOLUTION, quiet_at });
     }
 
     /// Takes back the newest solution of which nothing was signed: hashes are counted against the oldest, so that one is not this.
@@ -260,17 +272,18 @@ impl Key {
         if self.underway.len() == UNDERWAY_MAX {
             return vec![refuse(asker, "too many hashes of this key are being stored")];
         }
-        let charged = self.charge(controller);
+        let charged = self.charge(controller, now);
         let may_be_new = charged.is_some();
         self.underway.insert(hash, Underway { charged, askers: vec![(asker, controller)] });
         vec![Action::Sign { public_key, hash, may_be_new }]
     }
 
-    /// Counts a hash against the oldest solution that has one left.
-    fn charge(&mut self, controller: InstanceId) -> Option<(InstanceId, Duration)> {
+    /// Counts a hash against the oldest solution that has one left. Another, or a question for the same again, comes soon or never.
+    fn charge(&mut self, controller: InstanceId, now: Duration) -> Option<(InstanceId, Duration)> {
         let mut solutions = self.windows.get_mut(&controller)?.iter_mut();
         let solution = solutions.find(|solution| solution.hashes_left > 0)?;
         solution.hashes_left -= 1;
+        solution.quiet_at = solution.quiet_at.min(now + SECOND_HASH_WITHIN);
         Some((controller, solution.until))
     }
 
@@ -284,12 +297,12 @@ impl Key {
         }
     }
 
-    fn stored(&mut self, public_key: [u8; 32], hash: [u8; 32], stored: Stored) -> Vec<Action> {
+    fn stored(&mut self, public_key: [u8; 32], hash: [u8; 32], stored: Stored, now: Duration) -> Vec<Action> {
         let Some(Underway { charged, askers }) = self.underway.remove(&hash) else { return Vec::new() };
         // Whoever asked first may have nothing left while another that joined has: two controllers of one node ask for the same.
         if stored == Stored::Absent
             && charged.is_none()
-            && let Some(charged) = askers.iter().find_map(|(_, controller)| self.charge(*controller))
+            && let Some(charged) = askers.iter().find_map(|(_, controller)| self.charge(*controller, now))
         {
             self.underway.insert(hash, Underway { charged: Some(charged), askers });
             return vec![Action::Sign { public_key, hash, may_be_new: true }];

@@ -187,6 +187,30 @@ fn what_was_handed_over_before_a_restart_is_signed_for_afterwards() {
     assert!(is_refused(signatory.on(asked(CONTROLLER, 9, 7), ms(12_000))));
 }
 
+#[test]
+fn it_is_quiet_when_no_node_can_want_more() {
+    let mut signatory = serving();
+    assert_eq!(signatory.quiet_at(), Some(ms(0)), "nothing was handed over");
+    signatory.on(handed(CONTROLLER), ms(1000));
+    signatory.on(handed(OTHER), ms(3000));
+    assert_eq!(signatory.quiet_at(), Some(ms(13_000)), "10 s after the last");
+    assert_eq!(signatory.on(asked(OTHER, 1, 1), ms(4000)), sign(1, true));
+    assert_eq!(signatory.quiet_at(), None, "one is being made");
+    signatory.on(stored(1, Stored::Fresh([1; 64])), ms(4100));
+    assert_eq!(signatory.quiet_at(), Some(ms(11_000)), "the other's");
+    sign_fresh(&mut signatory, CONTROLLER, 2, 5000);
+    assert_eq!(
+        signatory.quiet_at(),
+        Some(ms(7000)),
+        "a block's hash comes within 2 s of its vote's, or never"
+    );
+    signatory.on(handed(OTHER), ms(8000));
+    signatory.on(Event::NotTaken { public_key: KEY, controller: OTHER }, ms(8100));
+    assert_eq!(signatory.quiet_at(), Some(ms(7000)), "that one was not taken");
+    signatory.on(Event::Recalled { public_key: [2; 32], controller: OTHER, age: ms(14_000) }, ms(8200));
+    assert_eq!(signatory.quiet_at(), Some(ms(7000)), "a key that is not served");
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     HandedOver(u8),

@@ -15,6 +15,7 @@
 
 mod desk;
 mod finder;
+mod recent;
 
 pub use desk::{
     Ask, Desk, DeskAction, DeskEvent, LINGER_MAX, MAX_UNDERWAY, NODE_PATIENCE, SIGNING_TIME, Submission,

@@ -1,5 +1,7 @@
 //! What members do with each other's help and without the bus: pieces into caches and out of them, sectors from servers to farms.
 
+use super::disk::Disk;
+use super::keeping::{CURRENT, EPOCHS};
 use super::member::{Id, Input, Output, ReplyTo};
 use super::world::{Happening, Process, World};
 use consensus::piece_set::PieceSet;
@@ -17,7 +19,8 @@ const PIECES: u64 = 256;
 
 impl World {
     pub(super) fn act_with_others(&mut self, member: usize, run: u64, output: Output) {
-        let takes = self.random.millis(300, 2500);
+        let is_small = matches!(output, Output::PullPiece { .. });
+        let takes = if is_small { self.random.millis(5, 60) } else { self.random.millis(300, 2500) };
         self.plan(takes, Happening::Exchange { member, run, output: Box::new(output) });
     }
 
@@ -36,6 +39,7 @@ impl World {
             Output::Place { id, segment, epoch, full, sharded } => {
                 (id, self.place(segment, 0..=u8::MAX, &epoch, &full, &sharded))
             }
+            Output::PullPiece { id, index, from } => (id, self.pull(member, index, &from)),
             Output::Gather { id, sector } => {
                 let is_good = (0..sector.history_size).all(|segment| self.can_read(segment));
                 let disturbed_at = self.processes[member].disturbed_at;
@@ -90,6 +94,57 @@ impl World {
             is_placed &= if is_owned { taker.is_some() } else { !full.is_empty() };
         }
         is_placed
+    }
+
+    /// A piece comes from the first that has it and answers: a cache, or a controller that has its segment in the spool.
+    fn pull(&mut self, member: usize, index: u64, from: &[InstanceId]) -> bool {
+        let (segment, position) = (index / PIECES, (index % PIECES) as u8);
+        let has_it = |disk: &Disk| {
+            let in_store = disk.pieces.get(&segment).is_some_and(|set| set.contains(position));
+            in_store || disk.spool.contains(&segment)
+        };
+        let is_given =
+            from.iter().any(|id| self.reachable(*id).is_some_and(|it| has_it(&self.processes[it].disk)));
+        if is_given {
+            self.processes[member].disk.pieces.entry(segment).or_default().insert(position);
+        }
+        is_given
+    }
+
+    /// A cache lets a piece go: another must have it.
+    pub(super) fn remove_piece(&mut self, member: usize, index: u64) {
+        let (segment, position) = (index / PIECES, (index % PIECES) as u8);
+        if let Some(set) = self.processes[member].disk.pieces.get_mut(&segment) {
+            set.remove(position);
+        }
+        let has_it =
+            |process: &Process| process.disk.pieces.get(&segment).is_some_and(|set| set.contains(position));
+        let is_kept = self.processes.iter().any(has_it);
+        self.ledger.check(is_kept, || format!("the last copy of piece {index} was let go"));
+    }
+
+    /// What caches do not hold and should, or hold and should not, by the epoch that the store has.
+    pub fn misplaced(&mut self, history: u64) -> Vec<String> {
+        let epoch = self.jetstream.bucket(EPOCHS).get(CURRENT, false);
+        let Some(epoch) = epoch.and_then(|(value, _)| Epoch::from_bytes(&value).ok()) else {
+            return Vec::new();
+        };
+        let (owners, mut wrong) = (Owners::new(&epoch), Vec::new());
+        for process in self.processes.iter().filter(|it| it.member.is_some() && it.name.contains("cache")) {
+            let is_full = process.name.contains("full");
+            let held = |segment, position| {
+                process.disk.pieces.get(&segment).is_some_and(|set: &PieceSet| set.contains(position))
+            };
+            let is_wrong = |index: &u64| {
+                let is_its = is_full || owners.of(ItemKind::Piece, *index, 1) == [process.id];
+                is_its != held(index / PIECES, (index % PIECES) as u8)
+            };
+            let count = (0..history * PIECES).filter(is_wrong).count();
+            if count > 0 {
+                wrong.push(format!("{} holds {count} pieces too few or too many", process.name));
+            }
+        }
+        wrong
     }
 
     /// A cache says what it has.

@@ -203,6 +203,12 @@ impl Ledger {
         self.asked_for.entry((member, public_key, hash)).or_default().push((controller, now));
     }
 
+    /// Whether each solution that a plot-client found has come to its end.
+    pub fn has_ended_all(&self, run: Run) -> bool {
+        let found = self.found.range((run, SolutionName::default())..).take_while(|((of, _), _)| *of == run);
+        found.into_iter().all(|(_, found)| found.outcome.is_some())
+    }
+
     /// A signature leaves a plot-client.
     pub fn sign(
         &mut self,

@@ -33,7 +33,7 @@ pub enum Fault {
     Forget(usize),
     Kill(usize),
     Start(usize),
-    /// Told to end, as by an operator who starts it anew.
+    /// A controller or plot-client is told to end, as by an operator who starts it anew.
     End(usize),
     Pause(usize),
     Resume(usize),
@@ -97,8 +97,8 @@ pub fn draw(
             }
             9 => (Fault::Again { node }, None),
             11 => {
-                let controller = groups[0][random.below(groups[0].len() as u64) as usize];
-                (Fault::End(controller), None)
+                let group = &groups[random.below(2) as usize];
+                (Fault::End(group[random.below(group.len() as u64) as usize]), None)
             }
             10 => {
                 // All of one role, or all there are; sometimes for long, and sometimes the store is another when they come back.

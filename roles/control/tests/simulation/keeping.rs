@@ -24,7 +24,7 @@ use std::time::Duration;
 pub const LEASES: &str = "leases";
 pub const EPOCHS: &str = "epochs";
 const SEGMENTS: &str = "segments";
-const CURRENT: &str = "current";
+pub const CURRENT: &str = "current";
 /// Pause before the node is asked for its headers again.
 const HEADERS_PAUSE: Duration = Duration::from_secs(1);
 /// How long the settings may take to tell of a longer history.

@@ -2,11 +2,13 @@
 
 use super::disk::{Change, Disk};
 use bytes::Bytes;
+use consensus::piece_set::PieceSet;
 use consensus::solution::Solution;
 use control::ids::InstanceId;
 use control::messages::{Epoch, HoldingsRequest, SectorId};
 use control::slots::SlotKey;
 use control::solutions::Outcome;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Number of a question, chosen by who asks; its answer carries it.
@@ -126,6 +128,8 @@ pub enum Input {
     Failed { id: Id },
     /// It is told to end, when it has seen to all it must.
     End,
+    /// The answer to [`Output::LookAtStore`].
+    Stored(BTreeMap<u64, PieceSet>),
     /// The work queue was made anew and is empty.
     QueueAnew,
     /// Time has come.
@@ -292,6 +296,18 @@ pub enum Output {
     TellHoldings {
         to: ReplyTo,
         request: HoldingsRequest,
+    },
+    /// Asks the own disk which pieces it has: [`Input::Stored`].
+    LookAtStore,
+    /// Gets a piece from the first of these that has it: [`Input::Done`] or [`Input::Failed`].
+    PullPiece {
+        id: Id,
+        index: u64,
+        from: Vec<InstanceId>,
+    },
+    /// Removes a piece from the own disk.
+    RemovePiece {
+        index: u64,
     },
     /// Gathers the pieces of a sector: [`Input::Done`], or [`Input::Failed`] where nobody has some.
     Gather {

@@ -3,6 +3,10 @@
 /// What is done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutant {
+    /// A plot-client that is told to end does so at once.
+    LeavesAtOnce,
+    /// It stays until its solutions are sent, and not until what they lead to is signed.
+    LeavesUnsigned,
     /// Slots that could not be told of at once are told of when the bus is back.
     SlotsAfterAnOutage,
     /// A finder takes silence for "not sent".
@@ -49,12 +53,18 @@ pub enum Mutant {
     WaitsForPieces,
     /// A job is offered once, whatever becomes of the queue.
     OffersOnce,
+    /// A cache has what it was given, whatever it should have.
+    NeverRefills,
+    /// A cache lets go what is another's without asking whether that one has it.
+    LetsGoUnasked,
     /// Plot-clients watch the entries of all members, and so of each other.
     WatchesEverybody,
 }
 
 impl Mutant {
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 28] = [
+        Self::LeavesAtOnce,
+        Self::LeavesUnsigned,
         Self::SlotsAfterAnOutage,
         Self::SilenceIsNotSent,
         Self::TwoControllersAtOnce,
@@ -78,6 +88,8 @@ impl Mutant {
         Self::EndsWithoutStore,
         Self::WaitsForPieces,
         Self::OffersOnce,
+        Self::NeverRefills,
+        Self::LetsGoUnasked,
         Self::WatchesEverybody,
     ];
 }

@@ -21,6 +21,9 @@ use std::time::Duration;
 /// How long after its beginning a slot's solution is of use.
 pub const FARMING_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// How often one that was told to end looks whether it may.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// A farm, wherever it lies.
 #[derive(Debug, Clone)]
 pub struct Farm {
@@ -54,6 +57,10 @@ pub struct PlotClient {
     mutant: Option<Mutant>,
     /// Whom it has heard of, for a mutant.
     controllers: BTreeSet<InstanceId>,
+    /// Told to end: takes no slot any more.
+    is_ending: bool,
+    /// The time of what it last heard.
+    now: Duration,
 }
 
 impl PlotClient {
@@ -93,6 +100,8 @@ impl PlotClient {
             next_id: 0,
             mutant,
             controllers: BTreeSet::new(),
+            is_ending: false,
+            now: Duration::ZERO,
         }
     }
 
@@ -138,6 +147,9 @@ impl PlotClient {
     fn slot(&mut self, info: SlotInfo, now: Duration, out: &mut Vec<Output>) {
         self.finder(FinderEvent::Heard(info.clone()), now, out);
         self.controllers.insert(info.controller);
+        if self.is_ending {
+            return;
+        }
         if self.mutant == Some(Mutant::EverySlot) {
             return self.work(&info, now + FARMING_TIMEOUT, out);
         }
@@ -145,6 +157,9 @@ impl PlotClient {
     }
 
     fn listener(&mut self, event: ListenerEvent, now: Duration, out: &mut Vec<Output>) {
+        if self.is_ending {
+            return;
+        }
         for action in self.listener.on(event, now) {
             match action {
                 ListenerAction::Work { slot, deadline } => self.work(&slot, deadline, out),
@@ -300,6 +315,18 @@ impl PlotClient {
         signature
     }
 
+    /// Whether one that was told to end has nothing left to do.
+    fn may_end(&self, now: Duration) -> bool {
+        let is_sent = self.proofs.is_empty() && self.finder.is_empty() && self.remembering.is_empty();
+        let is_quiet = self.signatory.quiet_at().is_some_and(|at| at <= now);
+        self.is_ending
+            && match self.mutant {
+                Some(Mutant::LeavesAtOnce) => true,
+                Some(Mutant::LeavesUnsigned) => is_sent,
+                _ => is_sent && is_quiet,
+            }
+    }
+
     fn done(&mut self, id: Id, now: Duration, out: &mut Vec<Output>) {
         if let Some(proved) = self.proofs.remove(&id) {
             if self.is_held {
@@ -370,15 +397,22 @@ impl Member for PlotClient {
                 self.finder(FinderEvent::Tick, now, out);
                 self.holder(holder::Event::Tick, now, out);
             }
+            Input::End => self.is_ending = true,
             _ => {}
+        }
+        self.now = now;
+        if self.may_end(now) {
+            out.push(Output::Exit("it was told to end".to_owned()));
         }
     }
 
     fn wake_at(&self) -> Option<Duration> {
         let plotting = self.plotting.wake_at().filter(|_| self.is_held);
         let presence = Some(self.presence.wake_at());
-        let earning = [self.listener.wake_at(), self.finder.wake_at(), self.holder.wake_at()];
-        earning.into_iter().chain([plotting, presence]).flatten().min()
+        let listener = self.listener.wake_at().filter(|_| !self.is_ending);
+        let earning = [listener, self.finder.wake_at(), self.holder.wake_at()];
+        let ending = self.is_ending.then_some(self.now + LOOK_EVERY);
+        earning.into_iter().chain([plotting, presence, ending]).flatten().min()
     }
 
     fn view(&self) -> View {

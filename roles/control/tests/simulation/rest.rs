@@ -26,6 +26,7 @@ impl World {
                 wrong.push(format!("{} has plotted {plotted} of {all}: {:?}", process.name, view.troubles));
             }
         }
+        wrong.extend(self.misplaced(known));
         let jobs = self.jetstream.queue.len();
         if jobs > 0 {
             wrong.push(format!("{jobs} jobs are in the queue"));

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// A supervisor starts a process that was told to end so long after it has.
 const STARTED_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
+/// A store's index is in memory.
+const STORE_ANSWERS_AFTER: Duration = Duration::from_millis(1);
+
 /// A process, running or not.
 pub struct Process {
     pub name: String,
@@ -423,6 +426,8 @@ impl World {
                 let may_end = process.is_ending || self.copied.contains(&member);
                 let name = &process.name;
                 self.ledger.check(may_end, || format!("{name} ended by itself: {reason}"));
+                let has_left = !process.is_ending || self.ledger.has_ended_all((member, run));
+                self.ledger.check(has_left, || format!("{name} ended with a solution under way"));
                 self.kill(member);
                 let process = &mut self.processes[member];
                 process.exited = Some(reason);
@@ -438,9 +443,14 @@ impl World {
             | Output::Ack { .. }
             | Output::Progress { .. }
             | Output::Nak { .. } => self.act_on_jetstream(member, run, output),
-            Output::Place { .. } | Output::Gather { .. } | Output::Copy { .. } => {
+            Output::Place { .. } | Output::Gather { .. } | Output::Copy { .. } | Output::PullPiece { .. } => {
                 self.act_with_others(member, run, output);
             }
+            Output::LookAtStore => {
+                let input = Input::Stored(self.processes[member].disk.pieces.clone());
+                self.plan(STORE_ANSWERS_AFTER, Happening::Hear { member, run, input });
+            }
+            Output::RemovePiece { index } => self.remove_piece(member, index),
             Output::TellHoldings { to, request } => self.tell_holdings(member, to, &request),
             Output::Submit { .. }
             | Output::Sign { .. }

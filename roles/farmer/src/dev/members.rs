@@ -94,11 +94,8 @@ fn cache_config(role: Role, config: &Config, segments: u64) -> cache::Config {
     let pieces = (2 * segments).max(CACHED_SEGMENTS_MIN) * SEGMENT_PIECES as u64;
     let folder = if role == Role::FullPieceCache { "full-piece-cache" } else { "cache" };
     let path = config.base_path.join(folder);
-    cache::Config {
-        host: HostConfig::new(role),
-        spec: CacheSpec { path, size_bytes: Some(pieces * SLOT_BYTES as u64) },
-        tmp: config.is_temporary,
-    }
+    let spec = CacheSpec { path, size_bytes: Some(pieces * SLOT_BYTES as u64) };
+    cache::Config { tmp: config.is_temporary, ..cache::Config::new(HostConfig::new(role), spec) }
 }
 
 /// On GPUs as long as one works, then on the CPU: a run ends well either way.

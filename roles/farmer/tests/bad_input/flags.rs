@@ -38,6 +38,21 @@ fn clusters_are_named_by_a_token() {
 }
 
 #[test]
+fn nats_servers_that_name_no_host_are_refused() {
+    for url in ["", " ", "nats://", "nats://:4222"] {
+        refused(&mut member(url, &["proof-server"]), &["nats://HOST:4222"]);
+    }
+}
+
+#[test]
+fn a_cache_is_given_some_time() {
+    misunderstood(
+        &mut member(NATS, &["controller", "--rebalance-after", "0"]),
+        &["--rebalance-after", "1.."],
+    );
+}
+
+#[test]
 fn cpu_levels_that_the_machine_lacks_are_refused() {
     misunderstood(farmer().args(["util", "cpu-levels", "--cpu-level", "pentium"]), &["pentium", "portable"]);
 }

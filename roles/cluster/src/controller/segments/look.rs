@@ -23,7 +23,7 @@ pub async fn look(context: &Context, stretch: Stretch, epoch: Option<Epoch>) -> 
     let ids = |role| context.host.members(role).into_iter().map(|entry| entry.id);
     let epoch = epoch.unwrap_or(Epoch { number: 0, members: Vec::new() });
     let mut survey = Survey::new(request, &epoch, ids(Role::ShardedCache), ids(Role::FullPieceCache));
-    let asks = survey.caches().into_iter().map(|cache| ask(context, request, cache).boxed());
+    let asks = survey.caches().into_iter().map(|cache| holdings_of(context, request, cache).boxed());
     let mut answers = stream::iter(asks).buffer_unordered(ASKED_AT_ONCE);
     while let Some((cache, answer)) = answers.next().await {
         let told = answer.and_then(|answer| match answer {
@@ -43,7 +43,8 @@ pub async fn look(context: &Context, stretch: Stretch, epoch: Option<Epoch>) -> 
     Event::Seen { stretch, placed }
 }
 
-async fn ask(
+/// What one cache says.
+pub async fn holdings_of(
     context: &Context,
     request: HoldingsRequest,
     cache: InstanceId,

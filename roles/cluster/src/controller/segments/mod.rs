@@ -33,6 +33,7 @@ use super::pieces::PieceError;
 use super::settings::Known;
 use crate::role::RoleError;
 use consensus::segment::SegmentHeader;
+pub use look::holdings_of;
 use look::look;
 use place::{Placed, Told, place};
 use words::tell;

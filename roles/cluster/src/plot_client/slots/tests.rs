@@ -3,6 +3,7 @@
 use super::*;
 use crate::plot_client::counters::Counter;
 use crate::plot_client::solutions::{Handovers, MayFarm, Memory, Remember};
+use crate::shutdown::KeepRunning;
 use crate::test_bus::TestBus;
 use bus::Bus;
 use consensus::solution::Solution;
@@ -34,17 +35,26 @@ fn note(diary: &Diary, did: Did) {
     diary.lock().unwrap().push(did);
 }
 
-struct Ears(Diary);
+const SIGNED_AFTER: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+struct Ears(Diary, Arc<Mutex<Option<Instant>>>);
 
 impl Handovers for Ears {
     fn handed_over(&self, public_key: [u8; 32], controller: InstanceId) {
         assert_eq!(public_key, KEY);
         note(&self.0, Did::HandedOver(controller));
+        *self.1.lock().unwrap() = Some(Instant::now());
     }
 
     fn not_taken(&self, public_key: [u8; 32], controller: InstanceId) {
         assert_eq!(public_key, KEY);
         note(&self.0, Did::NotTaken(controller));
+    }
+
+    /// Two seconds after it was handed over, a solution is signed for.
+    fn is_quiet(&self) -> bool {
+        self.1.lock().unwrap().is_none_or(|at| at.elapsed() >= SIGNED_AFTER)
     }
 }
 
@@ -97,6 +107,7 @@ struct Scene {
     diary: Diary,
     started: Instant,
     running: JoinSet<()>,
+    keep_running: Option<KeepRunning>,
     _info: watch::Sender<ClusterInfo>,
 }
 
@@ -111,12 +122,14 @@ impl Scene {
         let may_farm = Arc::new(AtomicBool::new(true));
         let asked = may_farm.clone();
         let may: MayFarm = Arc::new(move |key| *key == KEY && asked.load(Ordering::Relaxed));
-        let (me, ears, memory) = (InstanceId([9; 16]), Arc::new(Ears(diary.clone())), file.memory());
+        let (me, ears, memory) =
+            (InstanceId([9; 16]), Arc::new(Ears(diary.clone(), Arc::default())), file.memory());
         let solutions =
             Solutions::new(me, Arc::new(bus.clone()), ears, may, memory, counters.clone(), started);
         let (_info, info) = watch::channel(info());
         let (finds, found) = mpsc::channel(FOUND_CAPACITY);
-        let following = Following { solutions, info, counters: counters.clone(), started };
+        let (keep_running, shutdown) = Shutdown::new();
+        let following = Following { solutions, info, counters: counters.clone(), started, shutdown };
         let slots = bus.subscribe(subjects::SLOT).await.unwrap();
         let began = diary.clone();
         let work = move |info: SlotInfo, deadline| {
@@ -134,7 +147,8 @@ impl Scene {
         };
         let mut running = JoinSet::new();
         running.spawn(following.run(slots, found, work));
-        Self { bus, counters, may_farm, file, diary, started, running, _info }
+        let keep_running = Some(keep_running);
+        Self { bus, counters, may_farm, file, diary, started, running, keep_running, _info }
     }
 
     /// A controller that answers every solution so; without an answer it hangs.
@@ -282,6 +296,40 @@ async fn what_was_not_sent_goes_to_the_next_also_to_one_that_comes_later() {
     did = scene.diary();
     assert_eq!(did[did.len() - 2..], [Did::HandedOver(late), Did::Heard(late, 4)]);
     assert_eq!(scene.outcomes(), [1, 0, 3, 0], "and three of the slots before, with nobody there at all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_end_it_ends_what_it_has_and_waits_for_signatures() {
+    let mut scene = Scene::new(1).await;
+    scene.controller(A, Some(SolutionAnswer::Queued)).await;
+    scene.settle(&[A]).await;
+    let following = scene.running.len();
+    scene.announce(&[A], 4, 0, 4000).await;
+    scene.until_ms(4000).await;
+    drop(scene.keep_running.take());
+    scene.until_ms(4100).await;
+    scene.announce(&[A], 5, 0, 5000).await;
+    scene.until_ms(5800).await;
+    assert_eq!(scene.diary(), [Did::Began(4), Did::HandedOver(A), Did::Heard(A, 4)], "slot 5 is not begun");
+    assert_eq!((scene.outcomes(), scene.running.len()), ([4, 0, 0, 0], following));
+    assert!(scene.running.try_join_next().is_none(), "a signature is still to be given");
+    scene.until_ms(6200).await;
+    assert!(scene.running.try_join_next().is_some(), "and then it ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn told_to_end_it_does_not_wait_for_ever() {
+    for (solutions_a_slot, ends_after_ms) in [(0, 100..200), (1, 5000..5200)] {
+        let mut scene = Scene::new(solutions_a_slot).await;
+        scene.controller(A, None).await;
+        scene.announce(&[A], 4, 0, 4000).await;
+        scene.until_ms(10).await;
+        drop(scene.keep_running.take());
+        let following = tokio::time::timeout(Duration::from_secs(60), scene.running.join_next()).await;
+        assert!(following.is_ok());
+        let took_ms = scene.started.elapsed().as_millis();
+        assert!(ends_after_ms.contains(&took_ms), "{took_ms} ms with {solutions_a_slot} solutions");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@
 //! Owns: what goes to the node, once. Never: a solution for a slot that this node has not announced.
 
 use super::SolutionKey;
+use super::recent::Recent;
 use crate::messages::{SolutionAnswer, SolutionFound};
 use crate::slots::{RecentSlots, SlotKey};
 use consensus::solution::Solution;
@@ -113,7 +114,7 @@ pub struct Desk {
     is_subscribed: bool,
     recent: RecentSlots<()>,
     announced: u64,
-    known: BTreeMap<SolutionKey, Fate>,
+    known: Recent<SolutionKey, Fate, MAX_KNOWN>,
     underway: BTreeMap<Submission, Underway>,
     next_submission: u64,
     /// When the last solution was queued, perhaps.
@@ -243,9 +244,6 @@ impl Desk {
         let submission = Submission(self.next_submission);
         self.next_submission += 1;
         self.known.insert(key, Fate::Underway(submission));
-        if self.known.len() > MAX_KNOWN {
-            self.known.pop_first();
-        }
         let underway = Underway { key, asks: vec![ask], since: now, is_perhaps_queued: false };
         self.underway.insert(submission, underway);
         DeskAction::Submit { submission, slot: key.slot, solution: Box::new(solution) }

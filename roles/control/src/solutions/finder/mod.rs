@@ -24,6 +24,7 @@ mod controllers;
 
 use self::controllers::Controllers;
 pub use self::controllers::MAX_ASKS_A_CONTROLLER;
+use super::recent::Recent;
 use super::{Handover, Outcome, SolutionKey};
 use crate::ids::{FarmId, InstanceId};
 use crate::messages::{SlotInfo, SolutionAnswer, SolutionFound};
@@ -150,7 +151,7 @@ pub struct Finder {
     me: InstanceId,
     controllers: Controllers,
     solutions: BTreeMap<SolutionId, Underway>,
-    known: BTreeSet<SolutionKey>,
+    known: Recent<SolutionKey, (), MAX_KNOWN>,
     /// What an earlier run may have sent.
     earlier: BTreeSet<SolutionKey>,
     next_id: u64,
@@ -243,11 +244,11 @@ impl Finder {
         let Proved { slot, farm, solution, distance, deadline } = proved;
         let ended = |outcome| Some(FinderAction::Ended { slot: slot.slot, farm, controller: None, outcome });
         let key = SolutionKey::of(slot.slot, &solution);
-        if self.known.contains(&key) {
+        if self.known.get(&key).is_some() {
             return ended(Outcome::Known);
         }
         if self.earlier.contains(&key) {
-            self.note_found(key);
+            self.known.insert(key, ());
             let reason = "an earlier run of this plot-client sent it, or was about to".to_owned();
             return ended(Outcome::Unknown { reason });
         }
@@ -258,7 +259,7 @@ impl Finder {
             let reason = format!("{MAX_SOLUTIONS} other solutions wait to be sent");
             return ended(Outcome::NotSent { reason });
         }
-        self.note_found(key);
+        self.known.insert(key, ());
         let request = Box::new(SolutionFound {
             slot: slot.slot,
             global_challenge: slot.global_challenge,
@@ -271,14 +272,6 @@ impl Finder {
         self.solutions.insert(SolutionId(self.next_id), underway);
         self.next_id += 1;
         None
-    }
-
-    /// From now on it is known.
-    fn note_found(&mut self, key: SolutionKey) {
-        self.known.insert(key);
-        if self.known.len() > MAX_KNOWN {
-            self.known.pop_first();
-        }
     }
 
     /// Lets a solution leave, unless its time has passed or that controller's node has taken another turn meanwhile.

@@ -5,9 +5,17 @@ use cluster::cache::{self, CacheSpec, Config};
 use cluster::host::HostConfig;
 use cluster::placement::Work;
 use cluster::role::RoleError;
+use cluster::sizes::parse_size;
 use control::messages::Role;
 
 use super::{MemberArgs, SERVER_EXECUTORS, Start};
+
+/// A full-piece cache that is to be drained.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a full-piece cache owns nothing that it could hand over: stop it, once the sharded caches say that they hold what they should"
+)]
+struct NothingToDrain;
 
 #[derive(Debug, Args)]
 pub struct CacheArgs {
@@ -16,16 +24,35 @@ pub struct CacheArgs {
     /// Do not wait for the disk when an item is written, check all items at the start instead. Nothing is deleted
     #[arg(long)]
     tmp: bool,
+    /// Bytes a second that it pulls at most when it fills up, as 200MiB [default: half of what the link gives]
+    #[arg(long, value_name = "SIZE", value_parser = bandwidth)]
+    refill_bandwidth: Option<u64>,
+    /// Hand over all pieces to the other caches, then end: to take a sharded cache away
+    #[arg(long)]
+    drain: bool,
     /// Where pieces are kept: path=DIRECTORY[,size=SIZE]; without a size until 90 % of the file system are in use
     #[arg(value_name = "path=…,size=…")]
     cache: CacheSpec,
 }
 
+fn bandwidth(text: &str) -> Result<u64, String> {
+    parse_size(text).ok_or_else(|| "bytes a second are expected, such as 200MiB".to_owned())
+}
+
 impl CacheArgs {
     pub async fn run(self, role: Role, start: Start<'_>) -> Result<(), RoleError> {
+        if self.drain && role == Role::FullPieceCache {
+            return Err(RoleError::own(NothingToDrain));
+        }
         let paths = vec![self.cache.path.clone()];
         start.placement.settle(Work { paths, executors: SERVER_EXECUTORS, ..Work::default() });
         let host = self.member.apply(HostConfig::new(role), &start).await?;
-        cache::run(Config { host, spec: self.cache, tmp: self.tmp }, start.bus, start.shutdown).await
+        let config = Config {
+            tmp: self.tmp,
+            refill_bytes_per_s: self.refill_bandwidth,
+            drain: self.drain,
+            ..Config::new(host, self.cache)
+        };
+        cache::run(config, start.bus, start.shutdown).await
     }
 }

@@ -29,7 +29,7 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "DIR")]
     spool: Option<PathBuf>,
     /// Minutes of absence after which a cache loses its share of the pieces
-    #[arg(long, value_name = "MINUTES", default_value_t = 15)]
+    #[arg(long, value_name = "MINUTES", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     rebalance_after: u32,
     /// Threads that verify pieces [default: one for each CPU that the plan has for them]
     #[arg(long, value_name = "N")]

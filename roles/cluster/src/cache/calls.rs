@@ -1,0 +1,120 @@
+//! What the rest of a cache asks of its store, which lives on an executor.
+//!
+//! Calls are taken up one after the other: what is said to be here is here, and not about to be removed by a call before.
+
+use consensus::piece_set::PieceSet;
+use control::messages::{HoldingsAnswer, HoldingsRequest};
+use control::refill::Pieces;
+use engine::Class;
+use engine::piece_store::{ItemId, ItemKind, PieceStore, StoreError};
+use engine::pool::SlabMut;
+use engine::task::spawn_local;
+use tokio::sync::{mpsc, oneshot};
+use transport::message::Blake3Hash;
+
+/// Calls that wait for the executor.
+const CALLS_MAX: usize = 64;
+
+/// One call and the way back.
+pub enum Call {
+    /// What a [`HoldingsRequest`] asks for.
+    Holdings(HoldingsRequest, oneshot::Sender<HoldingsAnswer>),
+    /// All pieces; none while the store is not open.
+    Look(oneshot::Sender<Option<Pieces>>),
+    /// Whether a piece is here.
+    Has(u64, oneshot::Sender<bool>),
+    /// Store a piece.
+    Put(Arrived, oneshot::Sender<Result<(), StoreError>>),
+    /// Remove a piece.
+    Remove(u64, oneshot::Sender<Result<bool, StoreError>>),
+}
+
+/// A piece that came from another member.
+pub struct Arrived {
+    /// Which.
+    pub index: u64,
+    /// Of its bytes, known good.
+    pub blake3: Blake3Hash,
+    /// As its slot lies on disk.
+    pub slab: SlabMut,
+}
+
+/// Where calls are made.
+#[derive(Clone)]
+pub struct Calls(mpsc::Sender<Call>);
+
+/// Both ends.
+pub fn channel() -> (Calls, mpsc::Receiver<Call>) {
+    let (sender, receiver) = mpsc::channel(CALLS_MAX);
+    (Calls(sender), receiver)
+}
+
+impl Calls {
+    /// The answer to a call; none when the executor has ended.
+    pub async fn make<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.0.send(call(done)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// The same, if not too many wait: else none.
+    pub async fn try_make<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
+        let (done, answer) = oneshot::channel();
+        self.0.try_send(call(done)).ok()?;
+        answer.await.ok()
+    }
+}
+
+impl Call {
+    /// Carries it out. Whoever called may have gone, which is no harm.
+    pub async fn carry_out(self, store: Option<&PieceStore>, epoch: u64) {
+        match self {
+            Self::Holdings(request, done) => {
+                let held = |store: &PieceStore| holdings(store, &request);
+                let _ = done.send(store.map_or_else(|| refused("it still reads what it has"), held));
+            }
+            Self::Look(done) => {
+                let _ = done.send(store.map(look));
+            }
+            Self::Has(index, done) => {
+                let _ = done.send(store.is_some_and(|store| store.contains(piece(index))));
+            }
+            Self::Put(arrived, done) => {
+                let Some(store) = store.cloned() else { return };
+                // Writing takes its time, and nobody relies on what is not said to be here yet.
+                spawn_local(async move {
+                    let Arrived { index, blake3, slab } = arrived;
+                    let put = store.put(Class::SectorWrite, piece(index), epoch, blake3, slab).await;
+                    let _ = done.send(put.map(drop));
+                })
+                .detach();
+            }
+            Self::Remove(index, done) => {
+                let Some(store) = store else { return };
+                let _ = done.send(store.remove(Class::SectorWrite, piece(index)).await);
+            }
+        }
+    }
+}
+
+fn piece(index: u64) -> ItemId {
+    ItemId { kind: ItemKind::Piece, index }
+}
+
+fn look(store: &PieceStore) -> Pieces {
+    store.segments().map(|segment| (segment, store.pieces(segment))).collect()
+}
+
+fn holdings(store: &PieceStore, request: &HoldingsRequest) -> HoldingsAnswer {
+    let segments = (request.from_segment..).take(usize::from(request.segments));
+    let mut sets: Vec<_> = segments.map(|segment| store.pieces(segment)).collect();
+    let last = sets.iter().rposition(|set| !set.is_empty()).map_or(0, |last| last + 1);
+    sets.truncate(last);
+    let pieces = sets.into_iter().map(PieceSet::to_bytes).collect();
+    HoldingsAnswer::Held { highest: store.last_segment(), pieces }
+}
+
+/// An answer that says why there is none.
+pub fn refused(reason: &str) -> HoldingsAnswer {
+    HoldingsAnswer::Refused { reason: reason.to_owned() }
+}

@@ -1,0 +1,402 @@
+//! What a cache pulls and lets go, so that it holds what it should (DESIGN 3): the one loop behind a join, a drain, another size, a
+//! full-piece cache that comes late, a damaged piece and `reinitialization-cache`.
+//!
+//! ```text
+//!   Idle ── owners, history, peers or the own store changed, or a pause is over ─▶ Looking ── own index ─▶ Comparing, a stretch a step
+//!    ▲                                                                                                       │
+//!    ├── asked of all ── Asking: have the owners what is held beyond that? ─ yes ─▶ LetGo ◀── all tried ── Pulling: what is lacking,
+//!    │                                                                                                     newest segment first
+//!    └── whenever something changes meanwhile, the round ends early and the next begins
+//! ```
+//! A round that leaves something to be done is followed by another after a pause that doubles; one that leaves nothing, by another when
+//! something changes, or a while later: a controller gives a piece to the next cache when its owner does not answer.
+//!
+//! Owns: what is pulled, from whom, in which order, and what is let go. Never: lets go of a piece whose owner has not said just now that
+//! he has it, or of one that this cache should hold; pulls what is not history yet, since whoever places it brings it.
+
+mod pace;
+mod round;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::ids::InstanceId;
+use crate::messages::Epoch;
+use crate::rendezvous::Owners;
+use crate::retry::Retry;
+use consensus::piece_set::PieceSet;
+
+pub use pace::Pace;
+use round::Round;
+pub use sources::{Peers, sources};
+
+/// Pieces on their way here at once.
+pub const PULLS_AT_ONCE: usize = 8;
+/// Segments in one question to an owner.
+pub const ASK_SEGMENTS_MAX: u16 = 128;
+/// Segments compared in one step: each takes 256 looks at the owners.
+const COMPARED_AT_ONCE: usize = 32;
+/// So long after an epoch began nothing is let go. By then whoever decided by the one before has done what he decided: else two caches
+/// could each let a piece go because the other still has it.
+const EPOCH_SETTLES: Duration = Duration::from_secs(10);
+/// Pauses between rounds that leave something to be done.
+const ROUND_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
+
+/// Pause after a round that left nothing to be done.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// Which pieces a cache is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Those of which it is the first owner in the epoch.
+    Sharded,
+    /// All.
+    Full,
+}
+
+/// Pieces by segment; no set is empty.
+pub type Pieces = BTreeMap<u64, PieceSet>;
+
+/// What happens.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// An epoch begins.
+    Epoch(Epoch),
+    /// The cluster's history has so many segments.
+    History(u64),
+    /// Who else is present now.
+    Peers(Peers),
+    /// A piece that was here is lost.
+    Lost,
+    /// What the store holds: the answer to [`Action::Look`].
+    Held(Pieces),
+    /// What became of [`Action::Pull`].
+    Pulled {
+        /// Of which piece.
+        index: u64,
+        /// What.
+        pulled: Pulled,
+    },
+    /// An owner's answer to [`Action::Ask`]; no sets if there is none.
+    Holds {
+        /// Who.
+        owner: InstanceId,
+        /// From which segment on.
+        from_segment: u64,
+        /// A set a segment; what is not there is empty.
+        pieces: Vec<PieceSet>,
+    },
+    /// Time has passed: [`Refill::wake_at`].
+    Tick,
+}
+
+/// What became of a pull.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pulled {
+    /// It is here, durable.
+    Stored,
+    /// Nobody gave it.
+    Nobody,
+    /// There is no room for it, or the disk refuses.
+    NotTaken,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Tell what the store holds.
+    Look,
+    /// Get a piece from the first of these that gives it, and store it.
+    Pull {
+        /// Which.
+        index: u64,
+        /// Whom to ask, in order.
+        from: Vec<InstanceId>,
+    },
+    /// Ask an owner which pieces of these segments it has.
+    Ask {
+        /// Whom.
+        owner: InstanceId,
+        /// The first.
+        from_segment: u64,
+        /// How many.
+        segments: u16,
+    },
+    /// Remove a piece.
+    LetGo {
+        /// Which.
+        index: u64,
+    },
+}
+
+/// How far a cache is from what it should hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Pieces lacking when the present round, or the last, began.
+    pub lacking: u64,
+    /// Those of them that came.
+    pub pulled: u64,
+    /// Those of them that nobody gave.
+    pub nowhere: u64,
+    /// Those of them for which there was no room.
+    pub not_taken: u64,
+    /// Pieces held beyond what it should.
+    pub surplus: u64,
+    /// Those of them that were let go.
+    pub let_go: u64,
+}
+
+impl Progress {
+    /// Whether nothing is left to be done, as far as the last round shows.
+    pub fn is_done(&self) -> bool {
+        self.pulled == self.lacking && self.let_go == self.surplus
+    }
+}
+
+/// One cache's loop. Times are since its start.
+#[derive(Debug)]
+pub struct Refill {
+    me: InstanceId,
+    kind: Kind,
+    epoch: Option<Epoch>,
+    /// Of that epoch.
+    owners: Option<Owners>,
+    /// When it was heard of.
+    epoch_at: Duration,
+    history: u64,
+    peers: Peers,
+    round: Round,
+    /// Something has changed since the round began.
+    is_stale: bool,
+    retry: Retry,
+    /// When the next round begins, if none is under way.
+    next_at: Duration,
+    progress: Progress,
+    /// A round has ended, and nothing has changed since it began.
+    is_settled: bool,
+    now: Duration,
+}
+
+impl Refill {
+    /// A cache that has just started.
+    pub fn new(me: InstanceId, kind: Kind) -> Self {
+        let retry = Retry::new(ROUND_PAUSE.0, ROUND_PAUSE.1, Duration::ZERO);
+        Self {
+            me,
+            kind,
+            epoch: None,
+            owners: None,
+            epoch_at: Duration::ZERO,
+            history: 0,
+            peers: Peers::default(),
+            round: Round::Idle,
+            is_stale: true,
+            retry,
+            next_at: Duration::ZERO,
+            progress: Progress::default(),
+            is_settled: false,
+            now: Duration::ZERO,
+        }
+    }
+
+    /// Of the present round, or the last.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The epoch that is followed, if one is known.
+    pub fn epoch(&self) -> Option<&Epoch> {
+        self.epoch.as_ref()
+    }
+
+    /// Whether it holds what it should and nothing else, since a round that nothing has disturbed.
+    pub fn is_settled(&self) -> bool {
+        self.is_settled && self.progress.is_done()
+    }
+
+    /// What follows from `event`.
+    pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        self.now = now;
+        let mut actions = Vec::new();
+        self.take(event, &mut actions);
+        self.go_on(&mut actions);
+        actions
+    }
+
+    /// When [`Event::Tick`] is due; none while something else is waited for.
+    pub fn wake_at(&self) -> Option<Duration> {
+        match &self.round {
+            Round::Comparing { .. } => Some(self.now),
+            Round::Idle if self.may_begin() => Some(self.next_at),
+            Round::Asking { stretch: None, .. } => Some(self.epoch_at + EPOCH_SETTLES),
+            _ => None,
+        }
+    }
+
+    fn take(&mut self, event: Event, actions: &mut Vec<Action>) {
+        match event {
+            // The store is followed in order, and one that was emptied may begin to count anew.
+            Event::Epoch(epoch) if self.epoch.as_ref() != Some(&epoch) => {
+                self.owners = Some(Owners::new(&epoch));
+                (self.epoch, self.epoch_at) = (Some(epoch), self.now);
+                self.changed();
+            }
+            Event::Epoch(_) => {}
+            Event::History(segments) => {
+                if segments > self.history {
+                    self.history = segments;
+                    self.changed();
+                }
+            }
+            Event::Peers(peers) => {
+                // Who has gone gives nothing; who comes may have what nobody had, or be told that he may let it go.
+                let is_more = peers.has_others_than(&self.peers);
+                self.peers = peers;
+                if is_more {
+                    self.changed();
+                }
+            }
+            Event::Lost => self.changed(),
+            Event::Held(held) => self.compare(held),
+            Event::Pulled { index, pulled } => self.pulled(index, pulled),
+            Event::Holds { owner, from_segment, pieces } => self.heard(owner, from_segment, &pieces, actions),
+            Event::Tick => {}
+        }
+    }
+
+    fn changed(&mut self) {
+        (self.is_stale, self.is_settled, self.next_at) = (true, false, self.now);
+        self.retry.begin_anew(self.now);
+    }
+
+    /// Without owners a sharded cache cannot know what it should hold.
+    fn may_begin(&self) -> bool {
+        self.history > 0 && (self.kind == Kind::Full || self.owners.is_some())
+    }
+
+    fn compare(&mut self, held: Pieces) {
+        if matches!(self.round, Round::Looking) {
+            self.progress = Progress::default();
+            self.round = Round::comparing(held, self.history);
+        }
+    }
+
+    fn pulled(&mut self, index: u64, pulled: Pulled) {
+        let Round::Pulling { lacking, underway, .. } = &mut self.round else { return };
+        if !underway.remove(&index) {
+            return;
+        }
+        match pulled {
+            Pulled::Stored => self.progress.pulled += 1,
+            Pulled::Nobody => self.progress.nowhere += 1,
+            // Nor is there room for the others, until something is let go.
+            Pulled::NotTaken => self.progress.not_taken += 1 + std::mem::take(lacking).count(),
+        }
+    }
+
+    /// What an owner has may go from here.
+    fn heard(&mut self, owner: InstanceId, from_segment: u64, has: &[PieceSet], actions: &mut Vec<Action>) {
+        let Round::Asking { stretch: Some(stretch), .. } = &mut self.round else { return };
+        if stretch.from_segment != from_segment || self.is_stale {
+            return;
+        }
+        let Some(its) = stretch.owners.remove(&owner) else { return };
+        for index in its.into_iter().filter(|index| sources::has(has, from_segment, *index)) {
+            self.progress.let_go += 1;
+            actions.push(Action::LetGo { index });
+        }
+    }
+
+    fn go_on(&mut self, actions: &mut Vec<Action>) {
+        match &mut self.round {
+            Round::Idle => {
+                if self.may_begin() && self.now >= self.next_at {
+                    self.is_stale = false;
+                    self.round = Round::Looking;
+                    actions.push(Action::Look);
+                }
+            }
+            Round::Looking => {}
+            Round::Comparing { .. } => self.compare_some(actions),
+            Round::Pulling { .. } => self.pull_more(actions),
+            Round::Asking { .. } => self.ask_more(actions),
+        }
+    }
+
+    /// Compares some segments, unless something has changed meanwhile.
+    fn compare_some(&mut self, actions: &mut Vec<Action>) {
+        let (me, kind, owners) = (self.me, self.kind, self.owners.as_ref());
+        let Round::Comparing { held, next, lacking, surplus } = &mut self.round else { return };
+        for _ in 0..COMPARED_AT_ONCE {
+            let Some(segment) = next.checked_sub(1).filter(|_| !self.is_stale) else {
+                let (lacking, surplus) = (std::mem::take(lacking), std::mem::take(surplus));
+                (self.progress.lacking, self.progress.surplus) = (lacking.count(), surplus.count());
+                self.round = Round::Pulling { lacking, surplus, underway: BTreeSet::new() };
+                return self.pull_more(actions);
+            };
+            *next = segment;
+            let held = held.get(&segment).copied().unwrap_or_default();
+            let should = match (kind, owners) {
+                (Kind::Full, _) => PieceSet::FULL,
+                (Kind::Sharded, Some(owners)) => sources::owned(owners, me, segment),
+                (Kind::Sharded, None) => PieceSet::EMPTY,
+            };
+            lacking.add(segment, should, held);
+            if kind == Kind::Sharded {
+                surplus.add(segment, held, should);
+            }
+        }
+    }
+
+    fn pull_more(&mut self, actions: &mut Vec<Action>) {
+        let (me, is_stale) = (self.me, self.is_stale);
+        let Round::Pulling { lacking, surplus, underway } = &mut self.round else { return };
+        while underway.len() < PULLS_AT_ONCE
+            && !is_stale
+            && let Some(index) = lacking.take_newest()
+        {
+            underway.insert(index);
+            let from = sources(self.owners.as_ref(), &self.peers, me, index);
+            actions.push(Action::Pull { index, from });
+        }
+        if underway.is_empty() {
+            let surplus = std::mem::take(surplus);
+            self.round = Round::Asking { surplus, stretch: None };
+            self.ask_more(actions);
+        }
+    }
+
+    /// Asks about the next stretch when the one before is answered for; ends the round after the last.
+    fn ask_more(&mut self, actions: &mut Vec<Action>) {
+        let Round::Asking { surplus, stretch } = &mut self.round else { return };
+        let is_too_soon = self.now < self.epoch_at + EPOCH_SETTLES && !surplus.is_empty();
+        if is_too_soon && !self.is_stale {
+            return;
+        }
+        if stretch.as_ref().is_some_and(|stretch| !stretch.owners.is_empty()) && !self.is_stale {
+            return;
+        }
+        let owners = self.owners.as_ref().filter(|_| !self.is_stale);
+        *stretch = owners.and_then(|owners| surplus.next_stretch(owners, &self.peers));
+        match stretch {
+            Some(stretch) => actions.extend(stretch.questions()),
+            None => self.end_round(),
+        }
+    }
+
+    fn end_round(&mut self) {
+        self.round = Round::Idle;
+        if self.is_stale {
+            return;
+        }
+        self.is_settled = true;
+        self.next_at = self.now + LOOK_EVERY;
+        if !self.progress.is_done() {
+            self.retry.failed(self.now);
+            self.next_at = self.retry.due;
+        }
+    }
+}

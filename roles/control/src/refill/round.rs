@@ -1,0 +1,116 @@
+//! A round and where it is.
+
+use super::{ASK_SEGMENTS_MAX, Action, Peers, Pieces};
+use crate::ids::InstanceId;
+use crate::messages::ItemKind;
+use crate::rendezvous::Owners;
+use consensus::piece::PieceIndex;
+use consensus::piece_set::PieceSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Debug)]
+pub enum Round {
+    Idle,
+    /// The own store is asked what it holds.
+    Looking,
+    Comparing {
+        held: Pieces,
+        /// Segments from here on are compared.
+        next: u64,
+        lacking: Lacking,
+        surplus: Lacking,
+    },
+    Pulling {
+        lacking: Lacking,
+        surplus: Lacking,
+        underway: BTreeSet<u64>,
+    },
+    Asking {
+        surplus: Lacking,
+        stretch: Option<Stretch>,
+    },
+}
+
+impl Round {
+    pub fn comparing(held: Pieces, history: u64) -> Self {
+        Self::Comparing { held, next: history, lacking: Lacking::default(), surplus: Lacking::default() }
+    }
+}
+
+/// Pieces that are in one set and lacking in another.
+#[derive(Debug, Default)]
+pub struct Lacking(Pieces);
+
+impl Lacking {
+    /// Those of a segment that are in `these` and not in `those`.
+    pub fn add(&mut self, segment: u64, these: PieceSet, those: PieceSet) {
+        let mut set = PieceSet::EMPTY;
+        let lacking = |position: &u8| these.contains(*position) && !those.contains(*position);
+        (0..=u8::MAX).filter(lacking).for_each(|position| set.insert(position));
+        if !set.is_empty() {
+            self.0.insert(segment, set);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.values().map(|set| positions(set).count() as u64).sum()
+    }
+
+    /// Takes out a piece of the newest segment.
+    pub fn take_newest(&mut self) -> Option<u64> {
+        let (segment, mut set) = self.0.pop_last()?;
+        let position = positions(&set).next()?;
+        set.remove(position);
+        if !set.is_empty() {
+            self.0.insert(segment, set);
+        }
+        PieceIndex::new(segment, position).map(|index| index.0)
+    }
+
+    /// Takes out the newest segments that fit one question, with whom to ask about which pieces. None when none are left; those whose
+    /// owner is not present are passed over.
+    pub fn next_stretch(&mut self, owners: &Owners, peers: &Peers) -> Option<Stretch> {
+        while let Some((&last, _)) = self.0.last_key_value() {
+            let from_segment = (last + 1).saturating_sub(ASK_SEGMENTS_MAX.into());
+            let segments = u16::try_from(last + 1 - from_segment).unwrap_or(ASK_SEGMENTS_MAX);
+            let mut by_owner = BTreeMap::<_, Vec<_>>::new();
+            for (segment, set) in self.0.split_off(&from_segment) {
+                let indexes = positions(&set).filter_map(|position| PieceIndex::new(segment, position));
+                for index in indexes {
+                    let owner = owners.of(ItemKind::Piece, index.0, 1).pop();
+                    if let Some(owner) = owner.filter(|owner| peers.sharded.contains(owner)) {
+                        by_owner.entry(owner).or_default().push(index.0);
+                    }
+                }
+            }
+            if !by_owner.is_empty() {
+                return Some(Stretch { from_segment, segments, owners: by_owner });
+            }
+        }
+        None
+    }
+}
+
+pub fn positions(set: &PieceSet) -> impl Iterator<Item = u8> {
+    (0..=u8::MAX).filter(|position| set.contains(*position))
+}
+
+/// Segments about which owners are asked.
+#[derive(Debug)]
+pub struct Stretch {
+    pub from_segment: u64,
+    segments: u16,
+    /// Who has not answered yet, and the pieces that he should have.
+    pub owners: BTreeMap<InstanceId, Vec<u64>>,
+}
+
+impl Stretch {
+    pub fn questions(&self) -> impl Iterator<Item = Action> {
+        let (from_segment, segments) = (self.from_segment, self.segments);
+        self.owners.keys().map(move |&owner| Action::Ask { owner, from_segment, segments })
+    }
+}

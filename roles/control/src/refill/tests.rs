@@ -1,0 +1,334 @@
+//! Caches that refill from each other, in any order, while members come and go.
+
+use super::*;
+use crate::messages::EpochMember;
+use proptest::prelude::*;
+
+const SEGMENTS: u64 = 3;
+
+fn id(n: u8) -> InstanceId {
+    InstanceId([n; 16])
+}
+
+fn epoch(number: u64, members: &[(u8, u64)]) -> Epoch {
+    let members = members.iter().map(|(n, weight)| EpochMember { id: id(*n), weight: *weight }).collect();
+    Epoch { number, members }
+}
+
+/// What a cache holds, and its loop.
+struct Cache {
+    refill: Refill,
+    held: BTreeSet<u64>,
+    capacity: usize,
+    is_present: bool,
+}
+
+impl Cache {
+    fn pieces(&self) -> Pieces {
+        let mut pieces = Pieces::new();
+        for index in &self.held {
+            let index = consensus::piece::PieceIndex(*index);
+            pieces.entry(index.segment_index()).or_default().insert(index.position());
+        }
+        pieces
+    }
+}
+
+/// Some caches, and what is under way between them.
+struct World {
+    caches: BTreeMap<InstanceId, Cache>,
+    epoch: Epoch,
+    underway: Vec<(InstanceId, Action)>,
+    now: Duration,
+    /// A controller that rebuilds what nobody has.
+    rebuilds: bool,
+    pulls: u64,
+}
+
+impl World {
+    fn new(rebuilds: bool) -> Self {
+        let (caches, underway, epoch) = (BTreeMap::new(), Vec::new(), epoch(0, &[]));
+        Self { caches, epoch, underway, now: Duration::ZERO, rebuilds, pulls: 0 }
+    }
+
+    fn add(&mut self, n: u8, kind: Kind, capacity: usize) {
+        let refill = Refill::new(id(n), kind);
+        self.caches.insert(id(n), Cache { refill, held: BTreeSet::new(), capacity, is_present: true });
+        self.send(id(n), Event::History(SEGMENTS));
+        self.send(id(n), Event::Epoch(self.epoch.clone()));
+        self.tell_peers();
+    }
+
+    fn send(&mut self, to: InstanceId, event: Event) {
+        let Some(cache) = self.caches.get_mut(&to).filter(|cache| cache.is_present) else { return };
+        let actions = cache.refill.on(event, self.now);
+        self.underway.extend(actions.into_iter().map(|action| (to, action)));
+    }
+
+    fn tell_peers(&mut self) {
+        let of = |kind| {
+            let its = self.caches.iter().filter(|(_, cache)| cache.is_present && cache.refill.kind == kind);
+            its.map(|(id, _)| *id).collect()
+        };
+        let controllers = if self.rebuilds { [id(200)].into() } else { BTreeSet::new() };
+        let peers = Peers { sharded: of(Kind::Sharded), full: of(Kind::Full), controllers };
+        for to in self.caches.keys().copied().collect::<Vec<_>>() {
+            self.send(to, Event::Peers(peers.clone()));
+        }
+    }
+
+    fn begin(&mut self, members: &[(u8, u64)]) {
+        self.epoch = epoch(self.epoch.number + 1, members);
+        for to in self.caches.keys().copied().collect::<Vec<_>>() {
+            self.send(to, Event::Epoch(self.epoch.clone()));
+        }
+    }
+
+    fn has(&self, cache: InstanceId, index: u64) -> bool {
+        self.caches.get(&cache).is_some_and(|cache| cache.is_present && cache.held.contains(&index))
+    }
+
+    fn carry_out(&mut self, by: InstanceId, action: Action) {
+        let event = match action {
+            Action::Look => Event::Held(self.caches[&by].pieces()),
+            Action::Pull { index, from } => {
+                self.pulls += 1;
+                let is_given = from.iter().any(|from| self.has(*from, index) || *from == id(200));
+                let cache = self.caches.get_mut(&by).unwrap();
+                let is_room = cache.held.len() < cache.capacity;
+                if is_given && is_room {
+                    cache.held.insert(index);
+                }
+                let pulled = match (is_given, is_room) {
+                    (true, true) => Pulled::Stored,
+                    (true, false) => Pulled::NotTaken,
+                    (false, _) => Pulled::Nobody,
+                };
+                Event::Pulled { index, pulled }
+            }
+            Action::Ask { owner, from_segment, segments } => {
+                let pieces = self.caches[&owner].pieces();
+                let its = (from_segment..from_segment + u64::from(segments))
+                    .map(|segment| pieces.get(&segment).copied().unwrap_or_default());
+                let pieces = if self.caches[&owner].is_present { its.collect() } else { Vec::new() };
+                Event::Holds { owner, from_segment, pieces }
+            }
+            Action::LetGo { index } => {
+                let others = self.caches.iter().filter(|(other, _)| **other != by);
+                let is_kept = others.into_iter().any(|(_, cache)| cache.held.contains(&index));
+                assert!(is_kept, "the last copy of piece {index} was let go");
+                self.caches.get_mut(&by).unwrap().held.remove(&index);
+                return;
+            }
+        };
+        self.send(by, event);
+    }
+
+    /// One of the things that are under way happens, else the time of the next comes. Whether there was one.
+    fn step(&mut self, choice: usize) -> bool {
+        if self.underway.is_empty() {
+            let present = self.caches.values().filter(|cache| cache.is_present);
+            let Some(at) = present.filter_map(|cache| cache.refill.wake_at()).min() else { return false };
+            self.now = self.now.max(at);
+            for to in self.caches.keys().copied().collect::<Vec<_>>() {
+                self.send(to, Event::Tick);
+            }
+            return true;
+        }
+        let (by, action) = self.underway.swap_remove(choice % self.underway.len());
+        if self.caches[&by].is_present {
+            self.carry_out(by, action);
+        }
+        true
+    }
+
+    /// Until all have what they should, at most so many steps.
+    fn settle(&mut self) {
+        for choice in 0..60_000 {
+            let is_settled = |cache: &Cache| !cache.is_present || cache.refill.is_settled();
+            if self.underway.is_empty() && self.caches.values().all(is_settled) {
+                return;
+            }
+            assert!(self.step(choice * 7919), "nothing is under way, and not all is done");
+        }
+        panic!(
+            "it does not end: {:?}",
+            self.caches.values().map(|cache| cache.refill.progress()).collect::<Vec<_>>()
+        );
+    }
+
+    fn should(&self, n: u8) -> BTreeSet<u64> {
+        let owners = Owners::new(&self.epoch);
+        let all = 0..SEGMENTS * 256;
+        match self.caches[&id(n)].refill.kind {
+            Kind::Full => all.collect(),
+            Kind::Sharded => all
+                .filter(|index| owners.of(crate::messages::ItemKind::Piece, *index, 1) == [id(n)])
+                .collect(),
+        }
+    }
+
+    fn check_settled(&self) {
+        for (of, cache) in self.caches.iter().filter(|(_, cache)| cache.is_present) {
+            assert_eq!(cache.held, self.should(of.0[0]), "{of}");
+            assert!(cache.refill.is_settled(), "{of}: {:?}", cache.refill.progress());
+        }
+    }
+
+    /// A full-piece cache with everything, and four sharded ones that have their shares.
+    fn filled() -> Self {
+        let mut world = Self::new(false);
+        world.add(100, Kind::Full, 9999);
+        world.caches.get_mut(&id(100)).unwrap().held = (0..SEGMENTS * 256).collect();
+        (1..5).for_each(|n| world.add(n, Kind::Sharded, 9999));
+        world.begin(&[(1, 5), (2, 5), (3, 5), (4, 5)]);
+        world.settle();
+        world.check_settled();
+        world
+    }
+}
+
+#[test]
+fn a_fifth_cache_takes_its_share_and_nothing_else_moves() {
+    let mut world = World::filled();
+    world.pulls = 0;
+    world.add(5, Kind::Sharded, 9999);
+    world.begin(&[(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]);
+    world.settle();
+    world.check_settled();
+    let share = world.should(5).len() as u64;
+    assert!((120..190).contains(&share), "a fifth of 768: {share}");
+    assert_eq!(world.pulls, share);
+}
+
+#[test]
+fn without_a_full_cache_the_old_owners_give() {
+    let mut world = World::filled();
+    world.caches.remove(&id(100));
+    world.add(5, Kind::Sharded, 9999);
+    world.begin(&[(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]);
+    world.settle();
+    world.check_settled();
+    // Drained: what it has goes to the others.
+    world.begin(&[(1, 0), (2, 5), (3, 5), (4, 5), (5, 5)]);
+    world.settle();
+    world.check_settled();
+    assert!(world.caches[&id(1)].held.is_empty());
+}
+
+#[test]
+fn what_is_lost_comes_back_from_others_or_is_rebuilt_or_waits_ever_longer() {
+    let mut world = World::filled();
+    let lost: Vec<u64> = world.should(1).into_iter().take(20).collect();
+    lost.iter().for_each(|index| assert!(world.caches.get_mut(&id(1)).unwrap().held.remove(index)));
+    world.send(id(1), Event::Lost);
+    world.settle();
+    world.check_settled();
+    // Now nobody has them.
+    world.caches.remove(&id(100));
+    lost.iter().for_each(|index| assert!(world.caches.get_mut(&id(1)).unwrap().held.remove(index)));
+    world.tell_peers();
+    world.send(id(1), Event::Lost);
+    let began = world.now;
+    while world.now < began + Duration::from_secs(3600) {
+        assert!(world.step(0));
+    }
+    let progress = world.caches[&id(1)].refill.progress();
+    assert_eq!((progress.lacking, progress.nowhere, progress.is_done()), (20, 20, false));
+    assert!(world.pulls < 768 + 20 * 30, "ever more seldom: {}", world.pulls);
+    // A controller comes that can.
+    world.rebuilds = true;
+    world.tell_peers();
+    world.settle();
+    world.check_settled();
+}
+
+#[test]
+fn a_cache_without_room_keeps_what_is_its_own_and_goes_on_when_there_is_some() {
+    let mut world = World::filled();
+    world.add(5, Kind::Sharded, 10);
+    world.begin(&[(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]);
+    let began = world.now;
+    while world.now < began + Duration::from_secs(600) {
+        assert!(world.step(3));
+    }
+    assert_eq!(world.caches[&id(5)].held.len(), 10);
+    assert!(world.pulls < 768 + 10 + 200, "it does not pull what it cannot keep: {}", world.pulls);
+    world.caches.get_mut(&id(5)).unwrap().capacity = 9999;
+    world.settle();
+    world.check_settled();
+}
+
+#[test]
+fn nothing_is_done_before_an_epoch_and_a_history_are_known() {
+    let mut refill = Refill::new(id(1), Kind::Sharded);
+    let peers = Peers { full: [id(2)].into(), ..Peers::default() };
+    assert_eq!(refill.on(Event::Peers(peers), Duration::ZERO), []);
+    assert_eq!(refill.on(Event::History(3), Duration::ZERO), []);
+    assert_eq!(refill.wake_at(), None);
+    assert_eq!(refill.on(Event::Epoch(epoch(4, &[(1, 1)])), Duration::ZERO), [Action::Look]);
+    refill.on(Event::Epoch(epoch(3, &[])), Duration::ZERO);
+    assert_eq!(refill.epoch().map(|epoch| epoch.number), Some(3), "of a store that was emptied");
+}
+
+#[derive(Debug, Clone)]
+enum Blow {
+    Step(usize),
+    Begin(Vec<(u8, u64)>),
+    Away(u8),
+    Back(u8),
+    Lose(u8, u64),
+}
+
+fn blows() -> impl Strategy<Value = Vec<Blow>> {
+    let members = prop::collection::btree_map(1u8..5, 0u64..4, 1..5);
+    let blow = prop_oneof![
+        40 => any::<usize>().prop_map(Blow::Step),
+        1 => members.prop_map(|members| Blow::Begin(members.into_iter().collect())),
+        1 => (1u8..5).prop_map(Blow::Away),
+        1 => (1u8..5).prop_map(Blow::Back),
+        1 => (1u8..5, 0..SEGMENTS * 256).prop_map(|(n, index)| Blow::Lose(n, index)),
+    ];
+    prop::collection::vec(blow, 0..300)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// The full-piece cache stays, so nothing can be lost; each cache is away, and damaged, at any moment.
+    #[test]
+    fn whatever_happens_in_the_end_each_holds_what_it_should(blows in blows()) {
+        let mut world = World::filled();
+        for blow in blows {
+            match blow {
+                Blow::Step(choice) => drop(world.step(choice)),
+                Blow::Begin(members) => world.begin(&members),
+                Blow::Away(n) => {
+                    world.caches.get_mut(&id(n)).unwrap().is_present = false;
+                    world.tell_peers();
+                }
+                Blow::Back(n) => come_back(&mut world, n),
+                Blow::Lose(n, index) => {
+                    if world.caches.get_mut(&id(n)).unwrap().held.remove(&index) {
+                        world.send(id(n), Event::Lost);
+                    }
+                }
+            }
+        }
+        (1..5).for_each(|n| come_back(&mut world, n));
+        world.begin(&[(1, 5), (2, 1), (3, 5), (4, 5)]);
+        world.settle();
+        world.check_settled();
+    }
+}
+
+/// A cache starts again: its process knows nothing, its disk all.
+fn come_back(world: &mut World, n: u8) {
+    if world.caches[&id(n)].is_present {
+        return;
+    }
+    let held = std::mem::take(&mut world.caches.get_mut(&id(n)).unwrap().held);
+    world.underway.retain(|(by, _)| *by != id(n));
+    world.add(n, Kind::Sharded, 9999);
+    world.caches.get_mut(&id(n)).unwrap().held = held;
+}
