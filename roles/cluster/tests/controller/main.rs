@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cache;
+mod rebuild;
 mod scripted_node;
 mod segments;
 

@@ -13,7 +13,7 @@ use super::scripted_node::{Archived, ScriptedNode};
 use super::*;
 
 /// The segment of the chain that is kept beside the build.
-async fn archived() -> Archived {
+pub async fn archived() -> Archived {
     let _alone = CHAIN.lock().await;
     let node = node().await;
     let client = NodeClient::new(&format!("ws://{}", node.address()));
