@@ -219,7 +219,7 @@ impl PieceStore {
         let (store, slab) = (self.clone(), slab.freeze());
         to_end(async move {
             let slot = store.free_slot(class).await?;
-            let written = store.write(class, offset(slot), &slab).await;
+            let written = store.write_item(class, offset(slot), &slab).await;
             if let Err(error) = written {
                 store.0.slots.borrow_mut().retire_slot(slot);
                 return Err(error);
@@ -231,6 +231,14 @@ impl PieceStore {
             Ok(slab)
         })
         .await
+    }
+
+    /// Makes all that was put durable, where it is not yet: a store that was opened `tmp`.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        if self.0.tmp {
+            self.0.disk.sync(Class::SectorWrite, &self.0.file).await?;
+        }
+        Ok(())
     }
 
     /// Removes an item, durably unless opened `tmp`; false if it was not there.
@@ -252,6 +260,12 @@ impl PieceStore {
             }
         }
         Ok(())
+    }
+
+    /// The header last, when the item is durable: what a header names after a power loss is there.
+    async fn write_item(&self, class: Class, offset: u64, slot: &Slab) -> Result<(), StoreError> {
+        self.write(class, offset + RECORD_AT as u64, &slot.slice(RECORD_AT..)).await?;
+        self.write(class, offset, &slot.slice(..RECORD_AT)).await
     }
 
     async fn write(&self, class: Class, offset: u64, bytes: &Slab) -> Result<(), StoreError> {

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use engine::pool::Slab;
 use tokio::sync::watch;
-use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
+use transport::message::{self, Blake3Hash, Layout, RefusalCode, Request, Response};
 
 use crate::host::{Host, HostError, Present};
 use bus::BusError;
 use bus::epochs::Epochs;
 use control::ids::InstanceId;
-use control::messages::{Epoch, MemberEntry, Role};
+use control::messages::{Epoch, ItemKind, MemberEntry, Role};
 use control::refill::{Peers, sources};
-use control::rendezvous::Owners;
+use control::rendezvous::{OWNERS_TRIED, Owners};
 
 /// A cache answers from its disk.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,12 +73,18 @@ impl PieceSource {
         let mut pause = FIRST_PAUSE;
         for round in 1u32.. {
             let mut last = None;
-            for (peer, timeout) in self.candidates(index) {
-                match self.ask(peer, index, timeout).await {
+            for (peer, role) in self.candidates(index) {
+                let is_controller = role == Role::Controller;
+                match self.ask(peer, index, patience(&role)).await {
                     Err(HostError::Ended) => return Err(HostError::Ended),
                     Err(error) => {
                         tracing::debug!(index, "piece: {error}");
+                        let is_being_rebuilt =
+                            is_controller && error.refusal() == Some(RefusalCode::NotReady);
                         last = Some(error);
+                        if is_being_rebuilt {
+                            break;
+                        }
                     }
                     found => return found,
                 }
@@ -94,8 +100,8 @@ impl PieceSource {
         unreachable!("a search of 2^32 rounds takes a thousand years")
     }
 
-    /// Whom to ask, in order, and how long each may take.
-    fn candidates(&self, index: u64) -> Vec<(InstanceId, Duration)> {
+    /// Whom to ask, in order. Near caches come first among those that should have the piece.
+    fn candidates(&self, index: u64) -> Vec<(InstanceId, Role)> {
         let present = self.host.present();
         let present = present.borrow();
         let owners = self.owners.borrow().clone();
@@ -104,12 +110,14 @@ impl PieceSource {
         if self.prefer_near
             && let Some(own) = present.get(&self.host.id())
         {
-            let is_controller = |entry: &MemberEntry| entry.role == Role::Controller;
-            from.sort_by_key(|entry| {
-                (is_controller(entry), entry.host != own.host, entry.group != own.group)
-            });
+            let should = owners.of(ItemKind::Piece, index, OWNERS_TRIED);
+            let should =
+                |entry: &&MemberEntry| entry.role == Role::FullPieceCache || should.contains(&entry.id);
+            let (mut first, rest): (Vec<_>, Vec<_>) = from.into_iter().partition(should);
+            first.sort_by_key(|entry| (entry.host != own.host, entry.group != own.group));
+            from = [first, rest].concat();
         }
-        from.into_iter().map(|entry| (entry.id, patience(&entry.role))).collect()
+        from.into_iter().map(|entry| (entry.id, entry.role)).collect()
     }
 
     async fn ask(
@@ -118,7 +126,7 @@ impl PieceSource {
         index: u64,
         timeout: Duration,
     ) -> Result<(Slab, Blake3Hash), HostError> {
-        let request = Request::GetItem { index, kind: ItemKind::Piece };
+        let request = Request::GetItem { index, kind: message::ItemKind::Piece };
         let nothing = Layout::Run { phase: 0 };
         let reply = self.host.request(peer, request, Vec::new(), nothing, timeout).await?;
         match (reply.response, reply.payload) {

@@ -102,7 +102,8 @@ mod tests {
     }
 
     fn survey(epoch: &Epoch, sharded: &[u8], full: &[u8]) -> Survey {
-        let request = HoldingsRequest { genesis_hash: [1; 32], from_segment: FROM, segments: 3 };
+        let request =
+            HoldingsRequest { genesis_hash: [1; 32], from_segment: FROM, segments: 3, lets_go_by: None };
         let ids = |of: &[u8]| of.iter().copied().map(id).collect::<Vec<_>>();
         Survey::new(request, epoch, ids(sharded), ids(full))
     }

@@ -166,26 +166,29 @@ impl Streams {
         Ok(stream)
     }
 
-    /// Looks at all streams once, beginning with this one; where to go on if JetStream is too slow for all.
-    async fn look(&self, first: usize) -> Option<usize> {
+    /// Looks at all streams once, beginning with this one; where to go on if JetStream is too slow for all, and whether it answered for
+    /// each.
+    async fn look(&self, first: usize) -> (Option<usize>, bool) {
+        let mut is_well = true;
         let known: Vec<_> = self.known().values().cloned().collect();
         let started = Instant::now();
         for step in 0..known.len() {
             if started.elapsed() >= API_TIMEOUT {
-                return Some((first + step) % known.len());
+                return (Some((first + step) % known.len()), false);
             }
             let known = &known[(first + step) % known.len()];
             if let Err(error) = self.ensure(known).await {
                 known.waiting.failed(&error);
+                is_well = false;
             }
         }
-        None
+        (None, is_well)
     }
 
-    /// After `pause`, or sooner where copies may be asked for again; never at once, since that may have just failed.
-    fn next_look(&self, pause: Duration) -> Instant {
+    /// After `pause`, or sooner where copies may be asked for again of a JetStream that answers.
+    fn next_look(&self, pause: Duration, is_well: bool) -> Instant {
         let now = Instant::now();
-        let due = self.known().values().filter_map(|known| known.raise.due()).min();
+        let due = self.known().values().filter_map(|known| known.raise.due()).min().filter(|_| is_well);
         let latest = now + pause;
         due.map_or(latest, |due| due.clamp(now + OPEN_PAUSE_MAX.min(pause), latest))
     }
@@ -270,10 +273,10 @@ pub(super) fn check_connected(client: &Client, what: &str) -> Result<(), BusErro
 /// Looks at every known stream now and then, when its copies may be asked for again, and after each reconnect, until the
 /// connection's last handle is gone.
 async fn look_after(inner: Weak<Inner>, mut connected: watch::Receiver<u64>) {
-    let (mut pause, mut first) = (LOOK_EVERY, 0);
+    let (mut pause, mut first, mut was_well) = (LOOK_EVERY, 0, true);
     loop {
         let until = match inner.upgrade() {
-            Some(inner) => Streams(inner).next_look(pause),
+            Some(inner) => Streams(inner).next_look(pause, was_well),
             None => return,
         };
         tokio::select! {
@@ -284,7 +287,9 @@ async fn look_after(inner: Weak<Inner>, mut connected: watch::Receiver<u64>) {
             () = tokio::time::sleep_until(until) => {}
         }
         let Some(inner) = inner.upgrade() else { return };
-        match Streams(inner).look(first).await {
+        let next;
+        (next, was_well) = Streams(inner).look(first).await;
+        match next {
             None => (pause, first) = (LOOK_EVERY, 0),
             // The rest is looked at soon, later each time: a JetStream that does not answer is asked once a round.
             Some(next) if pause == LOOK_EVERY => (pause, first) = (OPEN_PAUSE_MAX, next),

@@ -3,12 +3,13 @@
 //! Calls are taken up one after the other: what is said to be here is here, and not about to be removed by a call before.
 
 use consensus::piece_set::PieceSet;
-use control::messages::{HoldingsAnswer, HoldingsRequest};
+use control::messages::{HoldingsAnswer, HoldingsRequest, bounded_text};
 use control::refill::Pieces;
 use engine::Class;
 use engine::piece_store::{ItemId, ItemKind, PieceStore, StoreError};
 use engine::pool::SlabMut;
 use engine::task::spawn_local;
+use futures::poll;
 use tokio::sync::{mpsc, oneshot};
 use transport::message::Blake3Hash;
 
@@ -25,8 +26,8 @@ pub enum Call {
     Has(u64, oneshot::Sender<bool>),
     /// Store a piece.
     Put(Arrived, oneshot::Sender<Result<(), StoreError>>),
-    /// Remove a piece.
-    Remove(u64, oneshot::Sender<Result<bool, StoreError>>),
+    /// Remove a piece, if the epoch of this number is still the present one.
+    Remove(u64, u64, oneshot::Sender<Result<bool, StoreError>>),
 }
 
 /// A piece that came from another member.
@@ -70,8 +71,17 @@ impl Call {
     pub async fn carry_out(self, store: Option<&PieceStore>, epoch: u64) {
         match self {
             Self::Holdings(request, done) => {
-                let held = |store: &PieceStore| holdings(store, &request);
-                let _ = done.send(store.map_or_else(|| refused("it still reads what it has"), held));
+                let answer = match (store, request.lets_go_by) {
+                    (None, _) => refused("it still reads what it has"),
+                    (_, Some(by)) if by != epoch => refused("it goes by another epoch"),
+                    // Whoever asks so deletes what is named: it must be durable here.
+                    (Some(store), Some(_)) => match store.sync().await {
+                        Ok(()) => holdings(store, &request),
+                        Err(error) => refused(&error.to_string()),
+                    },
+                    (Some(store), None) => holdings(store, &request),
+                };
+                let _ = done.send(answer);
             }
             Self::Look(done) => {
                 let _ = done.send(store.map(look));
@@ -89,9 +99,14 @@ impl Call {
                 })
                 .detach();
             }
-            Self::Remove(index, done) => {
-                let Some(store) = store else { return };
-                let _ = done.send(store.remove(Class::SectorWrite, piece(index)).await);
+            Self::Remove(index, by, done) => {
+                let Some(store) = store.cloned().filter(|_| by == epoch) else { return };
+                // The first step takes it out of the index, before the next call is looked at; the disk may take its time.
+                let mut removing =
+                    Box::pin(async move { done.send(store.remove(Class::SectorWrite, piece(index)).await) });
+                if poll!(removing.as_mut()).is_pending() {
+                    spawn_local(async move { drop(removing.await) }).detach();
+                }
             }
         }
     }
@@ -116,5 +131,5 @@ fn holdings(store: &PieceStore, request: &HoldingsRequest) -> HoldingsAnswer {
 
 /// An answer that says why there is none.
 pub fn refused(reason: &str) -> HoldingsAnswer {
-    HoldingsAnswer::Refused { reason: reason.to_owned() }
+    HoldingsAnswer::Refused { reason: bounded_text(reason) }
 }

@@ -47,22 +47,30 @@ pub(super) struct CacheHandler {
     fullness: Fullness,
     /// Told when an item was found to be lost.
     lost: Arc<Notify>,
+    /// It takes nothing any more.
+    is_draining: bool,
+}
+
+/// What a handler is made of.
+pub(super) struct Parts {
+    /// What it counts.
+    pub counters: Arc<Counters>,
+    /// Told when an item was found to be lost.
+    pub lost: Arc<Notify>,
+    /// Whether it takes nothing any more.
+    pub is_draining: bool,
+    /// Hears how many items the store has, or why it does not open.
+    pub opened: oneshot::Sender<Result<u64, StoreError>>,
+    /// What the rest of the cache asks.
+    pub calls: mpsc::Receiver<Call>,
 }
 
 impl CacheHandler {
-    /// Begins to open the store in `directory` on this executor; `opened` hears how many items it has, or why it does not
-    /// open. Whoever asks what is there is answered from now on; `lost` is told when something is there no more.
-    pub fn open(
-        local: &Local,
-        directory: PathBuf,
-        config: StoreConfig,
-        counters: Arc<Counters>,
-        opened: oneshot::Sender<Result<u64, StoreError>>,
-        lost: Arc<Notify>,
-        mut calls: mpsc::Receiver<Call>,
-    ) -> Rc<Self> {
+    /// Begins to open the store in `directory` on this executor. Whoever asks what is there is answered from now on.
+    pub fn open(local: &Local, directory: PathBuf, config: StoreConfig, parts: Parts) -> Rc<Self> {
+        let Parts { counters, lost, is_draining, opened, mut calls } = parts;
         let (store, fullness) = Default::default();
-        let handler = Rc::new(Self { store, counters, fullness, lost });
+        let handler = Rc::new(Self { store, counters, fullness, lost, is_draining });
         let (local, opening) = (local.clone(), handler.clone());
         spawn_local(async move {
             let store = open_store(&local, directory, config).await;
@@ -128,6 +136,9 @@ impl CacheHandler {
     }
 
     async fn put(&self, store: &PieceStore, id: ItemId, blake3: Blake3Hash, payload: Received) -> Answer {
+        if self.is_draining {
+            return Err(Refusal::new(RefusalCode::Busy, "it hands over what it has, and ends"));
+        }
         if payload.blake3() != blake3 {
             return Err(Refusal::new(RefusalCode::Damaged, format!("{id} fails its hash")));
         }

@@ -21,7 +21,7 @@ mod spec;
 pub use handler::Counters;
 pub use spec::{CacheSpec, SpecError};
 
-use self::handler::CacheHandler;
+use self::handler::{CacheHandler, Parts};
 use self::refill::Refilling;
 use bus::Fresh;
 use std::path::{Path, PathBuf};
@@ -137,12 +137,11 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let capacity = if config.drain { 0 } else { slots };
     let host = HostConfig { id, capacity, ..config.host };
     let kind = if host.role == Role::FullPieceCache { Kind::Full } else { Kind::Sharded };
-    let (counting, lost) = (counters.clone(), Arc::<Notify>::default());
-    let losing = lost.clone();
-    let host = Host::start(host, bus, move |local| {
-        CacheHandler::open(&local, directory, store, counting, opened, losing, to_make)
-    })
-    .await?;
+    let lost = Arc::<Notify>::default();
+    let (counting, losing, is_draining) = (counters.clone(), lost.clone(), config.drain);
+    let parts = Parts { counters: counting, lost: losing, is_draining, opened, calls: to_make };
+    let host =
+        Host::start(host, bus, move |local| CacheHandler::open(&local, directory, store, parts)).await?;
     let genesis_hash = || is_known.borrow().as_ref().map(|info| info.genesis_hash);
     let tell = || is_known.borrow().clone();
     let (epoch, in_epoch) = watch::channel(None);

@@ -9,25 +9,30 @@
 
 use super::calls::{Arrived, Call, Calls};
 use super::silence::Silences;
-use crate::host::Host;
+use crate::host::{Host, HostError, HostReply};
 use crate::pieces::{patience, peers};
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
-use control::messages::{ClusterInfo, Control, Epoch, HoldingsAnswer, HoldingsRequest, subjects};
+use control::messages::{ClusterInfo, Control, Epoch, HoldingsAnswer, HoldingsRequest, Role, subjects};
 use control::refill::{Action, Event, Kind, Pace, Progress, Pulled, Refill};
 use engine::piece_store::SLOT_BYTES;
 use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, interval, sleep, sleep_until};
-use transport::message::{ItemKind, Layout, Request, Response};
+use transport::message::{ItemKind, Layout, RefusalCode, Request, Response};
 
 /// An answer about holdings takes no look at a disk.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often a store that is not open yet is asked again.
 const OPEN_PAUSE: Duration = Duration::from_millis(200);
+/// Pieces that are removed from the disk at once.
+const REMOVED_AT_ONCE: usize = 8;
+/// How often a controller that rebuilds a piece is asked whether it has it, and for how long.
+const REBUILT_PAUSE: Duration = Duration::from_secs(2);
+const REBUILT_WITHIN: Duration = Duration::from_secs(180);
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(30);
 
@@ -55,6 +60,8 @@ struct Running {
     started: Instant,
     pace: Arc<Mutex<Pace>>,
     silences: Silences,
+    /// Places for removals.
+    letting_go: Arc<Semaphore>,
     settings: watch::Receiver<Option<ClusterInfo>>,
     epochs: watch::Receiver<Option<Epoch>>,
     work: FuturesUnordered<BoxFuture<'static, Option<Event>>>,
@@ -73,7 +80,10 @@ impl Refilling {
         let (silences, work, teller) = Default::default();
         let started = Instant::now();
         let of = self;
-        Running { of, machine, started, pace, silences, settings, epochs, work, teller }.run().await;
+        let letting_go = Arc::new(Semaphore::new(REMOVED_AT_ONCE));
+        Running { of, machine, started, pace, silences, letting_go, settings, epochs, work, teller }
+            .run()
+            .await;
     }
 }
 
@@ -106,6 +116,10 @@ impl Running {
         tracing::info!("drained: what it held is with its owners; this cache may be taken away");
     }
 
+    fn epoch_number(&self) -> u64 {
+        self.machine.epoch().map_or(0, |epoch| epoch.number)
+    }
+
     fn history(&mut self) -> Option<Event> {
         let info = self.settings.borrow_and_update();
         info.as_ref().map(|info| Event::History(info.protocol_info.history_size))
@@ -116,7 +130,8 @@ impl Running {
         let me = self.of.host.id();
         let owns_nothing =
             |epoch: &Epoch| epoch.members.iter().all(|member| member.id != me || member.weight == 0);
-        self.of.drain && self.machine.is_settled() && self.machine.epoch().is_some_and(owns_nothing)
+        let is_empty = self.machine.is_settled() && self.machine.progress().held == 0;
+        self.of.drain && is_empty && self.machine.epoch().is_some_and(owns_nothing)
     }
 
     fn carry_out(&self, action: Action) -> BoxFuture<'static, Option<Event>> {
@@ -142,20 +157,31 @@ impl Running {
             }
             Action::Ask { owner, from_segment, segments } => {
                 let genesis_hash = self.settings.borrow().as_ref().map(|info| info.genesis_hash);
+                let lets_go_by = Some(self.epoch_number());
                 async move {
-                    let request = HoldingsRequest { genesis_hash: genesis_hash?, from_segment, segments };
-                    let pieces = ask(&of.host, owner, request).await;
+                    let genesis_hash = genesis_hash?;
+                    let request = HoldingsRequest { genesis_hash, from_segment, segments, lets_go_by };
+                    let asked_at = Instant::now();
+                    let mut pieces = ask(&of.host, owner, request).await;
+                    if asked_at.elapsed() > ANSWER_TIMEOUT + OPEN_PAUSE {
+                        // This process was stopped meanwhile, and who knows what the other has now.
+                        pieces.clear();
+                    }
                     Some(Event::Holds { owner, from_segment, pieces })
                 }
                 .boxed()
             }
-            Action::LetGo { index } => async move {
-                if let Err(error) = of.calls.make(|done| Call::Remove(index, done)).await? {
-                    tracing::warn!("{error}");
+            Action::LetGo { index } => {
+                let (by, places) = (self.epoch_number(), self.letting_go.clone());
+                async move {
+                    let _place = places.acquire().await.ok()?;
+                    if let Err(error) = of.calls.make(|done| Call::Remove(index, by, done)).await? {
+                        tracing::warn!("{error}");
+                    }
+                    None
                 }
-                None
+                .boxed()
             }
-            .boxed(),
         }
     }
 }
@@ -175,6 +201,13 @@ async fn ask(host: &Host, cache: InstanceId, request: HoldingsRequest) -> Vec<Pi
     }
 }
 
+/// What became of a request for a piece.
+enum Asked {
+    Gave(Arrived),
+    NotYet,
+    Not,
+}
+
 /// What one pull works with.
 struct Pull {
     of: Refilling,
@@ -190,14 +223,15 @@ impl Pull {
             return Pulled::Stored;
         }
         for peer in from {
-            if self.silences.is_silent(peer) {
-                continue;
-            }
-            let at = self.pace().take(SLOT_BYTES as u64, self.started.elapsed());
-            sleep_until(self.started + at).await;
-            match self.ask(peer, index).await {
-                Some(arrived) => return self.store(arrived).await,
-                None => continue,
+            let give_up_at = Instant::now() + REBUILT_WITHIN;
+            while !self.silences.is_silent(peer) {
+                match self.ask(peer, index).await {
+                    Asked::Gave(arrived) => return self.store(arrived).await,
+                    // It is being rebuilt there, and need not be anywhere else.
+                    Asked::NotYet if Instant::now() < give_up_at => sleep(REBUILT_PAUSE).await,
+                    Asked::NotYet => return Pulled::Nobody,
+                    Asked::Not => break,
+                }
             }
         }
         Pulled::Nobody
@@ -207,28 +241,34 @@ impl Pull {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn ask(&self, peer: InstanceId, index: u64) -> Option<Arrived> {
-        let request = Request::GetItem { index, kind: ItemKind::Piece };
-        let timeout = self.of.host.present().borrow().get(&peer).map(|entry| patience(&entry.role))?;
-        let nothing = Layout::Run { phase: 0 };
-        match self.of.host.request(peer, request, Vec::new(), nothing, timeout).await {
-            Ok(reply) => {
+    async fn ask(&self, peer: InstanceId, index: u64) -> Asked {
+        let bytes = SLOT_BYTES as u64;
+        let at = self.pace().take(bytes, self.started.elapsed());
+        sleep_until(self.started + at).await;
+        let Some(role) = self.of.host.present().borrow().get(&peer).map(|entry| entry.role) else {
+            return Asked::Not;
+        };
+        let (request, nothing) =
+            (Request::GetItem { index, kind: ItemKind::Piece }, Layout::Run { phase: 0 });
+        let asked = self.of.host.request(peer, request, Vec::new(), nothing, patience(&role)).await;
+        let error = match asked {
+            Ok(HostReply { response: Response::Item { blake3 }, payload: Some(slab) }) => {
                 self.silences.answered(peer);
-                self.pace().came(SLOT_BYTES as u64, self.started.elapsed());
-                let (Response::Item { blake3 }, Some(slab)) = (reply.response, reply.payload) else {
-                    return None;
-                };
-                Some(Arrived { index, blake3, slab })
+                self.pace().came(bytes, self.started.elapsed());
+                return Asked::Gave(Arrived { index, blake3, slab });
             }
-            Err(error) => {
-                tracing::debug!(index, "piece: {error}");
-                match error.refusal() {
-                    Some(_) => self.silences.answered(peer),
-                    None => self.silences.silent(peer),
-                }
-                None
-            }
+            Ok(_) => return Asked::Not,
+            Err(error) => error,
+        };
+        tracing::debug!(index, "piece: {error}");
+        self.pace().give_back(bytes);
+        match error.refusal() {
+            Some(RefusalCode::NotReady) if role == Role::Controller => return Asked::NotYet,
+            Some(_) => self.silences.answered(peer),
+            None if matches!(error, HostError::Request { .. }) => self.silences.silent(peer),
+            None => {}
         }
+        Asked::Not
     }
 
     async fn store(&self, arrived: Arrived) -> Pulled {
@@ -271,7 +311,7 @@ impl Teller {
 
     /// Now and then while there is something to do.
     fn tell(&mut self, progress: Progress, is_settled: bool) {
-        let Progress { lacking, pulled, nowhere, not_taken, surplus, let_go } = progress;
+        let Progress { lacking, pulled, nowhere, not_taken, surplus, let_go, .. } = progress;
         let Some(began) = self.began.filter(|_| !is_settled && !progress.is_done()) else { return };
         self.has_told = true;
         let minutes = began.elapsed().as_secs_f64() / 60.0 * (lacking - pulled) as f64 / pulled.max(1) as f64;

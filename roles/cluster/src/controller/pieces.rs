@@ -27,6 +27,9 @@ pub enum PieceError {
     /// The node gives out only its newest and its first segment.
     #[error("the node has not piece {0} at hand")]
     NotAtHand(u64),
+    /// It is being rebuilt, or waits for that.
+    #[error("piece {0} is being rebuilt from others of its segment")]
+    NotYet(u64),
     /// The node failed.
     #[error(transparent)]
     Node(#[from] NodeError),

@@ -23,14 +23,14 @@ use control::messages::{HoldingsAnswer, HoldingsRequest, Role};
 use engine::pool::Slab;
 use engine::threads::ThreadWorkers;
 use futures::{FutureExt, StreamExt, stream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use transport::message::{ItemKind, Layout, Request, Response};
 use transport::tcp::{PIECE_POINTS_AT, PIECE_RECORD_AT};
 
 use super::context::Context;
 use super::segments::holdings_of;
 use super::verifier::{Verified, Verifier};
-use crate::host::Host;
+use crate::host::{Host, HostError};
 use crate::pieces::patience;
 
 /// Pieces that make a segment.
@@ -39,8 +39,16 @@ const ENOUGH: usize = SEGMENT_PIECES / 2;
 const GATHERED_AT_ONCE: usize = 8;
 /// How long what was rebuilt is kept after it was last asked for.
 const KEPT_FOR: Duration = Duration::from_secs(300);
-/// Pause after a segment could not be rebuilt.
-const FAILED_PAUSE: Duration = Duration::from_secs(30);
+/// So long after that another segment may take its place: whoever wants more of it asks every few seconds.
+const ASKED_WITHIN: Duration = Duration::from_secs(30);
+/// Time for one segment; what hangs is given up.
+const REBUILT_WITHIN: Duration = Duration::from_secs(600);
+/// Pauses after a segment could not be rebuilt.
+const FAILED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(900));
+/// Segments of which it is remembered that they could not be; the one that may be tried again first is forgotten.
+const FAILED_MAX: usize = 1024;
+/// Unanswered requests after which a cache is asked for nothing more of a segment.
+const SILENCES_MAX: u32 = 3;
 
 /// Why a segment cannot be rebuilt now.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +63,24 @@ pub enum RebuildError {
         segment_index: u64,
         /// Pieces that caches say they have.
         left: usize,
+    },
+    /// Caches that are there do not say what they have.
+    #[error(
+        "segment {segment_index} is not rebuilt yet: {left} pieces of it are known, and {unanswered} of the present caches do not say what they have"
+    )]
+    Unanswered {
+        /// Which.
+        segment_index: u64,
+        /// Pieces that other caches say they have.
+        left: usize,
+        /// Caches that did not answer.
+        unanswered: usize,
+    },
+    /// It took too long.
+    #[error("segment {segment_index} is not rebuilt: its pieces did not come in {} s", REBUILT_WITHIN.as_secs())]
+    Late {
+        /// Which.
+        segment_index: u64,
     },
     /// Caches that said they have pieces did not give enough of them.
     #[error("segment {segment_index} is not rebuilt: only {gathered} good pieces could be had")]
@@ -85,9 +111,9 @@ pub enum RebuildError {
     Ended,
 }
 
-/// What is known of a segment.
+/// The segment that is rebuilt, or was.
 #[derive(Default)]
-enum State {
+enum Present {
     #[default]
     Nothing,
     Underway,
@@ -96,10 +122,23 @@ enum State {
         pieces: BTreeMap<u8, Verified>,
         asked_at: Instant,
     },
-    Failed {
-        segment_index: u64,
-        at: Instant,
-    },
+}
+
+#[derive(Default)]
+struct State {
+    present: Present,
+    /// Segments that could not be rebuilt: not before when they are tried again, and after which pause.
+    failed: BTreeMap<u64, (Instant, Duration)>,
+}
+
+/// What a rebuilder says about a piece.
+pub enum Rebuilt {
+    /// Here it is.
+    Piece(Box<Verified>),
+    /// It may be there soon: ask again.
+    NotYet,
+    /// It cannot be had this way now.
+    Not,
 }
 
 /// The rebuilder of one controller; clones are handles to the same.
@@ -120,30 +159,31 @@ impl Rebuilder {
     }
 
     /// A piece that was rebuilt. If it was not, that begins now, unless another segment is being rebuilt, or this one just could not.
-    pub fn piece(&self, index: PieceIndex) -> Option<Verified> {
+    pub fn piece(&self, index: PieceIndex) -> Rebuilt {
         let (segment_index, position, now) = (index.segment_index(), index.position(), Instant::now());
         let mut state = self.state();
-        match &mut *state {
-            State::Underway => return None,
-            State::Failed { segment_index: failed, at }
-                if *failed == segment_index && now < *at + FAILED_PAUSE =>
-            {
-                return None;
-            }
-            State::Done { segment_index: done, pieces, asked_at } if *done == segment_index => {
-                if let Some(piece) = pieces.get(&position) {
+        if state.failed.get(&segment_index).is_some_and(|(not_before, _)| now < *not_before) {
+            return Rebuilt::Not;
+        }
+        match &mut state.present {
+            Present::Underway => return Rebuilt::NotYet,
+            Present::Done { segment_index: done, pieces, asked_at } => {
+                if *done == segment_index
+                    && let Some(piece) = pieces.get(&position)
+                {
                     *asked_at = now;
-                    return Some(piece.clone());
+                    return Rebuilt::Piece(Box::new(piece.clone()));
+                }
+                if now < *asked_at + ASKED_WITHIN {
+                    return Rebuilt::NotYet;
                 }
             }
-            // Those who ask for it come again and again until they have it.
-            State::Done { asked_at, .. } if now < *asked_at + FAILED_PAUSE => return None,
-            _ => {}
+            Present::Nothing => {}
         }
-        *state = State::Underway;
+        state.present = Present::Underway;
         drop(state);
         tokio::spawn(self.clone().work(index));
-        None
+        Rebuilt::NotYet
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -151,34 +191,53 @@ impl Rebuilder {
     }
 
     async fn work(self, index: PieceIndex) {
-        let segment_index = index.segment_index();
-        let began = Instant::now();
-        let rebuilt = self.0.rebuild(index).await;
-        let now = Instant::now();
-        *self.state() = match rebuilt {
+        let (segment_index, began) = (index.segment_index(), Instant::now());
+        let late = RebuildError::Late { segment_index };
+        let rebuilt = timeout(REBUILT_WITHIN, self.0.rebuild(index)).await.unwrap_or(Err(late));
+        if self.note(segment_index, began, rebuilt) {
+            self.forget_when_nobody_asks(segment_index).await;
+        }
+    }
+
+    /// Notes what came of it; whether it was rebuilt.
+    fn note(
+        &self,
+        segment_index: u64,
+        began: Instant,
+        rebuilt: Result<BTreeMap<u8, Verified>, RebuildError>,
+    ) -> bool {
+        let (mut state, now) = (self.state(), Instant::now());
+        match rebuilt {
             Ok(pieces) => {
                 let seconds = began.elapsed().as_secs();
                 tracing::info!(
                     segment_index,
                     pieces = pieces.len(),
                     seconds,
-                    "pieces that no cache had are rebuilt"
+                    "pieces that no cache gave are rebuilt"
                 );
-                State::Done { segment_index, pieces, asked_at: now }
+                state.failed.remove(&segment_index);
+                state.present = Present::Done { segment_index, pieces, asked_at: now };
+                true
             }
             Err(error) => {
                 tracing::error!("{error}");
-                State::Failed { segment_index, at: now }
+                state.present = Present::Nothing;
+                state.fail(segment_index, now);
+                false
             }
-        };
-        // Memory is given back when nobody wants it any more.
+        }
+    }
+
+    /// Memory is given back when nobody wants it any more.
+    async fn forget_when_nobody_asks(&self, segment_index: u64) {
         loop {
             tokio::time::sleep(KEPT_FOR).await;
             let mut state = self.state();
-            match &*state {
-                State::Done { segment_index: done, asked_at, .. } if *done == segment_index => {
+            match &state.present {
+                Present::Done { segment_index: done, asked_at, .. } if *done == segment_index => {
                     if asked_at.elapsed() >= KEPT_FOR {
-                        *state = State::Nothing;
+                        state.present = Present::Nothing;
                         return;
                     }
                 }
@@ -188,16 +247,37 @@ impl Rebuilder {
     }
 }
 
+impl State {
+    fn fail(&mut self, segment_index: u64, now: Instant) {
+        let before = self.failed.get(&segment_index).map(|(_, pause)| *pause * 2);
+        let pause = before.unwrap_or(FAILED_PAUSE.0).min(FAILED_PAUSE.1);
+        self.failed.insert(segment_index, (now + pause, pause));
+        if self.failed.len() > FAILED_MAX {
+            let first =
+                self.failed.iter().min_by_key(|(_, (not_before, _))| *not_before).map(|(index, _)| *index);
+            first.and_then(|index| self.failed.remove(&index));
+        }
+    }
+}
+
 impl Inner {
-    /// The pieces of a segment that nobody has, and this one.
+    /// The pieces of a segment that nobody has, and this one. Where somebody gives this one after all, it is that alone.
     async fn rebuild(&self, index: PieceIndex) -> Result<BTreeMap<u8, Verified>, RebuildError> {
-        let segment_index = index.segment_index();
+        let (segment_index, wanted) = (index.segment_index(), index.position());
         let wrong = RebuildError::Wrong { segment_index };
         let commitment = self.context.history.commitment(segment_index).ok_or(wrong)?;
-        let holders = self.holders(segment_index, index.position()).await;
-        let left = holders.values().filter(|holders| !holders.is_empty()).count();
+        let (mut holders, unanswered) = self.holders(segment_index).await;
+        let its = holders.remove(&wanted).unwrap_or_default();
+        if let Some(piece) = self.get(index, commitment, &its, &Silences::default()).await {
+            return Ok([(wanted, piece)].into());
+        }
+        let left = holders.len();
         if left < ENOUGH {
-            return Err(RebuildError::Lost { segment_index, left });
+            return Err(if unanswered > 0 {
+                RebuildError::Unanswered { segment_index, left, unanswered }
+            } else {
+                RebuildError::Lost { segment_index, left }
+            });
         }
         let missing: Vec<u8> = (0..=u8::MAX).filter(|position| !holders.contains_key(position)).collect();
         let gathered = self.gather(segment_index, commitment, holders).await?;
@@ -211,23 +291,27 @@ impl Inner {
         Ok(pieces)
     }
 
-    /// Who has which pieces of a segment, as they say; `wanted` nobody has, since it could not be had.
-    async fn holders(&self, segment_index: u64, wanted: u8) -> BTreeMap<u8, Vec<InstanceId>> {
+    /// Who has which pieces of a segment, as they say, and how many do not say it.
+    async fn holders(&self, segment_index: u64) -> (BTreeMap<u8, Vec<InstanceId>>, usize) {
         let genesis_hash = self.context.genesis_hash;
-        let request = HoldingsRequest { genesis_hash, from_segment: segment_index, segments: 1 };
+        let request =
+            HoldingsRequest { genesis_hash, from_segment: segment_index, segments: 1, lets_go_by: None };
         let caches = [Role::FullPieceCache, Role::ShardedCache].map(|role| self.context.host.members(role));
         let asks =
             caches.into_iter().flatten().map(|cache| holdings_of(&self.context, request, cache.id).boxed());
         let mut answers = stream::iter(asks).buffer_unordered(GATHERED_AT_ONCE);
-        let mut holders = BTreeMap::<u8, Vec<_>>::new();
+        let (mut holders, mut unanswered) = (BTreeMap::<u8, Vec<_>>::new(), 0);
         while let Some((cache, answer)) = answers.next().await {
-            let Ok(HoldingsAnswer::Held { pieces, .. }) = answer else { continue };
-            let Some(set) = pieces.first().copied().map(PieceSet::from_bytes) else { continue };
-            for position in (0..=u8::MAX).filter(|position| set.contains(*position) && *position != wanted) {
+            let Ok(HoldingsAnswer::Held { pieces, .. }) = answer else {
+                unanswered += 1;
+                continue;
+            };
+            let set = pieces.first().copied().map(PieceSet::from_bytes).unwrap_or_default();
+            for position in (0..=u8::MAX).filter(|position| set.contains(*position)) {
                 holders.entry(position).or_default().push(cache);
             }
         }
-        holders
+        (holders, unanswered)
     }
 
     /// Any 128 pieces, each verified in full. Source pieces first: with them the work is less.
@@ -239,12 +323,13 @@ impl Inner {
     ) -> Result<BTreeMap<u8, Verified>, RebuildError> {
         let mut order: Vec<_> = holders.into_iter().collect();
         order.sort_by_key(|(position, _)| (position % 2, *position));
-        let mut gathered = BTreeMap::new();
+        let (mut gathered, silences) = (BTreeMap::new(), Silences::default());
+        let silences = &silences;
         let mut pieces = stream::iter(order)
             .map(|(position, holders)| {
                 async move {
                     let index = PieceIndex::new(segment_index, position)?;
-                    let piece = self.get(index, commitment, &holders).await?;
+                    let piece = self.get(index, commitment, &holders, silences).await?;
                     Some((position, piece))
                 }
                 .boxed()
@@ -269,9 +354,22 @@ impl Inner {
         index: PieceIndex,
         commitment: PointBytes,
         holders: &[InstanceId],
+        silences: &Silences,
     ) -> Option<Verified> {
         for &cache in holders {
-            let Some(piece) = get(&self.context.host, cache, index).await else { continue };
+            if silences.of(cache) >= SILENCES_MAX {
+                continue;
+            }
+            let piece = match get(&self.context.host, cache, index).await {
+                Ok(piece) => piece,
+                Err(error) => {
+                    tracing::debug!(index = index.0, "piece: {error}");
+                    if error.refusal().is_none() {
+                        silences.add(cache);
+                    }
+                    continue;
+                }
+            };
             match self.verifier.verify(index, commitment, piece).await? {
                 Ok(verified) => return Some(verified),
                 Err(error) => {
@@ -302,18 +400,27 @@ impl Inner {
     }
 }
 
-async fn get(host: &Host, cache: InstanceId, index: PieceIndex) -> Option<Piece> {
+/// How often caches did not answer.
+#[derive(Default)]
+struct Silences(Mutex<BTreeMap<InstanceId, u32>>);
+
+impl Silences {
+    fn of(&self, id: InstanceId) -> u32 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied().unwrap_or_default()
+    }
+
+    fn add(&self, id: InstanceId) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default() += 1;
+    }
+}
+
+async fn get(host: &Host, cache: InstanceId, index: PieceIndex) -> Result<Piece, HostError> {
     let request = Request::GetItem { index: index.0, kind: ItemKind::Piece };
     let nothing = Layout::Run { phase: 0 };
-    match host.request(cache, request, Vec::new(), nothing, patience(&Role::ShardedCache)).await {
-        Ok(reply) => match (reply.response, reply.payload) {
-            (Response::Item { .. }, Some(slab)) => Some(from_slab(&slab.freeze())),
-            _ => None,
-        },
-        Err(error) => {
-            tracing::debug!(index = index.0, "piece: {error}");
-            None
-        }
+    let reply = host.request(cache, request, Vec::new(), nothing, patience(&Role::ShardedCache)).await?;
+    match (reply.response, reply.payload) {
+        (Response::Item { .. }, Some(slab)) => Ok(from_slab(&slab.freeze())),
+        _ => unreachable!("the transport gives only answers that fit their request"),
     }
 }
 

@@ -13,7 +13,7 @@ use transport::tcp::{Answer, Handler, PeerInfo, Received, SlabPayload};
 
 use super::context::Context;
 use super::pieces::{PieceError, into_slab};
-use super::rebuild::Rebuilder;
+use super::rebuild::{Rebuilder, Rebuilt};
 use super::settings::Known;
 use consensus::piece::PieceIndex;
 
@@ -102,8 +102,9 @@ async fn give(
     match context.pieces.piece(index, pool).await {
         Err(PieceError::NotAtHand(_)) if PieceIndex(index).segment_index() < history => {
             match rebuilder.piece(PieceIndex(index)) {
-                Some(piece) => into_slab(&piece, pool).await,
-                None => Err(PieceError::NotAtHand(index)),
+                Rebuilt::Piece(piece) => into_slab(&piece, pool).await,
+                Rebuilt::NotYet => Err(PieceError::NotYet(index)),
+                Rebuilt::Not => Err(PieceError::NotAtHand(index)),
             }
         }
         piece => piece,
@@ -113,7 +114,7 @@ async fn give(
 fn refusal(error: &PieceError) -> Refusal {
     let code = match error {
         PieceError::Future(_) | PieceError::NotAtHand(_) => RefusalCode::NotFound,
-        PieceError::Node(_) => RefusalCode::NotReady,
+        PieceError::Node(_) | PieceError::NotYet(_) => RefusalCode::NotReady,
         PieceError::Memory(_) => RefusalCode::Busy,
         PieceError::Invalid { .. } => RefusalCode::Damaged,
         PieceError::Spool(_) | PieceError::Ended => RefusalCode::Failed,

@@ -50,7 +50,7 @@ async fn cache(bus: &SharedBus, path: &Path, host: &Host) -> (Running, InstanceI
 }
 
 async fn ask(bus: &SharedBus, cache: InstanceId, genesis_hash: [u8; 32], segments: u16) -> HoldingsAnswer {
-    let request = HoldingsRequest { genesis_hash, from_segment: 1, segments };
+    let request = HoldingsRequest { genesis_hash, from_segment: 1, segments, lets_go_by: None };
     let bytes = request.to_bytes().unwrap();
     let answer = bus.request(&subjects::holdings(cache), bytes, PATIENCE).await.unwrap();
     HoldingsAnswer::from_bytes(&answer).unwrap()

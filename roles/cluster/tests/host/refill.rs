@@ -115,7 +115,7 @@ impl Scene {
     }
 
     async fn held(&self, nth: usize) -> BTreeSet<u64> {
-        let request = HoldingsRequest { genesis_hash: CHAIN, from_segment: 0, segments: 1 };
+        let request = HoldingsRequest { genesis_hash: CHAIN, from_segment: 0, segments: 1, lets_go_by: None };
         let subject = subjects::holdings(self.caches[nth].id);
         let answer = self.bus.request(&subject, request.to_bytes().unwrap(), PATIENCE).await.unwrap();
         let HoldingsAnswer::Held { pieces, .. } = HoldingsAnswer::from_bytes(&answer).unwrap() else {

@@ -4,6 +4,9 @@ use super::{Control, MessageError};
 use crate::ids::InstanceId;
 use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
 
+/// More segments no history has: it would be two exbibytes.
+pub const MAX_HISTORY_SEGMENTS: u64 = 1 << 24;
+
 message! {
     /// The network's settings, as the node gives them (PROTOCOL 8).
     struct ProtocolInfo {
@@ -35,7 +38,8 @@ impl From<&ProtocolInfo> for consensus::sector::ProtocolInfo {
 impl ProtocolInfo {
     pub(super) fn check(&self) -> Result<(), MessageError> {
         let (part, whole) = self.recent_history_fraction;
-        let fits = self.history_size > 0 && self.max_pieces_in_sector > 0 && whole > 0 && part <= whole;
+        let is_history = (1..=MAX_HISTORY_SEGMENTS).contains(&self.history_size);
+        let fits = is_history && self.max_pieces_in_sector > 0 && whole > 0 && part <= whole;
         if fits { Ok(()) } else { Err(MessageError::Impossible("protocol info")) }
     }
 }

@@ -150,7 +150,7 @@ fn the_largest_holdings_fit_and_no_larger_ones() {
     assert!(bytes.len() < MAX_MESSAGE_BYTES / 3);
     assert_eq!(HoldingsAnswer::from_bytes(&bytes).unwrap(), held(most));
     assert!(matches!(held(most + 1).to_bytes(), Err(MessageError::Impossible(_))));
-    let request = HoldingsRequest { genesis_hash: [1; 32], from_segment: 9, segments: 512 };
+    let request = HoldingsRequest { genesis_hash: [1; 32], from_segment: 9, segments: 512, lets_go_by: None };
     assert_eq!(HoldingsRequest::from_bytes(&request.to_bytes().unwrap()).unwrap(), request);
     for (from_segment, segments) in [(0, 0), (0, 513), (u64::MAX, 1), (u64::MAX / 256, 1)] {
         let bad = HoldingsRequest { from_segment, segments, ..request };

@@ -6,13 +6,13 @@
 //!    ▲                                                                                                       │
 //!    ├── asked of all ── Asking: have the owners what is held beyond that? ─ yes ─▶ LetGo ◀── all tried ── Pulling: what is lacking,
 //!    │                                                                                                     newest segment first
-//!    └── whenever something changes meanwhile, the round ends early and the next begins
+//!    └── an epoch that begins ends the round early; whatever else changes meanwhile is seen to in another one, a while later
 //! ```
 //! A round that leaves something to be done is followed by another after a pause that doubles; one that leaves nothing, by another when
 //! something changes, or a while later: a controller gives a piece to the next cache when its owner does not answer.
 //!
 //! Owns: what is pulled, from whom, in which order, and what is let go. Never: lets go of a piece whose owner has not said just now that
-//! he has it, or of one that this cache should hold; pulls what is not history yet, since whoever places it brings it.
+//! he has it, in the same epoch, or of one that this cache should hold; pulls what is not history yet, since whoever places it brings it.
 
 mod pace;
 mod round;
@@ -30,7 +30,7 @@ use crate::retry::Retry;
 use consensus::piece_set::PieceSet;
 
 pub use pace::Pace;
-use round::Round;
+use round::{Round, count};
 pub use sources::{Peers, sources};
 
 /// Pieces on their way here at once.
@@ -42,7 +42,9 @@ const COMPARED_AT_ONCE: usize = 32;
 /// So long after an epoch began nothing is let go. By then whoever decided by the one before has done what he decided: else two caches
 /// could each let a piece go because the other still has it.
 const EPOCH_SETTLES: Duration = Duration::from_secs(10);
-/// Pauses between rounds that leave something to be done.
+/// Segments of which pieces are pulled in one round; the others are for the next.
+const PULLED_SEGMENTS_MAX: usize = 65_536;
+/// Pauses between rounds that leave something to be done; the first is also the shortest between any two of an epoch.
 const ROUND_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(300));
 
 /// Pause after a round that left nothing to be done.
@@ -147,12 +149,16 @@ pub struct Progress {
     pub surplus: u64,
     /// Those of them that were let go.
     pub let_go: u64,
+    /// Pieces held when it began.
+    pub held: u64,
+    /// More are lacking than one round pulls.
+    pub has_more: bool,
 }
 
 impl Progress {
     /// Whether nothing is left to be done, as far as the last round shows.
     pub fn is_done(&self) -> bool {
-        self.pulled == self.lacking && self.let_go == self.surplus
+        self.pulled == self.lacking && self.let_go == self.surplus && !self.has_more
     }
 }
 
@@ -169,8 +175,12 @@ pub struct Refill {
     history: u64,
     peers: Peers,
     round: Round,
-    /// Something has changed since the round began.
+    /// An epoch has begun since the round has.
     is_stale: bool,
+    /// Something else has changed since then.
+    again: bool,
+    /// When the last round ended.
+    ended_at: Option<Duration>,
     retry: Retry,
     /// When the next round begins, if none is under way.
     next_at: Duration,
@@ -193,7 +203,9 @@ impl Refill {
             history: 0,
             peers: Peers::default(),
             round: Round::Idle,
-            is_stale: true,
+            is_stale: false,
+            again: false,
+            ended_at: None,
             retry,
             next_at: Duration::ZERO,
             progress: Progress::default(),
@@ -243,6 +255,7 @@ impl Refill {
                 self.owners = Some(Owners::new(&epoch));
                 (self.epoch, self.epoch_at) = (Some(epoch), self.now);
                 self.changed();
+                (self.is_stale, self.next_at) = (true, self.now);
             }
             Event::Epoch(_) => {}
             Event::History(segments) => {
@@ -267,9 +280,12 @@ impl Refill {
         }
     }
 
+    /// Another round is due: now, or a while after the one before.
     fn changed(&mut self) {
-        (self.is_stale, self.is_settled, self.next_at) = (true, false, self.now);
+        (self.again, self.is_settled) = (true, false);
         self.retry.begin_anew(self.now);
+        let not_before = self.ended_at.map_or(Duration::ZERO, |ended_at| ended_at + ROUND_PAUSE.0);
+        self.next_at = self.now.max(not_before);
     }
 
     /// Without owners a sharded cache cannot know what it should hold.
@@ -279,7 +295,7 @@ impl Refill {
 
     fn compare(&mut self, held: Pieces) {
         if matches!(self.round, Round::Looking) {
-            self.progress = Progress::default();
+            self.progress = Progress { held: count(&held), ..Progress::default() };
             self.round = Round::comparing(held, self.history);
         }
     }
@@ -314,7 +330,7 @@ impl Refill {
         match &mut self.round {
             Round::Idle => {
                 if self.may_begin() && self.now >= self.next_at {
-                    self.is_stale = false;
+                    (self.is_stale, self.again) = (false, false);
                     self.round = Round::Looking;
                     actions.push(Action::Look);
                 }
@@ -328,10 +344,12 @@ impl Refill {
 
     /// Compares some segments, unless something has changed meanwhile.
     fn compare_some(&mut self, actions: &mut Vec<Action>) {
-        let (me, kind, owners) = (self.me, self.kind, self.owners.as_ref());
+        let (me, kind, owners, history) = (self.me, self.kind, self.owners.as_ref(), self.history);
         let Round::Comparing { held, next, lacking, surplus } = &mut self.round else { return };
         for _ in 0..COMPARED_AT_ONCE {
-            let Some(segment) = next.checked_sub(1).filter(|_| !self.is_stale) else {
+            let is_much = lacking.segments() == PULLED_SEGMENTS_MAX;
+            self.progress.has_more |= is_much && *next > 0;
+            let Some(segment) = next.checked_sub(1).filter(|_| !self.is_stale && !is_much) else {
                 let (lacking, surplus) = (std::mem::take(lacking), std::mem::take(surplus));
                 (self.progress.lacking, self.progress.surplus) = (lacking.count(), surplus.count());
                 self.round = Round::Pulling { lacking, surplus, underway: BTreeSet::new() };
@@ -344,7 +362,9 @@ impl Refill {
                 (Kind::Sharded, Some(owners)) => sources::owned(owners, me, segment),
                 (Kind::Sharded, None) => PieceSet::EMPTY,
             };
-            lacking.add(segment, should, held);
+            if segment < history {
+                lacking.add(segment, should, held);
+            }
             if kind == Kind::Sharded {
                 surplus.add(segment, held, should);
             }
@@ -388,15 +408,21 @@ impl Refill {
     }
 
     fn end_round(&mut self) {
-        self.round = Round::Idle;
-        if self.is_stale {
-            return;
+        (self.round, self.ended_at) = (Round::Idle, Some(self.now));
+        let is_moving = self.progress.pulled + self.progress.let_go > 0;
+        self.next_at = match () {
+            () if self.is_stale => self.now,
+            // Whether what was let go is gone is seen by another look.
+            () if self.again || is_moving => self.now + ROUND_PAUSE.0,
+            () if self.progress.is_done() => self.now + LOOK_EVERY,
+            () => {
+                self.retry.failed(self.now);
+                self.retry.due
+            }
+        };
+        if is_moving {
+            self.retry.begin_anew(self.now);
         }
-        self.is_settled = true;
-        self.next_at = self.now + LOOK_EVERY;
-        if !self.progress.is_done() {
-            self.retry.failed(self.now);
-            self.next_at = self.retry.due;
-        }
+        self.is_settled = !self.is_stale && !self.again;
     }
 }

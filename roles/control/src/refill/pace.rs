@@ -54,9 +54,18 @@ impl Pace {
             self.state = UNMEASURED;
         }
         let at = self.next.max(now);
-        let takes = self.bytes_per_s().map_or(0.0, |limit| bytes as f64 / limit.max(1) as f64);
-        self.next = at + Duration::try_from_secs_f64(takes).unwrap_or(MEASURED_FOR);
+        self.next = at + self.time_of(bytes);
         at
+    }
+
+    /// So many bytes that were taken did not come.
+    pub fn give_back(&mut self, bytes: u64) {
+        self.next = self.next.saturating_sub(self.time_of(bytes));
+    }
+
+    fn time_of(&self, bytes: u64) -> Duration {
+        let takes = self.bytes_per_s().map_or(0.0, |limit| bytes as f64 / limit.max(1) as f64);
+        Duration::try_from_secs_f64(takes).unwrap_or(MEASURED_FOR)
     }
 
     /// So many bytes came.
@@ -92,6 +101,8 @@ mod tests {
         let mut pace = Pace::new(Some(10 * MIB));
         let at: Vec<_> = (0..4).map(|_| pace.take(MIB, ms(50))).collect();
         assert_eq!(at, [50, 150, 250, 350].map(ms));
+        pace.give_back(MIB);
+        assert_eq!(pace.take(MIB, ms(50)), ms(350), "a refusal costs nothing");
         assert_eq!(pace.take(MIB, ms(9000)), ms(9000), "what was not used is not made up for");
         pace.came(999 * MIB, ms(9001));
         assert_eq!(pace.bytes_per_s(), Some(10 * MIB));

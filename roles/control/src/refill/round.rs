@@ -32,9 +32,17 @@ pub enum Round {
 }
 
 impl Round {
+    /// Of the history, and of what is held beyond it.
     pub fn comparing(held: Pieces, history: u64) -> Self {
-        Self::Comparing { held, next: history, lacking: Lacking::default(), surplus: Lacking::default() }
+        let beyond = held.last_key_value().map_or(0, |(segment, _)| segment.saturating_add(1));
+        let (next, lacking, surplus) = (history.max(beyond), Lacking::default(), Lacking::default());
+        Self::Comparing { held, next, lacking, surplus }
     }
+}
+
+/// How many pieces these are.
+pub fn count(pieces: &Pieces) -> u64 {
+    pieces.values().map(|set| positions(set).count() as u64).sum()
 }
 
 /// Pieces that are in one set and lacking in another.
@@ -57,7 +65,11 @@ impl Lacking {
     }
 
     pub fn count(&self) -> u64 {
-        self.0.values().map(|set| positions(set).count() as u64).sum()
+        count(&self.0)
+    }
+
+    pub fn segments(&self) -> usize {
+        self.0.len()
     }
 
     /// Takes out a piece of the newest segment.

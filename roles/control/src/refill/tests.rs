@@ -260,6 +260,42 @@ fn a_cache_without_room_keeps_what_is_its_own_and_goes_on_when_there_is_some() {
 }
 
 #[test]
+fn what_is_not_history_yet_leaves_a_drained_cache_only_when_its_owner_has_it() {
+    let mut world = World::filled();
+    world.caches.remove(&id(100));
+    let placed = SEGMENTS * 256 + 7;
+    world.caches.get_mut(&id(1)).unwrap().held.insert(placed);
+    world.begin(&[(1, 0), (2, 5), (3, 5), (4, 5)]);
+    let began = world.now;
+    while world.now < began + Duration::from_secs(120) {
+        assert!(world.step(3));
+    }
+    assert_eq!(world.caches[&id(1)].held, [placed].into());
+    assert!(world.caches[&id(1)].refill.progress().held > 0, "not drained");
+    let owner = Owners::new(&world.epoch).of(crate::messages::ItemKind::Piece, placed, 1)[0];
+    world.caches.get_mut(&owner).unwrap().held.insert(placed);
+    while world.caches[&id(1)].refill.progress().held > 0 {
+        assert!(world.step(3));
+    }
+    assert!(world.caches[&id(1)].held.is_empty());
+}
+
+#[test]
+fn members_that_come_and_go_all_the_time_stop_no_round() {
+    let mut world = World::filled();
+    world.add(5, Kind::Sharded, 9999);
+    world.begin(&[(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)]);
+    for n in 0..4000 {
+        if n % 7 == 0 {
+            world.caches.get_mut(&id(4)).unwrap().is_present = n % 2 == 0;
+            world.tell_peers();
+        }
+        world.step(n);
+    }
+    assert_eq!(world.caches[&id(5)].held, world.should(5));
+}
+
+#[test]
 fn nothing_is_done_before_an_epoch_and_a_history_are_known() {
     let mut refill = Refill::new(id(1), Kind::Sharded);
     let peers = Peers { full: [id(2)].into(), ..Peers::default() };

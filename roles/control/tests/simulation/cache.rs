@@ -66,7 +66,9 @@ impl Cache {
                         let pieces = vec![PieceSet::FULL; segments.into()];
                         self.refill(Event::Holds { owner, from_segment, pieces }, now, out);
                     }
-                    let request = HoldingsRequest { genesis_hash: [2; 32], from_segment, segments };
+                    let lets_go_by = self.refill.epoch().map(|epoch| epoch.number);
+                    let request =
+                        HoldingsRequest { genesis_hash: [2; 32], from_segment, segments, lets_go_by };
                     let (subject, payload) = (subjects::holdings(owner), request.to_bytes().unwrap());
                     out.push(Output::Ask { id, subject, payload, timeout: ANSWER_TIMEOUT });
                 }
@@ -120,8 +122,13 @@ impl Member for Cache {
                 }
             }
             Input::Message { payload, reply_to: Some(to), .. } => {
-                if let Ok(request) = HoldingsRequest::from_bytes(&payload) {
+                let Ok(request) = HoldingsRequest::from_bytes(&payload) else { return };
+                let epoch = self.refill.epoch().map(|epoch| epoch.number);
+                if request.lets_go_by.is_none_or(|by| Some(by) == epoch) {
                     out.push(Output::TellHoldings { to, request });
+                } else {
+                    let refused = HoldingsAnswer::Refused { reason: "by another epoch".to_owned() };
+                    out.push(Output::Reply { to, payload: refused.to_bytes().unwrap() });
                 }
             }
             Input::Kv { bucket: EPOCHS, value: Some(value), .. } => {

@@ -32,7 +32,7 @@ impl Looking {
         out: &mut Vec<Output>,
     ) -> Self {
         let Stretch { from_segment, segments } = stretch;
-        let request = HoldingsRequest { genesis_hash: [2; 32], from_segment, segments };
+        let request = HoldingsRequest { genesis_hash: [2; 32], from_segment, segments, lets_go_by: None };
         let of = |role| presence.present(role).map(|entry| entry.id).collect::<Vec<_>>();
         let survey = Survey::new(request, epoch, of(Role::ShardedCache), of(Role::FullPieceCache));
         let mut waiting = BTreeMap::new();

@@ -19,7 +19,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
 /// release that does not know the question.
 pub async fn look(context: &Context, stretch: Stretch, epoch: Option<Epoch>) -> Event {
     let Stretch { from_segment, segments } = stretch;
-    let request = HoldingsRequest { genesis_hash: context.genesis_hash, from_segment, segments };
+    let request =
+        HoldingsRequest { genesis_hash: context.genesis_hash, from_segment, segments, lets_go_by: None };
     let ids = |role| context.host.members(role).into_iter().map(|entry| entry.id);
     let epoch = epoch.unwrap_or(Epoch { number: 0, members: Vec::new() });
     let mut survey = Survey::new(request, &epoch, ids(Role::ShardedCache), ids(Role::FullPieceCache));
