@@ -91,7 +91,10 @@ impl Running {
     async fn run(mut self) {
         let mut present = self.of.host.present();
         let mut telling = interval(TELL_EVERY);
-        (self.settings.mark_changed(), self.epochs.mark_changed(), present.mark_changed());
+        // What is known already is heard first.
+        self.settings.mark_changed();
+        self.epochs.mark_changed();
+        present.mark_changed();
         while !self.is_drained() {
             let wake_at = self.machine.wake_at().map(|at| self.started + at);
             let event = tokio::select! {

@@ -68,7 +68,7 @@ impl Scene {
     async fn run(&mut self, nth: usize, drain: bool) {
         let cache = &mut self.caches[nth];
         let (keep_running, shutdown) = Shutdown::new();
-        let host = HostConfig { liveness: liveness(), ..HostConfig::new(cache.role.clone()) };
+        let host = HostConfig { liveness: liveness(), ..HostConfig::new(cache.role) };
         let spec = CacheSpec { path: cache.folder.clone(), size_bytes: Some(300 * SLOT_BYTES as u64) };
         let config = Config { drain, ..Config::new(host, spec) };
         cache.running = Some((keep_running, tokio::spawn(cache::run(config, self.bus.clone(), shutdown))));

@@ -19,8 +19,9 @@ mod round;
 mod sources;
 #[cfg(test)]
 mod tests;
+mod words;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::ids::InstanceId;
@@ -32,11 +33,10 @@ use consensus::piece_set::PieceSet;
 pub use pace::Pace;
 use round::{Round, count};
 pub use sources::{Peers, sources};
+pub use words::{ASK_SEGMENTS_MAX, Action, Event, Kind, Pieces, Progress, Pulled};
 
 /// Pieces on their way here at once.
 pub const PULLS_AT_ONCE: usize = 8;
-/// Segments in one question to an owner.
-pub const ASK_SEGMENTS_MAX: u16 = 128;
 /// Segments compared in one step: each takes 256 looks at the owners.
 const COMPARED_AT_ONCE: usize = 32;
 /// So long after an epoch began nothing is let go. By then whoever decided by the one before has done what he decided: else two caches
@@ -49,118 +49,6 @@ const ROUND_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 
 /// Pause after a round that left nothing to be done.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
-
-/// Which pieces a cache is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Those of which it is the first owner in the epoch.
-    Sharded,
-    /// All.
-    Full,
-}
-
-/// Pieces by segment; no set is empty.
-pub type Pieces = BTreeMap<u64, PieceSet>;
-
-/// What happens.
-#[derive(Debug, Clone)]
-pub enum Event {
-    /// An epoch begins.
-    Epoch(Epoch),
-    /// The cluster's history has so many segments.
-    History(u64),
-    /// Who else is present now.
-    Peers(Peers),
-    /// A piece that was here is lost.
-    Lost,
-    /// What the store holds: the answer to [`Action::Look`].
-    Held(Pieces),
-    /// What became of [`Action::Pull`].
-    Pulled {
-        /// Of which piece.
-        index: u64,
-        /// What.
-        pulled: Pulled,
-    },
-    /// An owner's answer to [`Action::Ask`]; no sets if there is none.
-    Holds {
-        /// Who.
-        owner: InstanceId,
-        /// From which segment on.
-        from_segment: u64,
-        /// A set a segment; what is not there is empty.
-        pieces: Vec<PieceSet>,
-    },
-    /// Time has passed: [`Refill::wake_at`].
-    Tick,
-}
-
-/// What became of a pull.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pulled {
-    /// It is here, durable.
-    Stored,
-    /// Nobody gave it.
-    Nobody,
-    /// There is no room for it, or the disk refuses.
-    NotTaken,
-}
-
-/// What is to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    /// Tell what the store holds.
-    Look,
-    /// Get a piece from the first of these that gives it, and store it.
-    Pull {
-        /// Which.
-        index: u64,
-        /// Whom to ask, in order.
-        from: Vec<InstanceId>,
-    },
-    /// Ask an owner which pieces of these segments it has.
-    Ask {
-        /// Whom.
-        owner: InstanceId,
-        /// The first.
-        from_segment: u64,
-        /// How many.
-        segments: u16,
-    },
-    /// Remove a piece.
-    LetGo {
-        /// Which.
-        index: u64,
-    },
-}
-
-/// How far a cache is from what it should hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// Pieces lacking when the present round, or the last, began.
-    pub lacking: u64,
-    /// Those of them that came.
-    pub pulled: u64,
-    /// Those of them that nobody gave.
-    pub nowhere: u64,
-    /// Those of them for which there was no room.
-    pub not_taken: u64,
-    /// Pieces held beyond what it should.
-    pub surplus: u64,
-    /// Those of them that were let go.
-    pub let_go: u64,
-    /// Pieces held when it began.
-    pub held: u64,
-    /// More are lacking than one round pulls.
-    pub has_more: bool,
-}
-
-impl Progress {
-    /// Whether nothing is left to be done, as far as the last round shows.
-    pub fn is_done(&self) -> bool {
-        self.pulled == self.lacking && self.let_go == self.surplus && !self.has_more
-    }
-}
 
 /// One cache's loop. Times are since its start.
 #[derive(Debug)]
@@ -257,7 +145,6 @@ impl Refill {
                 self.changed();
                 (self.is_stale, self.next_at) = (true, self.now);
             }
-            Event::Epoch(_) => {}
             Event::History(segments) => {
                 if segments > self.history {
                     self.history = segments;
@@ -276,7 +163,7 @@ impl Refill {
             Event::Held(held) => self.compare(held),
             Event::Pulled { index, pulled } => self.pulled(index, pulled),
             Event::Holds { owner, from_segment, pieces } => self.heard(owner, from_segment, &pieces, actions),
-            Event::Tick => {}
+            Event::Tick | Event::Epoch(_) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! A round and where it is.
 
-use super::{ASK_SEGMENTS_MAX, Action, Peers, Pieces};
+use super::sources::Peers;
+use super::words::{ASK_SEGMENTS_MAX, Action, Pieces};
 use crate::ids::InstanceId;
 use crate::messages::ItemKind;
 use crate::rendezvous::Owners;

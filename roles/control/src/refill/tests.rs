@@ -3,6 +3,7 @@
 use super::*;
 use crate::messages::EpochMember;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 const SEGMENTS: u64 = 3;
 
