@@ -84,7 +84,7 @@ enum ClusterRole {
     /// Make sectors for plot-clients
     PlotServer(plot_server::PlotServerArgs),
     /// Keep the pieces that this cache owns
-    ShardedCache(cache::CacheArgs),
+    ShardedCache(cache::ShardedCacheArgs),
     /// Keep every piece
     FullPieceShardedCache(cache::CacheArgs),
     /// Prove for plot-clients
@@ -143,7 +143,8 @@ impl ClusterRole {
                 Self::Controller(args) => args.run(start).await,
                 Self::PlotClient(args) => args.run(start).await,
                 Self::PlotServer(args) => args.run(start).await,
-                Self::ShardedCache(args) | Self::FullPieceShardedCache(args) => args.run(role, start).await,
+                Self::ShardedCache(args) => args.run(start).await,
+                Self::FullPieceShardedCache(args) => args.run(start).await,
                 Self::ProofServer(args) => args.run(start).await,
             }
         };

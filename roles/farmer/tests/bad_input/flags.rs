@@ -53,6 +53,13 @@ fn a_cache_is_given_some_time() {
 }
 
 #[test]
+fn a_full_piece_cache_is_not_drained_and_a_pace_is_bytes() {
+    let mut line = member(NATS, &["full-piece-sharded-cache", "--drain", "path=/nowhere"]);
+    misunderstood(&mut line, &["--drain"]);
+    misunderstood(&mut member(NATS, &["sharded-cache", "--refill-bandwidth", "0", "path=/x"]), &["200MiB"]);
+}
+
+#[test]
 fn cpu_levels_that_the_machine_lacks_are_refused() {
     misunderstood(farmer().args(["util", "cpu-levels", "--cpu-level", "pentium"]), &["pentium", "portable"]);
 }

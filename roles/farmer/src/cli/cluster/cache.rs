@@ -10,13 +10,6 @@ use control::messages::Role;
 
 use super::{MemberArgs, SERVER_EXECUTORS, Start};
 
-/// A full-piece cache that is to be drained.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "a full-piece cache owns nothing that it could hand over: stop it, once the sharded caches say that they hold what they should"
-)]
-struct NothingToDrain;
-
 #[derive(Debug, Args)]
 pub struct CacheArgs {
     #[command(flatten)]
@@ -27,9 +20,6 @@ pub struct CacheArgs {
     /// Bytes a second that it pulls at most when it fills up, as 200MiB [default: half of what the link gives]
     #[arg(long, value_name = "SIZE", value_parser = bandwidth)]
     refill_bandwidth: Option<u64>,
-    /// Hand over all pieces to the other caches, then end: to take a sharded cache away
-    #[arg(long)]
-    drain: bool,
     /// Where pieces are kept: path=DIRECTORY[,size=SIZE]; without a size until 90 % of the file system are in use
     #[arg(value_name = "path=…,size=…")]
     cache: CacheSpec,
@@ -39,20 +29,35 @@ fn bandwidth(text: &str) -> Result<u64, String> {
     parse_size(text).ok_or_else(|| "bytes a second are expected, such as 200MiB".to_owned())
 }
 
+/// A sharded cache: it owns pieces, which it can hand over.
+#[derive(Debug, Args)]
+pub struct ShardedCacheArgs {
+    #[command(flatten)]
+    cache: CacheArgs,
+    /// Hand over all pieces to the other caches, then end: to take this cache away
+    #[arg(long)]
+    drain: bool,
+}
+
+impl ShardedCacheArgs {
+    pub async fn run(self, start: Start<'_>) -> Result<(), RoleError> {
+        let (config, start) = self.cache.config(Role::ShardedCache, start).await?;
+        cache::run(Config { drain: self.drain, ..config }, start.bus, start.shutdown).await
+    }
+}
+
 impl CacheArgs {
-    pub async fn run(self, role: Role, start: Start<'_>) -> Result<(), RoleError> {
-        if self.drain && role == Role::FullPieceCache {
-            return Err(RoleError::own(NothingToDrain));
-        }
+    /// Keeps every piece.
+    pub async fn run(self, start: Start<'_>) -> Result<(), RoleError> {
+        let (config, start) = self.config(Role::FullPieceCache, start).await?;
+        cache::run(config, start.bus, start.shutdown).await
+    }
+
+    async fn config(self, role: Role, start: Start<'_>) -> Result<(Config, Start<'_>), RoleError> {
         let paths = vec![self.cache.path.clone()];
         start.placement.settle(Work { paths, executors: SERVER_EXECUTORS, ..Work::default() });
         let host = self.member.apply(HostConfig::new(role), &start).await?;
-        let config = Config {
-            tmp: self.tmp,
-            refill_bytes_per_s: self.refill_bandwidth,
-            drain: self.drain,
-            ..Config::new(host, self.cache)
-        };
-        cache::run(config, start.bus, start.shutdown).await
+        let refill_bytes_per_s = self.refill_bandwidth;
+        Ok((Config { tmp: self.tmp, refill_bytes_per_s, ..Config::new(host, self.cache) }, start))
     }
 }
