@@ -10,9 +10,9 @@
 //! A slot is what a piece looks like in a slab of the pool (record on a block, points before it), so it goes between disk,
 //! wire and GPU as it lies. Items are hashed in wire order: record, commitment, witness.
 //!
-//! An item is only ever written to a free slot, and the slot of a removed one is free again after its header is zeroed, so
-//! a crash leaves whole items, and slots whose item does not fit its hash. Every read checks the hash; what does not fit is
-//! dropped and told, never served.
+//! An item is only ever written to a free slot, its header after it and when it is durable, and the slot of a removed one is free again
+//! after its header is zeroed. So a crash leaves whole items; of two the older goes when the newer was seen to be whole. Every read checks
+//! the hash; what does not fit is dropped and told, never served. A read that the disk refuses is tried again before its slot is given up.
 //!
 //! Owns: the file, and the index in memory (about 60 bytes an item, and a set of positions a segment). Never: which items belong here, or where to fetch one
 //! anew.
@@ -44,11 +44,15 @@ use std::future::Future;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Memory that an open store keeps.
 pub const STORE_SCRATCH_BYTES: usize = BLOCK_BYTES;
 /// The file.
 pub const ITEMS_FILE: &str = "items.bin";
+/// How often the disk is asked for an item, and the pause between: a cable or a controller may have a bad moment.
+const READ_TRIES: u32 = 3;
+const READ_PAUSE: Duration = Duration::from_millis(200);
 /// Slots by which the file grows.
 const GROW_SLOTS: u64 = 256;
 
@@ -57,6 +61,8 @@ const GROW_SLOTS: u64 = 256;
 pub struct StoreConfig {
     /// Bytes of its file; without it, it grows until the file system is nine tenths full.
     pub size_bytes: Option<u64>,
+    /// The file grows to its size with what comes, instead of taking it at once: somebody else may take the space first.
+    pub grows: bool,
     /// Nothing is forced to disk; instead, all items are read and checked at opening.
     pub tmp: bool,
 }
@@ -176,9 +182,10 @@ impl PieceStore {
         self.0.slots.borrow().last_segment()
     }
 
-    /// Reads an item and checks its hash. A damaged one is dropped; one that the disk does not give is dropped, too, and
-    /// its slot not used again.
+    /// Reads an item and checks its hash. A damaged one is dropped; one that the disk does not give, though it is asked several times, is
+    /// dropped, too, and its slot not used again.
     pub async fn get(&self, class: Class, id: ItemId) -> Result<Option<Item>, StoreError> {
+        let mut tries = READ_TRIES;
         loop {
             let Some(entry) = self.0.slots.borrow().get(id) else { return Ok(None) };
             let buf = self.0.pool.acquire().await?;
@@ -195,6 +202,11 @@ impl PieceStore {
                     Err(StoreError::Damaged { id, path, offset: offset(entry.slot) })
                 }
                 Err(error @ IoError::Closed { .. }) => Err(error.into()),
+                Err(_) if tries > 1 => {
+                    tries -= 1;
+                    task::sleep(READ_PAUSE).await;
+                    continue;
+                }
                 Err(error) => {
                     self.0.slots.borrow_mut().retire(id);
                     Err(error.into())

@@ -32,7 +32,7 @@ pub struct StoreReport {
     pub damaged: u64,
     /// Slots that the disk does not give: they are not used.
     pub unreadable: u64,
-    /// Second copies of an item: the one of the latest epoch stays.
+    /// Second copies of an item: the whole one of the latest epoch stays.
     pub duplicates: u64,
 }
 
@@ -113,23 +113,21 @@ impl PieceStore {
         Ok(report)
     }
 
-    /// Notes an item, and clears the older of two.
+    /// Notes an item. Of two the older is cleared, once the newer is seen to be whole: it may have been on its way when power was lost.
     async fn take_in(&self, slot: u64, header: &Header, report: &mut StoreReport) -> Result<(), StoreError> {
-        let other = {
-            let mut slots = self.0.slots.borrow_mut();
-            match slots.get(header.id) {
-                Some(known) if known.epoch > header.epoch => {
-                    let known = slots.insert(header.id, slot, header.epoch).expect("it was there just now");
-                    slots.insert(header.id, known.slot, known.epoch)
-                }
-                _ => slots.insert(header.id, slot, header.epoch),
-            }
+        let known = self.0.slots.borrow().get(header.id);
+        let Some(known) = known else {
+            self.0.slots.borrow_mut().insert(header.id, slot, header.epoch);
+            return Ok(());
         };
-        if let Some(other) = other {
-            report.duplicates += 1;
-            self.clear(CLASS, other.slot).await?;
-        }
-        Ok(())
+        report.duplicates += 1;
+        let (this, other) = ((slot, header.epoch), (known.slot, known.epoch));
+        let (newer, older) = if other.1 > this.1 { (other, this) } else { (this, other) };
+        let is_whole = matches!(self.read_item(newer.0, *header).await?, Found::Item(_));
+        report.damaged += u64::from(!is_whole);
+        let (kept, cleared) = if is_whole { (newer, older) } else { (older, newer) };
+        self.0.slots.borrow_mut().insert(header.id, kept.0, kept.1);
+        self.clear(CLASS, cleared.0).await
     }
 
     async fn read_header(&self, slot: u64, blocks: &Parts) -> Result<Found, StoreError> {
@@ -164,7 +162,7 @@ fn unreadable(error: IoError) -> Result<Found, StoreError> {
     }
 }
 
-/// The locked file with the slots it may have. A given size is reserved at once.
+/// The locked file with the slots it may have. A given size is reserved at once, unless it grows to it.
 fn open_file(
     dir: &Path,
     config: &StoreConfig,
@@ -185,7 +183,7 @@ fn open_file(
     if capacity == 0 && now_bytes < SLOT_BYTES as u64 {
         return Err(StoreError::TooSmall { path: path.display().to_string(), bytes });
     }
-    if config.size_bytes.is_some() && offset(capacity) != now_bytes {
+    if config.size_bytes.is_some() && !config.grows && offset(capacity) != now_bytes {
         file.set_size(offset(capacity))?;
         sync_directory(&path)?;
     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 const SLOTS: u64 = 4;
 
 fn config(tmp: bool) -> StoreConfig {
-    StoreConfig { size_bytes: Some(SLOTS * SLOT_BYTES as u64 + 5), tmp }
+    StoreConfig { size_bytes: Some(SLOTS * SLOT_BYTES as u64 + 5), tmp, ..StoreConfig::default() }
 }
 
 async fn open(disk: &Disk, pool: &Pool, dir: &Path, config: &StoreConfig) -> (PieceStore, StoreReport) {
@@ -246,11 +246,11 @@ fn without_a_size_the_file_grows_as_needed() {
         let other = dir.path().join("other");
         let opened = PieceStore::open_on(disk.clone(), scratch(), &other, &config, |_| Ok(space)).await;
         assert!(matches!(opened.err().unwrap(), StoreError::TooSmall { bytes: 0, .. }));
-        let one = StoreConfig { size_bytes: Some(SLOT_BYTES as u64), tmp: false };
+        let one = StoreConfig { size_bytes: Some(SLOT_BYTES as u64), ..StoreConfig::default() };
         let (store, _) = open(&disk, &pool, dir.path(), &one).await;
         assert_eq!((store.capacity(), store.len()), (1, 1));
         drop(store);
-        let none = StoreConfig { size_bytes: Some(5000), tmp: false };
+        let none = StoreConfig { size_bytes: Some(5000), ..StoreConfig::default() };
         let empty = dir.path().join("empty");
         let error = PieceStore::open(disk.clone(), scratch(), &empty, &none).await.err().unwrap();
         assert!(error.to_string().contains("size="), "{error}");
@@ -389,4 +389,45 @@ proptest! {
     fn it_is_a_map_that_forgets_only_what_was_damaged(steps in prop::collection::vec(step(), 1..30)) {
         on_disk(move |disk, pool| run(disk, pool, steps));
     }
+}
+
+/// Power was lost while an item was replaced, in whatever order the disk wrote: some of the new slot is there, all of the old.
+#[test]
+fn a_replacement_that_was_cut_off_leaves_what_was_there() {
+    on_disk(|disk, pool| async move {
+        for first_bytes in [512, 4096, 65_536, SLOT_BYTES - 4096] {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, _) = open(&disk, &pool, dir.path(), &config(false)).await;
+            put(&store, &pool, id(1), 3).await.unwrap();
+            let older = fs::read(store.path()).unwrap();
+            put(&store, &pool, id(1), 5).await.unwrap();
+            let slot = store.0.slots.borrow().get(id(1)).unwrap().slot;
+            drop(store);
+            let (mut file, path) = (older, dir.path().join(ITEMS_FILE));
+            let (newer, begin) = (fs::read(&path).unwrap(), offset(slot) as usize);
+            file[begin..begin + first_bytes].copy_from_slice(&newer[begin..begin + first_bytes]);
+            fs::write(&path, file).unwrap();
+            let (store, report) = open(&disk, &pool, dir.path(), &config(false)).await;
+            assert_eq!((report.damaged, report.duplicates), (1, 1), "{first_bytes}");
+            assert!(get(&store, id(1)).await.unwrap() == Some((item(id(1), 3), 3)), "{first_bytes}");
+            // And the slot is of use again.
+            put(&store, &pool, id(1), 6).await.unwrap();
+            assert!(get(&store, id(1)).await.unwrap() == Some((item(id(1), 6), 6)));
+        }
+    });
+}
+
+#[test]
+fn a_store_that_grows_takes_what_it_has() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let config = StoreConfig { size_bytes: Some(600 * SLOT_BYTES as u64), grows: true, tmp: true };
+        let (store, _) = open(&disk, &pool, dir.path(), &config).await;
+        assert_eq!((fs::metadata(store.path()).unwrap().len(), store.capacity()), (0, 600));
+        put(&store, &pool, id(1), 1).await.unwrap();
+        assert_eq!(fs::metadata(store.path()).unwrap().len(), GROW_SLOTS * SLOT_BYTES as u64);
+        drop(store);
+        let (store, _) = open(&disk, &pool, dir.path(), &config).await;
+        assert_eq!((store.len(), store.capacity()), (1, 600));
+    });
 }

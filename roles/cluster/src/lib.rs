@@ -21,9 +21,11 @@ pub mod proof_server;
 mod recall;
 pub mod role;
 pub mod shutdown;
+mod silence;
 pub mod sizes;
 #[cfg(test)]
 mod test_bus;
 #[cfg(test)]
 #[path = "../../shared_tests/settings.rs"]
 mod test_settings;
+pub mod tools;

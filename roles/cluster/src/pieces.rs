@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use transport::message::{self, Blake3Hash, Layout, RefusalCode, Request, Response};
 
 use crate::host::{Host, HostError, Present};
+use crate::silence::Silences;
 use bus::BusError;
 use bus::epochs::Epochs;
 use control::ids::InstanceId;
@@ -38,6 +39,33 @@ pub struct PieceSource {
     host: Host,
     owners: watch::Receiver<Arc<Owners>>,
     prefer_near: bool,
+    silences: Silences,
+}
+
+/// A piece that was given.
+pub struct Given {
+    /// Laid out as [`Layout::Piece`].
+    pub slab: Slab,
+    /// Its BLAKE3, checked.
+    pub blake3: Blake3Hash,
+    /// Who gave it.
+    pub from: InstanceId,
+    /// Members that were asked before, in vain.
+    pub in_vain: u32,
+}
+
+/// Why nobody gave a piece.
+#[derive(Debug, thiserror::Error)]
+pub enum NotGiven {
+    /// Nobody is there to be asked.
+    #[error("no cache and no controller is present")]
+    Nobody,
+    /// Nobody who has answered lately.
+    #[error("those who may have it did not answer their last requests")]
+    Silent,
+    /// What the last one answered.
+    #[error(transparent)]
+    Last(#[from] HostError),
 }
 
 impl PieceSource {
@@ -55,7 +83,7 @@ impl PieceSource {
                 }
             }
         });
-        Ok(Self { host, owners, prefer_near })
+        Ok(Self { host, owners, prefer_near, silences: Silences::default() })
     }
 
     /// The owners of items in the present epoch, and a notice of each change.
@@ -72,24 +100,11 @@ impl PieceSource {
     ) -> Result<(Slab, Blake3Hash), HostError> {
         let mut pause = FIRST_PAUSE;
         for round in 1u32.. {
-            let mut last = None;
-            for (peer, role) in self.candidates(index) {
-                let is_controller = role == Role::Controller;
-                match self.ask(peer, index, patience(&role)).await {
-                    Err(HostError::Ended) => return Err(HostError::Ended),
-                    Err(error) => {
-                        tracing::debug!(index, "piece: {error}");
-                        let is_being_rebuilt =
-                            is_controller && error.refusal() == Some(RefusalCode::NotReady);
-                        last = Some(error);
-                        if is_being_rebuilt {
-                            break;
-                        }
-                    }
-                    found => return found,
-                }
-            }
-            let reason = last.map_or("no cache and no controller is present".into(), |e| e.to_string());
+            let reason = match self.once(index).await {
+                Ok(Given { slab, blake3, .. }) => return Ok((slab, blake3)),
+                Err(NotGiven::Last(HostError::Ended)) => return Err(HostError::Ended),
+                Err(error) => error.to_string(),
+            };
             in_vain(&reason);
             if round % ROUNDS_TO_LOG == 0 {
                 tracing::warn!(index, round, "nobody gives this piece, asking on; the last answer: {reason}");
@@ -98,6 +113,34 @@ impl PieceSource {
             pause = (pause * 2).min(MAX_PAUSE);
         }
         unreachable!("a search of 2^32 rounds takes a thousand years")
+    }
+
+    /// The piece, asked of one after the other, each once.
+    pub async fn once(&self, index: u64) -> Result<Given, NotGiven> {
+        let mut last = NotGiven::Nobody;
+        for (in_vain, (peer, role)) in (0..).zip(self.candidates(index)) {
+            if self.silences.is_silent(peer) {
+                last = NotGiven::Silent;
+                continue;
+            }
+            let asked = self.ask(peer, index, patience(&role)).await;
+            self.silences.note(peer, &asked);
+            match asked {
+                Ok((slab, blake3)) => return Ok(Given { slab, blake3, from: peer, in_vain }),
+                Err(HostError::Ended) => return Err(HostError::Ended.into()),
+                Err(error) => {
+                    tracing::debug!(index, "piece: {error}");
+                    let is_being_rebuilt =
+                        role == Role::Controller && error.refusal() == Some(RefusalCode::NotReady);
+                    last = error.into();
+                    // Another would rebuild it as well.
+                    if is_being_rebuilt {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(last)
     }
 
     /// Whom to ask, in order. Near caches come first among those that should have the piece.

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod lease;
 pub mod members;
 pub mod messages;
+pub mod moves;
 pub mod names;
 pub mod plot_jobs;
 pub mod plot_server;

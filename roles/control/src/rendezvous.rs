@@ -39,6 +39,11 @@ impl Owners {
         Self { members: with_weight.map(candidate).collect() }
     }
 
+    /// Whether nobody owns anything.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
     /// The `count` owners of an item, first the one to ask first; fewer if there are not so many members. A piece
     /// and its parity hash alike; the parity starts at the second owner, so the two come from different shards.
     pub fn of(&self, kind: ItemKind, piece_index: u64, count: usize) -> Vec<InstanceId> {

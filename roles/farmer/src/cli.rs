@@ -1,12 +1,14 @@
 //! The command line. Each command turns its flags into the configuration of a part of the library and runs it.
 
 mod benchmark;
+mod cache_benchmark;
 mod cluster;
 mod dev;
 mod dev_node;
 mod gpus;
 mod kernel_check;
 mod progress;
+mod reinitialize;
 mod result;
 mod topology;
 
@@ -56,6 +58,10 @@ enum Util {
     CpuLevels,
     /// List the GPUs that this machine can plot and prove with, or why there is none
     Gpus(gpus::GpuArgs),
+    /// Download the pieces of sectors from the caches as a plot-server does, and tell how fast they came
+    ShardedCacheBenchmark(cache_benchmark::CacheBenchmarkArgs),
+    /// Begin a new epoch of the caches that are there now, and wait until each holds what it should
+    ReinitializationCache(reinitialize::ReinitializeArgs),
     /// Run kernels at K = 17 on records whose outcome is known
     #[command(hide = true)]
     KernelCheck(kernel_check::KernelCheckArgs),
@@ -86,6 +92,8 @@ impl Cli {
             }
             Command::Util(Util::Gpus(arguments)) => arguments.run(),
             Command::Util(Util::KernelCheck(arguments)) => arguments.run(),
+            Command::Util(Util::ReinitializationCache(arguments)) => arguments.run(),
+            Command::Util(Util::ShardedCacheBenchmark(arguments)) => arguments.run(),
         }
     }
 }

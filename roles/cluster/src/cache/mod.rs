@@ -15,7 +15,6 @@ mod fullness;
 mod handler;
 mod holdings;
 mod refill;
-mod silence;
 mod spec;
 
 pub use handler::Counters;
@@ -60,6 +59,8 @@ pub struct Config {
     pub spec: CacheSpec,
     /// `--tmp`: items are written without waiting for the disk, and all are checked at the start; nothing is deleted.
     pub tmp: bool,
+    /// The size is taken with what comes, not at once.
+    pub grows: bool,
     /// Bytes a second that it pulls at most; none: half of what the link gives.
     pub refill_bytes_per_s: Option<u64>,
     /// A sharded cache hands over what it has, and ends.
@@ -69,7 +70,7 @@ pub struct Config {
 impl Config {
     /// Durable, at the usual pace.
     pub fn new(host: HostConfig, spec: CacheSpec) -> Self {
-        Self { host, spec, tmp: false, refill_bytes_per_s: None, drain: false }
+        Self { host, spec, tmp: false, grows: false, refill_bytes_per_s: None, drain: false }
     }
 }
 
@@ -128,7 +129,8 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let counters = Arc::<Counters>::default();
     let (opened, is_open) = oneshot::channel();
     // Only a size that was named is reserved: without one, the rest of the disk is shared with whoever needs it first.
-    let store = StoreConfig { size_bytes: config.spec.size_bytes, tmp: config.tmp };
+    let (size_bytes, grows) = (config.spec.size_bytes, config.grows);
+    let store = StoreConfig { size_bytes, grows, tmp: config.tmp };
     let directory = config.spec.path.clone();
     let (calls, to_make) = calls::channel();
     // Before anybody sees that the cache is there. It waits for no settings: those who are to write them may ask it what it has.

@@ -8,9 +8,9 @@
 //! Pulls keep to a pace ([`Pace`]), and a member that does not answer is passed over for a while.
 
 use super::calls::{Arrived, Call, Calls};
-use super::silence::Silences;
-use crate::host::{Host, HostError, HostReply};
+use crate::host::{Host, HostReply};
 use crate::pieces::{patience, peers};
+use crate::silence::Silences;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
 use control::messages::{ClusterInfo, Control, Epoch, HoldingsAnswer, HoldingsRequest, Role, subjects};
@@ -254,9 +254,9 @@ impl Pull {
         let (request, nothing) =
             (Request::GetItem { index, kind: ItemKind::Piece }, Layout::Run { phase: 0 });
         let asked = self.of.host.request(peer, request, Vec::new(), nothing, patience(&role)).await;
+        self.silences.note(peer, &asked);
         let error = match asked {
             Ok(HostReply { response: Response::Item { blake3 }, payload: Some(slab) }) => {
-                self.silences.answered(peer);
                 self.pace().came(bytes, self.started.elapsed());
                 return Asked::Gave(Arrived { index, blake3, slab });
             }
@@ -266,12 +266,9 @@ impl Pull {
         tracing::debug!(index, "piece: {error}");
         self.pace().give_back(bytes);
         match error.refusal() {
-            Some(RefusalCode::NotReady) if role == Role::Controller => return Asked::NotYet,
-            Some(_) => self.silences.answered(peer),
-            None if matches!(error, HostError::Request { .. }) => self.silences.silent(peer),
-            None => {}
+            Some(RefusalCode::NotReady) if role == Role::Controller => Asked::NotYet,
+            _ => Asked::Not,
         }
-        Asked::Not
     }
 
     async fn store(&self, arrived: Arrived) -> Pulled {

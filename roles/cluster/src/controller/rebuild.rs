@@ -32,6 +32,7 @@ use super::segments::holdings_of;
 use super::verifier::{Verified, Verifier};
 use crate::host::{Host, HostError};
 use crate::pieces::patience;
+use crate::silence::Silences;
 
 /// Pieces that make a segment.
 const ENOUGH: usize = SEGMENT_PIECES / 2;
@@ -47,8 +48,6 @@ const REBUILT_WITHIN: Duration = Duration::from_secs(600);
 const FAILED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(900));
 /// Segments of which it is remembered that they could not be; the one that may be tried again first is forgotten.
 const FAILED_MAX: usize = 1024;
-/// Unanswered requests after which a cache is asked for nothing more of a segment.
-const SILENCES_MAX: u32 = 3;
 
 /// Why a segment cannot be rebuilt now.
 #[derive(Debug, thiserror::Error)]
@@ -357,16 +356,15 @@ impl Inner {
         silences: &Silences,
     ) -> Option<Verified> {
         for &cache in holders {
-            if silences.of(cache) >= SILENCES_MAX {
+            if silences.is_silent(cache) {
                 continue;
             }
-            let piece = match get(&self.context.host, cache, index).await {
+            let asked = get(&self.context.host, cache, index).await;
+            silences.note(cache, &asked);
+            let piece = match asked {
                 Ok(piece) => piece,
                 Err(error) => {
                     tracing::debug!(index = index.0, "piece: {error}");
-                    if error.refusal().is_none() {
-                        silences.add(cache);
-                    }
                     continue;
                 }
             };
@@ -397,20 +395,6 @@ impl Inner {
         let rebuilt = done.map_err(|source| RebuildError::Reconstruct { segment_index, source })?;
         let is_right = rebuilt.segment_commitment == commitment;
         if is_right { Ok(rebuilt.pieces) } else { Err(RebuildError::Wrong { segment_index }) }
-    }
-}
-
-/// How often caches did not answer.
-#[derive(Default)]
-struct Silences(Mutex<BTreeMap<InstanceId, u32>>);
-
-impl Silences {
-    fn of(&self, id: InstanceId) -> u32 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id).copied().unwrap_or_default()
-    }
-
-    fn add(&self, id: InstanceId) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default() += 1;
     }
 }
 

@@ -11,12 +11,14 @@
 mod config;
 mod error;
 mod memory;
+mod nothing;
 mod peers;
 mod present;
 mod reply;
 
 pub use config::{HostConfig, host_name};
 pub use error::HostError;
+pub use nothing::ServesNothing;
 pub use present::Present;
 pub use reply::HostReply;
 
@@ -237,7 +239,7 @@ fn wire_role(role: Role) -> transport::message::Role {
         Role::FullPieceCache => Wire::FullPieceCache,
         Role::ProofServer => Wire::ProofServer,
         Role::PlotServer => Wire::PlotServer,
-        // No process of this release is of another role; the one that may least is as good as any.
+        // Of tools, the one that may least.
         Role::PlotClient | Role::Other(_) => Wire::PlotClient,
     }
 }

@@ -41,7 +41,7 @@ use self::proving::Provers;
 use self::signing::{Signing, Store, Windows};
 use self::slots::{FOUND_CAPACITY, Following};
 use self::solutions::{Memory, Remember, Solutions};
-use crate::host::{Host, HostConfig, host_name};
+use crate::host::{Host, HostConfig, ServesNothing, host_name};
 use crate::recall;
 use crate::role::{RoleError, await_cluster, cluster_kzg};
 use crate::shutdown::Shutdown;
@@ -51,7 +51,6 @@ use consensus::CpuLevel;
 use control::messages::{ClusterInfo, Role, subjects};
 use control::solutions::Handover;
 use engine::threads::ThreadWorkers;
-use futures::future::LocalBoxFuture;
 use gpu::cpu::{CpuProver, CpuProverOptions};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -61,8 +60,6 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use transport::message::{Refusal, RefusalCode, Request};
-use transport::tcp::{Answer, Handler, PeerInfo, Received};
 
 /// Slabs for requests and proofs, beside those of the farms.
 const SLABS: usize = 32;
@@ -314,19 +311,4 @@ fn tell_once(counters: &Counters) {
         audit_p99 = ?counters.audit_time(99).unwrap_or_default(),
         "farming"
     );
-}
-
-/// Nobody has anything to ask of a plot-client.
-struct ServesNothing;
-
-impl Handler for ServesNothing {
-    fn handle(
-        self: Rc<Self>,
-        _: Rc<PeerInfo>,
-        _: Request,
-        _: Option<Received>,
-        _: Option<Duration>,
-    ) -> LocalBoxFuture<'static, Answer> {
-        Box::pin(async { Err(Refusal::new(RefusalCode::Invalid, "a plot-client serves nothing")) })
-    }
 }

@@ -83,7 +83,8 @@ async fn half_of_a_segment_comes_back_from_the_other_half() {
     let (keep_running, shutdown) = Shutdown::new();
     let controller = Running(keep_running, tokio::spawn(controller::run(config, bus.clone(), shutdown)));
     let config = HostConfig { capacity: 1, ..HostConfig::new(Role::ProofServer) };
-    let asker = Host::start(config, bus.clone(), |_| std::rc::Rc::new(Nothing)).await.unwrap();
+    let asker =
+        Host::start(config, bus.clone(), |_| std::rc::Rc::new(cluster::host::ServesNothing)).await.unwrap();
     eventually(async || cluster.is_placed(0).await.unwrap().then_some(())).await;
     eventually(async || (given(&asker).await == all).then_some(())).await;
 
@@ -100,21 +101,5 @@ async fn half_of_a_segment_comes_back_from_the_other_half() {
 
     for running in caches.into_iter().chain([controller]) {
         running.stop().await;
-    }
-}
-
-/// Serves nothing.
-struct Nothing;
-
-impl transport::tcp::Handler for Nothing {
-    fn handle(
-        self: std::rc::Rc<Self>,
-        _: std::rc::Rc<transport::tcp::PeerInfo>,
-        _: Request,
-        _: Option<transport::tcp::Received>,
-        _: Option<Duration>,
-    ) -> futures::future::LocalBoxFuture<'static, transport::tcp::Answer> {
-        let refusal = transport::message::Refusal::new(RefusalCode::Invalid, "it serves nothing");
-        Box::pin(async move { Err(refusal) })
     }
 }

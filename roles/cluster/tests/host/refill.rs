@@ -17,6 +17,8 @@ use cluster::cache::{self, CacheSpec, Config};
 use cluster::host::{Host, HostConfig};
 use cluster::role::RoleError;
 use cluster::shutdown::{KeepRunning, Shutdown};
+use cluster::tools::cache_benchmark;
+use cluster::tools::reinitialize::{self, Options, Step};
 use consensus::piece::PieceIndex;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
@@ -206,6 +208,58 @@ async fn caches_fill_from_each_other_move_mend_and_drain() {
     for index in (0..PIECES).step_by(17) {
         assert!(scene.gives(4, index).await, "{index}");
     }
+}
+
+#[tokio::test]
+async fn the_guides_tools_begin_an_epoch_and_measure() {
+    let mut scene = Scene::new().await;
+    let listing = Options { delay: Duration::ZERO, dry_run: true, wait: true };
+    let nobody = reinitialize::run(&scene.bus, listing, |_| ()).await.unwrap_err();
+    assert!(nobody.to_string().contains("start sharded-cache"), "{nobody}");
+    scene.add(Role::FullPieceCache).await;
+    for index in 0..PIECES {
+        put(&scene.host, scene.caches[0].id, index).await;
+    }
+    for _ in 0..2 {
+        scene.add(Role::ShardedCache).await;
+    }
+    let mut owned = 0;
+    let count = |step: Step<'_>| {
+        if let Step::Planned { number: 1, segments: 1, shares, .. } = step {
+            owned = shares.iter().map(|share| share.owns).sum();
+        }
+    };
+    reinitialize::run(&scene.bus, listing, count).await.unwrap();
+    let epochs = Epochs::open(&*scene.bus).await.unwrap();
+    assert_eq!((owned, epochs.current().await.unwrap()), (PIECES, None), "nothing was written");
+
+    // Two at once end as one.
+    let options = Options { dry_run: false, ..listing };
+    let both = [0, 1].map(|_| reinitialize::run(&scene.bus, options, |_| ()));
+    for ended in futures::future::join_all(both).await {
+        ended.unwrap();
+    }
+    scene.epoch = epochs.current().await.unwrap().unwrap().0;
+    assert_eq!((scene.epoch.number, scene.epoch.members.len()), (1, 2));
+    for nth in 0..3 {
+        assert_eq!(scene.held(nth).await, scene.should(nth), "it was waited for");
+    }
+
+    let options = cache_benchmark::Options { sectors: 3, epochs: 2, concurrency: 8 };
+    let mut last = (0, 0);
+    let report = cache_benchmark::run(&scene.bus, options, |done, of| last = (done, of)).await.unwrap();
+    let of = 6 * u64::from(settings(CHAIN, 1).protocol_info.max_pieces_in_sector);
+    assert_eq!((last, report.pieces), ((of, of), of));
+    assert!(report.missing.is_empty() && report.times.is_sorted() && report.times.len() as u64 == of);
+    assert!(report.givers.iter().all(|giver| giver.role == Role::ShardedCache), "{:?}", report.givers);
+    // Owners that are away are made up for; what nobody has is named.
+    scene.stop(1).await;
+    let report = cache_benchmark::run(&scene.bus, options, |_, _| ()).await.unwrap();
+    let is_helped = report.givers.iter().any(|giver| giver.role == Role::FullPieceCache);
+    assert!(report.missing.is_empty() && is_helped, "{report:?}");
+    scene.stop(0).await;
+    let report = cache_benchmark::run(&scene.bus, options, |_, _| ()).await.unwrap();
+    assert!(!report.missing.is_empty() && report.pieces < of);
 }
 
 /// Changes a byte of a piece on disk.

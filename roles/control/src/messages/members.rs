@@ -21,11 +21,13 @@ pub enum Role {
     PlotServer,
     /// Has the disks.
     PlotClient,
-    /// What a newer release knows by this number: kept and shown, nothing is asked of it. No process of this release is one.
+    /// What a newer release knows by this number: kept and shown, nothing is asked of it. Of this release only [`Role::TOOL`] is one.
     Other(u8),
 }
 
 impl Role {
+    /// A command of an operator that takes part in a cluster for a while.
+    pub const TOOL: Self = Self::Other(64);
     /// The roles of this release, by their numbers.
     pub const ALL: [Self; 6] = [
         Self::Controller,

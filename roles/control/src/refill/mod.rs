@@ -32,7 +32,7 @@ use consensus::piece_set::PieceSet;
 
 pub use pace::Pace;
 use round::{Round, count};
-pub use sources::{Peers, sources};
+pub use sources::{Peers, owned, sources};
 pub use words::{ASK_SEGMENTS_MAX, Action, Event, Kind, Pieces, Progress, Pulled};
 
 /// Pieces on their way here at once.

@@ -21,7 +21,8 @@ use topology::Cpus;
 use topology::placement::{Overrides, RequestError};
 
 use self::member::{MemberArgs, SERVER_EXECUTORS, Start};
-use self::nats::NatsArgs;
+use self::nats::NO_SERVERS;
+pub(super) use self::nats::NatsArgs;
 use super::CommandResult;
 
 /// Time for threads that read files or look up names, once the role has ended.
@@ -107,7 +108,7 @@ impl ClusterRole {
 impl ClusterArgs {
     pub fn run(self) -> CommandResult {
         if self.nats.servers().is_empty() {
-            return Err("a cluster needs NATS: name its servers by --nats-server nats://HOST:4222".into());
+            return Err(NO_SERVERS.into());
         }
         let Self { nats, placement, role } = self;
         let placement = placement.join(role.role())?;

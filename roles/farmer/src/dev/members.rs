@@ -95,7 +95,7 @@ fn cache_config(role: Role, config: &Config, segments: u64) -> cache::Config {
     let folder = if role == Role::FullPieceCache { "full-piece-cache" } else { "cache" };
     let path = config.base_path.join(folder);
     let spec = CacheSpec { path, size_bytes: Some(pieces * SLOT_BYTES as u64) };
-    cache::Config { tmp: config.is_temporary, ..cache::Config::new(HostConfig::new(role), spec) }
+    cache::Config { tmp: config.is_temporary, grows: true, ..cache::Config::new(HostConfig::new(role), spec) }
 }
 
 /// On GPUs as long as one works, then on the CPU: a run ends well either way.

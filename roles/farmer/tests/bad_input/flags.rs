@@ -60,6 +60,30 @@ fn a_full_piece_cache_is_not_drained_and_a_pace_is_bytes() {
 }
 
 #[test]
+fn the_guides_tools_refuse_what_cannot_be() {
+    let tool = |arguments: &[&str]| {
+        let mut line = farmer();
+        line.args([&["util"], arguments].concat());
+        line
+    };
+    for delay in ["-1", "86401", "soon"] {
+        let line = &["reinitialization-cache", "--nats-servers", NATS, "--delay", delay];
+        misunderstood(&mut tool(line), &["--delay"]);
+    }
+    for sectors in ["0", "-1", "4294967296"] {
+        let line = &["sharded-cache-benchmark", "--nats-servers", NATS, "--sectors", sectors];
+        misunderstood(&mut tool(line), &["--sectors"]);
+    }
+    let line = &["sharded-cache-benchmark", "--nats-servers", NATS, "--cache-item-type", "segment"];
+    misunderstood(&mut tool(line), &["segment", "parity-piece"]);
+    let line =
+        &["sharded-cache-benchmark", "--nats-servers", NATS, "--cache-item-type", "split-parity-piece"];
+    refused(&mut tool(line), &["--cache-item-type piece"]);
+    refused(&mut tool(&["reinitialization-cache"]), &["--nats-server nats://HOST:4222"]);
+    refused(&mut tool(&["reinitialization-cache", "--nats-servers", ""]), &["nats://HOST:4222"]);
+}
+
+#[test]
 fn cpu_levels_that_the_machine_lacks_are_refused() {
     misunderstood(farmer().args(["util", "cpu-levels", "--cpu-level", "pentium"]), &["pentium", "portable"]);
 }

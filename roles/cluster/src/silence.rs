@@ -1,17 +1,20 @@
-//! Members that did not answer, passed over for a while: who hangs costs only himself.
+//! Members that let requests run out, passed over for a while: who hangs costs only himself. One that cannot be reached costs nothing,
+//! and is asked again as soon as it can be.
 
+use crate::host::HostError;
 use control::ids::InstanceId;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use transport::tcp::ClientError;
 
 /// Unanswered requests after which a member is passed over.
 const SILENCES_MAX: u32 = 3;
 /// For how long, the first time; doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(15);
 /// At the longest.
-const MAX_PAUSE: Duration = Duration::from_secs(240);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// Who did not answer; clones are handles to the same.
 #[derive(Debug, Clone, Default)]
@@ -31,14 +34,28 @@ impl Silences {
     }
 
     /// It answered, if only to refuse.
-    pub fn answered(&self, id: InstanceId) {
+    fn answered(&self, id: InstanceId) {
         self.lock().remove(&id);
     }
 
-    /// It did not.
-    pub fn silent(&self, id: InstanceId) {
+    /// Notes what became of a request.
+    pub fn note<T>(&self, id: InstanceId, asked: &Result<T, HostError>) {
+        match asked {
+            Ok(_) => self.answered(id),
+            Err(error) if error.refusal().is_some() => self.answered(id),
+            Err(HostError::Request { source: ClientError::TimedOut { .. }, .. }) => self.silent(id),
+            Err(_) => {}
+        }
+    }
+
+    /// It did not answer.
+    fn silent(&self, id: InstanceId) {
         let mut silences = self.lock();
         let silence = silences.entry(id).or_default();
+        // What was asked before it was passed over tells nothing new.
+        if silence.until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
         silence.unanswered += 1;
         if silence.unanswered >= SILENCES_MAX {
             silence.pause = (silence.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
@@ -58,11 +75,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_hangs_is_passed_over_ever_longer_and_who_answers_is_asked() {
         let (silences, id) = (Silences::default(), InstanceId([1; 16]));
-        for pause in [15, 30, 60, 120, 240, 240] {
+        for pause in [15, 30, 60, 60] {
             (0..SILENCES_MAX).for_each(|_| {
                 assert!(!silences.is_silent(id));
                 silences.silent(id);
             });
+            (0..99).for_each(|_| silences.silent(id));
             assert!(silences.is_silent(id));
             tokio::time::sleep(Duration::from_secs(pause)).await;
             assert!(!silences.is_silent(id));

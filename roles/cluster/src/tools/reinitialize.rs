@@ -1,0 +1,227 @@
+//! `util reinitialization-cache`: a new epoch of the caches that are there now.
+//!
+//! ```text
+//!   listen ─▶ shares of the next epoch, told ─▶ written on the revision that was read ─ conflict ─▶ read again
+//!                     └─ dry run: the end         └─▶ each cache's loop does the rest ─▶ asked what they hold, until it is all
+//! ```
+//! Owns: when the epoch is written. Never: a piece (caches move them, [`control::refill`]).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bus::cluster::Cluster;
+use bus::epochs::Epochs;
+use bus::{BusError, SharedBus};
+use consensus::constants::SEGMENT_PIECES;
+use consensus::piece_set::PieceSet;
+use control::ids::InstanceId;
+use control::messages::{
+    ClusterInfo, Control, Epoch, HoldingsAnswer, HoldingsRequest, MAX_HOLDINGS_SEGMENTS, MemberEntry, Role,
+    subjects,
+};
+use control::moves::{Share, reinitialized, shares};
+use control::refill::owned;
+use control::rendezvous::Owners;
+use control::store::{Expect, Found, Wrote};
+use tokio::time::sleep;
+
+use super::presence::{HEARD_WITHIN, caches};
+
+/// How often caches are asked what they hold.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+/// An answer takes no look at a disk.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Pause after the store could not tell, or somebody else wrote.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Before the epoch is written.
+    pub delay: Duration,
+    /// Ends when it is told what would move.
+    pub dry_run: bool,
+    /// Until the caches hold what they should.
+    pub wait: bool,
+}
+
+/// Why there is no new epoch.
+#[derive(Debug, thiserror::Error)]
+pub enum ReinitializeError {
+    /// The bus failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// No controller has been there.
+    #[error("no controller has been in cluster `{0}` yet: start one, or correct --cluster")]
+    NoCluster(String),
+    /// Nobody could own a piece.
+    #[error("no sharded cache is heard in cluster `{0}`: start sharded-cache, or correct --cluster")]
+    NoCaches(String),
+    /// Another release keeps the epochs.
+    #[error("the present epoch is of another release: use the command of that release")]
+    OtherRelease,
+}
+
+/// What is told on the way.
+#[derive(Debug)]
+pub enum Step<'a> {
+    /// It listens for the caches, so long.
+    Listening(Duration),
+    /// What the epoch gives to whom; `names` are their hosts.
+    Planned {
+        /// The number it will have.
+        number: u64,
+        /// Segments of history.
+        segments: u64,
+        /// In order of ids.
+        shares: &'a [Share],
+        /// Hosts by id.
+        names: &'a BTreeMap<InstanceId, String>,
+    },
+    /// It is written, or another has just written the same.
+    Begun(u64),
+    /// Pieces that caches hold of those that they should.
+    Filled {
+        /// So many.
+        held: u64,
+        /// Of so many.
+        of: u64,
+    },
+}
+
+/// Writes the epoch and, if asked to, waits until the caches have filled.
+pub async fn run(
+    bus: &SharedBus,
+    options: Options,
+    mut tell: impl FnMut(Step<'_>),
+) -> Result<(), ReinitializeError> {
+    let cluster = || bus.cluster().to_string();
+    let info =
+        Cluster::open(&**bus).await?.info().await?.ok_or_else(|| ReinitializeError::NoCluster(cluster()))?;
+    let epochs = Epochs::open(&**bus).await?;
+    let before = find(&epochs).await?.0.map_or(0, |epoch| epoch.number);
+    let listen = options.delay.max(HEARD_WITHIN);
+    tell(Step::Listening(listen));
+    let caches = caches(bus, listen).await?;
+    let sharded = caches.values().filter(|entry| entry.role == Role::ShardedCache);
+    let present: BTreeMap<_, _> = sharded.map(|entry| (entry.id, entry.capacity)).collect();
+    let segments = info.protocol_info.history_size;
+    let mut is_told = false;
+    let epoch = loop {
+        let (old, expect) = find(&epochs).await?;
+        let next =
+            reinitialized(old.as_ref(), &present).ok_or_else(|| ReinitializeError::NoCaches(cluster()))?;
+        if !std::mem::replace(&mut is_told, true) {
+            let names = caches.iter().map(|(id, entry)| (*id, entry.host.clone())).collect();
+            let shares = shares(old.as_ref(), &next, segments);
+            tell(Step::Planned { number: next.number, segments, shares: &shares, names: &names });
+        }
+        if options.dry_run {
+            return Ok(());
+        }
+        // Somebody wanted the same, and was faster.
+        if let Some(old) = old.filter(|old| old.number > before && old.members == next.members) {
+            break old;
+        }
+        match epochs.write(&next, expect).await {
+            Ok(Wrote::Done(_)) => break next,
+            _ => sleep(STORE_PAUSE).await,
+        }
+    };
+    tell(Step::Begun(epoch.number));
+    if options.wait {
+        Filling::new(&caches, &epoch, &info).wait(bus, &mut tell).await;
+    }
+    Ok(())
+}
+
+/// The present epoch, if there is one, and what must hold for the next to be written; waited for while the store cannot tell.
+async fn find(epochs: &Epochs) -> Result<(Option<Epoch>, Expect), ReinitializeError> {
+    loop {
+        match epochs.find().await {
+            Ok(Found::Nothing) => return Ok((None, Expect::Absent)),
+            Ok(Found::Value(epoch, revision)) => return Ok((Some(epoch), Expect::Revision(revision))),
+            Ok(Found::Unreadable(_)) => return Err(ReinitializeError::OtherRelease),
+            Err(error @ BusError::Closed) => return Err(error.into()),
+            Err(_) => sleep(STORE_PAUSE).await,
+        }
+    }
+}
+
+/// What caches do not hold yet.
+struct Filling {
+    genesis_hash: [u8; 32],
+    missing: BTreeMap<InstanceId, BTreeMap<u64, PieceSet>>,
+    of: u64,
+}
+
+impl Filling {
+    /// What each cache should hold, as far as it has room.
+    fn new(caches: &BTreeMap<InstanceId, MemberEntry>, epoch: &Epoch, info: &ClusterInfo) -> Self {
+        let (owners, segments) = (Owners::new(epoch), info.protocol_info.history_size);
+        let should = |entry: &MemberEntry, segment| match entry.role {
+            Role::FullPieceCache => PieceSet::FULL,
+            _ => owned(&owners, entry.id, segment),
+        };
+        let fits = |entry: &&MemberEntry| {
+            entry.role == Role::ShardedCache
+                || entry.capacity >= segments.saturating_mul(SEGMENT_PIECES as u64)
+        };
+        let of = |entry: &MemberEntry| {
+            let sets = (0..segments).map(|segment| (segment, should(entry, segment)));
+            (entry.id, sets.filter(|(_, set)| !set.is_empty()).collect())
+        };
+        let missing: BTreeMap<_, BTreeMap<_, _>> = caches.values().filter(fits).map(of).collect();
+        let of = missing.values().map(count).sum();
+        Self { genesis_hash: info.genesis_hash, missing, of }
+    }
+
+    async fn wait(mut self, bus: &SharedBus, tell: &mut impl FnMut(Step<'_>)) {
+        loop {
+            for (cache, missing) in &mut self.missing {
+                ask_for(bus, *cache, self.genesis_hash, missing).await;
+            }
+            let missing: u64 = self.missing.values().map(count).sum();
+            tell(Step::Filled { held: self.of - missing, of: self.of });
+            if missing == 0 {
+                return;
+            }
+            sleep(ASK_EVERY).await;
+        }
+    }
+}
+
+fn count(pieces: &BTreeMap<u64, PieceSet>) -> u64 {
+    let of = |set: &PieceSet| (0..=u8::MAX).filter(|position| set.contains(*position)).count() as u64;
+    pieces.values().map(of).sum()
+}
+
+/// Takes out what the cache holds now.
+async fn ask_for(
+    bus: &SharedBus,
+    cache: InstanceId,
+    genesis_hash: [u8; 32],
+    missing: &mut BTreeMap<u64, PieceSet>,
+) {
+    let mut from = 0;
+    while let Some((&from_segment, _)) = missing.range(from..).next() {
+        let segments = MAX_HOLDINGS_SEGMENTS;
+        from = from_segment + u64::from(segments);
+        let request = HoldingsRequest { genesis_hash, from_segment, segments, lets_go_by: None };
+        let asked = async {
+            let answer =
+                bus.request(&subjects::holdings(cache), request.to_bytes().ok()?, ANSWER_TIMEOUT).await;
+            HoldingsAnswer::from_bytes(&answer.ok()?).ok()
+        };
+        let Some(HoldingsAnswer::Held { pieces, .. }) = asked.await else { continue };
+        for (segment, bytes) in (from_segment..from).zip(pieces) {
+            let held = PieceSet::from_bytes(bytes);
+            if let Some(set) = missing.get_mut(&segment) {
+                (0..=u8::MAX)
+                    .filter(|position| held.contains(*position))
+                    .for_each(|position| set.remove(position));
+            }
+        }
+        missing.retain(|_, set| !set.is_empty());
+    }
+}

@@ -1,0 +1,157 @@
+//! `autonomys-farmer util sharded-cache-benchmark`: what the caches give to a plot-server.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use cluster::tools::cache_benchmark::{self, Giver, Options, Report};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::CommandResult;
+use super::cluster::NatsArgs;
+
+/// Pieces that nobody gave which are named.
+const NAMED_MAX: usize = 20;
+
+#[derive(Debug, Args)]
+pub struct CacheBenchmarkArgs {
+    #[command(flatten)]
+    nats: NatsArgs,
+    /// Sectors whose pieces are downloaded
+    #[arg(long, value_name = "N", default_value_t = 256, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    sectors: u32,
+    /// How often all of them are
+    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    epoch: u32,
+    /// What to download
+    #[arg(long, value_name = "KIND", default_value = "piece")]
+    cache_item_type: ItemType,
+    /// Pieces on their way at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    concurrency: u16,
+    /// As JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Kinds of items that the field's caches know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ItemType {
+    Piece,
+    ParityPiece,
+    SplitParityPiece,
+}
+
+impl CacheBenchmarkArgs {
+    pub fn run(self) -> CommandResult {
+        if self.cache_item_type != ItemType::Piece {
+            return Err(
+                "the caches of this release hold pieces and no parity: --cache-item-type piece".into()
+            );
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (sectors, epochs, concurrency) = (self.sectors, self.epoch, usize::from(self.concurrency));
+        let options = Options { sectors, epochs, concurrency };
+        let report = runtime.block_on(async {
+            let bus = self.nats.connect_now("sharded-cache-benchmark").await?;
+            let bar = bar();
+            let report = cache_benchmark::run(&bus, options, |done, of| {
+                bar.set_length(of);
+                bar.set_position(done);
+            })
+            .await;
+            bar.finish_and_clear();
+            report.map_err(Box::<dyn std::error::Error>::from)
+        })?;
+        if self.json {
+            println!("{}", as_json(&report));
+        } else {
+            print(&report);
+        }
+        let missing = report.missing.len();
+        if missing == 0 { Ok(()) } else { Err(format!("{missing} pieces could not be had").into()) }
+    }
+}
+
+fn bar() -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{pos} of {len} pieces {wide_bar} {per_sec} {eta}");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn seconds(report: &Report) -> f64 {
+    report.took.as_secs_f64().max(1e-9)
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+fn ms(time: Option<Duration>) -> f64 {
+    time.unwrap_or_default().as_secs_f64() * 1000.0
+}
+
+fn print(report: &Report) {
+    let rate = report.pieces as f64 / seconds(report);
+    println!(
+        "{} pieces of {} segments in {:.1} s: {:.2} GiB/s, {rate:.0} pieces/s, {:.2} sectors of {} a minute",
+        report.pieces,
+        report.segments,
+        seconds(report),
+        gib(report.bytes()) / seconds(report),
+        rate * 60.0 / f64::from(report.pieces_in_sector),
+        report.pieces_in_sector,
+    );
+    println!(
+        "a piece came within {:.1} ms (p50), {:.1} ms (p99), {:.1} ms (max)",
+        ms(report.percentile(50)),
+        ms(report.percentile(99)),
+        ms(report.percentile(100)),
+    );
+    println!("{:<28}{:<26}{:<20}{:>10}{:>9}{:>11}", "from", "role", "host", "pieces", "share", "pieces/s");
+    for Giver { id, role, host, pieces } in &report.givers {
+        let (id, role) = (id.to_string(), role.to_string());
+        let (share, rate) = (*pieces as f64 * 100.0 / report.pieces as f64, *pieces as f64 / seconds(report));
+        println!("{id:<28}{role:<26}{host:<20}{pieces:>10}{share:>8.1}%{rate:>11.0}");
+    }
+    println!(
+        "asked in vain {}, retried {}, missing {}",
+        report.in_vain,
+        report.retried,
+        report.missing.len()
+    );
+    for (index, reason) in report.missing.iter().take(NAMED_MAX) {
+        println!("piece {index}: {reason}");
+    }
+}
+
+fn as_json(report: &Report) -> Value {
+    let giver = |giver: &Giver| {
+        json!({
+            "id": giver.id.to_string(),
+            "role": giver.role.to_string(),
+            "host": giver.host,
+            "pieces": giver.pieces,
+            "pieces_per_s": giver.pieces as f64 / seconds(report),
+        })
+    };
+    json!({
+        "segments": report.segments,
+        "pieces_in_sector": report.pieces_in_sector,
+        "pieces": report.pieces,
+        "bytes": report.bytes(),
+        "seconds": seconds(report),
+        "gib_per_s": gib(report.bytes()) / seconds(report),
+        "pieces_per_s": report.pieces as f64 / seconds(report),
+        "p50_ms": ms(report.percentile(50)),
+        "p99_ms": ms(report.percentile(99)),
+        "max_ms": ms(report.percentile(100)),
+        "from": report.givers.iter().map(giver).collect::<Vec<_>>(),
+        "asked_in_vain": report.in_vain,
+        "retried": report.retried,
+        "missing": report.missing.keys().collect::<Vec<_>>(),
+    })
+}
