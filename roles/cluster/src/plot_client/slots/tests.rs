@@ -319,7 +319,7 @@ async fn told_to_end_it_ends_what_it_has_and_waits_for_signatures() {
 
 #[tokio::test(start_paused = true)]
 async fn told_to_end_it_does_not_wait_for_ever() {
-    for (solutions_a_slot, ends_after_ms) in [(0, 1000..1200), (1, 5000..5200)] {
+    for (solutions_a_slot, ends_after_ms) in [(0, 1000..1200), (1, 5000..5400)] {
         let mut scene = Scene::new(solutions_a_slot).await;
         scene.controller(A, None).await;
         scene.announce(&[A], 4, 0, 4000).await;
