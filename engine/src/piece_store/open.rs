@@ -127,7 +127,15 @@ impl PieceStore {
         report.damaged += u64::from(!is_whole);
         let (kept, cleared) = if is_whole { (newer, older) } else { (older, newer) };
         self.0.slots.borrow_mut().insert(header.id, kept.0, kept.1);
-        self.clear(CLASS, cleared.0).await
+        match self.clear(CLASS, cleared.0).await {
+            // One bad place of the disk: the other copy is good.
+            Err(StoreError::Io(error)) => {
+                unreadable(error)?;
+                report.unreadable += 1;
+                Ok(())
+            }
+            cleared => cleared,
+        }
     }
 
     async fn read_header(&self, slot: u64, blocks: &Parts) -> Result<Found, StoreError> {
@@ -183,7 +191,8 @@ fn open_file(
     if capacity == 0 && now_bytes < SLOT_BYTES as u64 {
         return Err(StoreError::TooSmall { path: path.display().to_string(), bytes });
     }
-    if config.size_bytes.is_some() && !config.grows && offset(capacity) != now_bytes {
+    // Never cut off: items lie there that nobody else may have. A smaller size means a smaller share, and what is others' then is let go.
+    if config.size_bytes.is_some() && !config.grows && offset(capacity) > now_bytes {
         file.set_size(offset(capacity))?;
         sync_directory(&path)?;
     }

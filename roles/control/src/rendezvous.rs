@@ -71,6 +71,14 @@ impl Owners {
     }
 }
 
+/// Tells an epoch from every other, also of the same number: a store that was emptied may begin to count anew.
+pub fn fingerprint(epoch: &Epoch) -> u64 {
+    let member = |hash: u64, member: &super::messages::EpochMember| {
+        mix(hash ^ hash_id(member.id) ^ mix(member.weight.wrapping_mul(3)))
+    };
+    epoch.members.iter().fold(mix(epoch.number), member)
+}
+
 fn hash_id(id: InstanceId) -> u64 {
     let (high, low) = id.0.split_at(8);
     let word = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("half of 16 bytes"));

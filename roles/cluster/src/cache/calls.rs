@@ -26,8 +26,17 @@ pub enum Call {
     Has(u64, oneshot::Sender<bool>),
     /// Store a piece.
     Put(Arrived, oneshot::Sender<Result<(), StoreError>>),
-    /// Remove a piece, if the epoch of this number is still the present one.
+    /// Remove a piece, if the epoch of this fingerprint is still the present one.
     Remove(u64, u64, oneshot::Sender<Result<bool, StoreError>>),
+}
+
+/// The epoch that the cache goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct EpochNow {
+    /// Its number.
+    pub number: u64,
+    /// What tells it from others of that number.
+    pub fingerprint: u64,
 }
 
 /// A piece that came from another member.
@@ -68,17 +77,17 @@ impl Calls {
 
 impl Call {
     /// Carries it out. Whoever called may have gone, which is no harm.
-    pub async fn carry_out(self, store: Option<&PieceStore>, epoch: u64) {
+    pub async fn carry_out(self, store: Option<&PieceStore>, epoch: EpochNow) {
         match self {
             Self::Holdings(request, done) => {
                 let answer = match (store, request.lets_go_by) {
                     (None, _) => refused("it still reads what it has"),
-                    (_, Some(by)) if by != epoch => refused("it goes by another epoch"),
-                    // Whoever asks so deletes what is named: it must be durable here.
-                    (Some(store), Some(_)) => match store.sync().await {
-                        Ok(()) => holdings(store, &request),
-                        Err(error) => refused(&error.to_string()),
-                    },
+                    (_, Some(by)) if by != epoch.fingerprint => refused("it goes by another epoch"),
+                    // Whoever asks so deletes what is named: that must be durable here, and no more is named than was there before.
+                    (Some(store), Some(_)) => {
+                        let held = holdings(store, &request);
+                        store.sync().await.map_or_else(|error| refused(&error.to_string()), |()| held)
+                    }
                     (Some(store), None) => holdings(store, &request),
                 };
                 let _ = done.send(answer);
@@ -94,13 +103,13 @@ impl Call {
                 // Writing takes its time, and nobody relies on what is not said to be here yet.
                 spawn_local(async move {
                     let Arrived { index, blake3, slab } = arrived;
-                    let put = store.put(Class::SectorWrite, piece(index), epoch, blake3, slab).await;
+                    let put = store.put(Class::SectorWrite, piece(index), epoch.number, blake3, slab).await;
                     let _ = done.send(put.map(drop));
                 })
                 .detach();
             }
             Self::Remove(index, by, done) => {
-                let Some(store) = store.cloned().filter(|_| by == epoch) else { return };
+                let Some(store) = store.cloned().filter(|_| by == epoch.fingerprint) else { return };
                 // The first step takes it out of the index, before the next call is looked at; the disk may take its time.
                 let mut removing =
                     Box::pin(async move { done.send(store.remove(Class::SectorWrite, piece(index)).await) });

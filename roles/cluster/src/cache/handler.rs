@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::calls::Call;
+use super::calls::{Call, EpochNow};
 use super::fullness::Fullness;
 use engine::piece_store::{
     ItemId, ItemKind, PieceStore, RECORD_AT, SLOT_BYTES, StoreConfig, StoreError, StoreReport,
@@ -34,6 +34,8 @@ pub struct Counters {
     pub damaged: AtomicU64,
     /// The epoch items are stored under.
     pub epoch: AtomicU64,
+    /// What tells it from others of that number.
+    pub fingerprint: AtomicU64,
 }
 
 fn count(counter: &AtomicU64) {
@@ -87,7 +89,11 @@ impl CacheHandler {
         spawn_local(async move {
             while let Some(call) = calls.recv().await {
                 let Some(handler) = answering.upgrade() else { return };
-                let epoch = handler.counters.epoch.load(Ordering::Relaxed);
+                let load = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+                let epoch = EpochNow {
+                    number: load(&handler.counters.epoch),
+                    fingerprint: load(&handler.counters.fingerprint),
+                };
                 call.carry_out(handler.store.get(), epoch).await;
             }
         })

@@ -41,6 +41,7 @@ use bus::epochs::Epochs;
 use control::ids::{BadId, InstanceId};
 use control::messages::{ClusterInfo, Epoch, Role, subjects};
 use control::refill::Kind;
+use control::rendezvous::fingerprint;
 use engine::files;
 
 /// The file that says who the cache is.
@@ -228,7 +229,8 @@ fn belongs(
 }
 
 fn follow(host: &Host, counters: &Counters, epoch: &Epoch) {
-    counters.epoch.store(epoch.number, Ordering::Relaxed);
+    counters.fingerprint.store(fingerprint(epoch), Ordering::Release);
+    counters.epoch.store(epoch.number, Ordering::Release);
     let weight = epoch.members.iter().find(|member| member.id == host.id()).map(|member| member.weight);
     tracing::info!(epoch = epoch.number, members = epoch.members.len(), weight, "epoch");
 }

@@ -119,10 +119,6 @@ impl Running {
         tracing::info!("drained: what it held is with its owners; this cache may be taken away");
     }
 
-    fn epoch_number(&self) -> u64 {
-        self.machine.epoch().map_or(0, |epoch| epoch.number)
-    }
-
     fn history(&mut self) -> Option<Event> {
         let info = self.settings.borrow_and_update();
         info.as_ref().map(|info| Event::History(info.protocol_info.history_size))
@@ -160,7 +156,7 @@ impl Running {
             }
             Action::Ask { owner, from_segment, segments } => {
                 let genesis_hash = self.settings.borrow().as_ref().map(|info| info.genesis_hash);
-                let lets_go_by = Some(self.epoch_number());
+                let lets_go_by = self.machine.fingerprint();
                 async move {
                     let genesis_hash = genesis_hash?;
                     let request = HoldingsRequest { genesis_hash, from_segment, segments, lets_go_by };
@@ -175,9 +171,9 @@ impl Running {
                 .boxed()
             }
             Action::LetGo { index } => {
-                let (by, places) = (self.epoch_number(), self.letting_go.clone());
+                let (by, places) = (self.machine.fingerprint(), self.letting_go.clone());
                 async move {
-                    let _place = places.acquire().await.ok()?;
+                    let (_place, by) = (places.acquire().await.ok()?, by?);
                     if let Err(error) = of.calls.make(|done| Call::Remove(index, by, done)).await? {
                         tracing::warn!("{error}");
                     }

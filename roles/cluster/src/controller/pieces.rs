@@ -27,7 +27,10 @@ pub enum PieceError {
     /// The node gives out only its newest and its first segment.
     #[error("the node has not piece {0} at hand")]
     NotAtHand(u64),
-    /// It is being rebuilt, or waits for that.
+    /// Another segment is being rebuilt.
+    #[error("piece {0} is not here, and another segment is being rebuilt")]
+    Busy(u64),
+    /// It is being rebuilt.
     #[error("piece {0} is being rebuilt from others of its segment")]
     NotYet(u64),
     /// The node failed.

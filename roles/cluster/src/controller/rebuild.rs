@@ -115,7 +115,9 @@ pub enum RebuildError {
 enum Present {
     #[default]
     Nothing,
-    Underway,
+    Underway {
+        segment_index: u64,
+    },
     Done {
         segment_index: u64,
         pieces: BTreeMap<u8, Verified>,
@@ -134,8 +136,10 @@ struct State {
 pub enum Rebuilt {
     /// Here it is.
     Piece(Box<Verified>),
-    /// It may be there soon: ask again.
+    /// It is being made: ask again.
     NotYet,
+    /// Another segment is, or others still come for that: ask somebody else.
+    Busy,
     /// It cannot be had this way now.
     Not,
 }
@@ -165,7 +169,8 @@ impl Rebuilder {
             return Rebuilt::Not;
         }
         match &mut state.present {
-            Present::Underway => return Rebuilt::NotYet,
+            Present::Underway { segment_index: other } if *other != segment_index => return Rebuilt::Busy,
+            Present::Underway { .. } => return Rebuilt::NotYet,
             Present::Done { segment_index: done, pieces, asked_at } => {
                 if *done == segment_index
                     && let Some(piece) = pieces.get(&position)
@@ -174,12 +179,12 @@ impl Rebuilder {
                     return Rebuilt::Piece(Box::new(piece.clone()));
                 }
                 if now < *asked_at + ASKED_WITHIN {
-                    return Rebuilt::NotYet;
+                    return Rebuilt::Busy;
                 }
             }
             Present::Nothing => {}
         }
-        state.present = Present::Underway;
+        state.present = Present::Underway { segment_index };
         drop(state);
         tokio::spawn(self.clone().work(index));
         Rebuilt::NotYet

@@ -100,11 +100,14 @@ async fn give(
 ) -> Result<(Slab, [u8; 32]), PieceError> {
     let pool = context.host.pool();
     match context.pieces.piece(index, pool).await {
-        Err(PieceError::NotAtHand(_)) if PieceIndex(index).segment_index() < history => {
+        Err(error @ (PieceError::NotAtHand(_) | PieceError::Node(_)))
+            if PieceIndex(index).segment_index() < history =>
+        {
             match rebuilder.piece(PieceIndex(index)) {
                 Rebuilt::Piece(piece) => into_slab(&piece, pool).await,
                 Rebuilt::NotYet => Err(PieceError::NotYet(index)),
-                Rebuilt::Not => Err(PieceError::NotAtHand(index)),
+                Rebuilt::Busy => Err(PieceError::Busy(index)),
+                Rebuilt::Not => Err(error),
             }
         }
         piece => piece,
@@ -114,10 +117,11 @@ async fn give(
 fn refusal(error: &PieceError) -> Refusal {
     let code = match error {
         PieceError::Future(_) | PieceError::NotAtHand(_) => RefusalCode::NotFound,
-        PieceError::Node(_) | PieceError::NotYet(_) => RefusalCode::NotReady,
-        PieceError::Memory(_) => RefusalCode::Busy,
+        // This code alone makes askers wait here: another controller may have the node that this one has not.
+        PieceError::NotYet(_) => RefusalCode::NotReady,
+        PieceError::Memory(_) | PieceError::Busy(_) => RefusalCode::Busy,
         PieceError::Invalid { .. } => RefusalCode::Damaged,
-        PieceError::Spool(_) | PieceError::Ended => RefusalCode::Failed,
+        PieceError::Node(_) | PieceError::Spool(_) | PieceError::Ended => RefusalCode::Failed,
     };
     Refusal::new(code, error.to_string())
 }

@@ -77,6 +77,8 @@ pub enum Step<'a> {
         shares: &'a [Share],
         /// Hosts by id.
         names: &'a BTreeMap<InstanceId, String>,
+        /// Who has a share now and is not heard: he will have none.
+        absent: &'a [InstanceId],
     },
     /// It is written, or another has just written the same.
     Begun(u64),
@@ -114,7 +116,14 @@ pub async fn run(
         if !std::mem::replace(&mut is_told, true) {
             let names = caches.iter().map(|(id, entry)| (*id, entry.host.clone())).collect();
             let shares = shares(old.as_ref(), &next, segments);
-            tell(Step::Planned { number: next.number, segments, shares: &shares, names: &names });
+            let absent = absent(old.as_ref(), &present);
+            tell(Step::Planned {
+                number: next.number,
+                segments,
+                shares: &shares,
+                names: &names,
+                absent: &absent,
+            });
         }
         if options.dry_run {
             return Ok(());
@@ -130,7 +139,7 @@ pub async fn run(
     };
     tell(Step::Begun(epoch.number));
     if options.wait {
-        Filling::new(&caches, &epoch, &info).wait(bus, &mut tell).await;
+        wait(bus, &epochs, epoch, |epoch| Filling::new(&caches, epoch, &info), &mut tell).await?;
     }
     Ok(())
 }
@@ -144,6 +153,38 @@ async fn find(epochs: &Epochs) -> Result<(Option<Epoch>, Expect), ReinitializeEr
             Ok(Found::Unreadable(_)) => return Err(ReinitializeError::OtherRelease),
             Err(error @ BusError::Closed) => return Err(error.into()),
             Err(_) => sleep(STORE_PAUSE).await,
+        }
+    }
+}
+
+fn absent(old: Option<&Epoch>, present: &BTreeMap<InstanceId, u64>) -> Vec<InstanceId> {
+    let members = old.into_iter().flat_map(|epoch| &epoch.members);
+    let absent = members.filter(|member| member.weight > 0 && !present.contains_key(&member.id));
+    absent.map(|member| member.id).collect()
+}
+
+/// Until the caches hold what they should by the epoch that then is: a controller may begin another meanwhile.
+async fn wait(
+    bus: &SharedBus,
+    epochs: &Epochs,
+    mut epoch: Epoch,
+    filling: impl Fn(&Epoch) -> Filling,
+    tell: &mut impl FnMut(Step<'_>),
+) -> Result<(), ReinitializeError> {
+    let mut missing = filling(&epoch);
+    loop {
+        missing.ask(bus).await;
+        let left: u64 = missing.missing.values().map(count).sum();
+        tell(Step::Filled { held: missing.of - left, of: missing.of });
+        if left == 0 {
+            return Ok(());
+        }
+        sleep(ASK_EVERY).await;
+        let (now, _) = find(epochs).await?;
+        if let Some(now) = now.filter(|now| *now != epoch) {
+            tell(Step::Begun(now.number));
+            missing = filling(&now);
+            epoch = now;
         }
     }
 }
@@ -176,17 +217,10 @@ impl Filling {
         Self { genesis_hash: info.genesis_hash, missing, of }
     }
 
-    async fn wait(mut self, bus: &SharedBus, tell: &mut impl FnMut(Step<'_>)) {
-        loop {
-            for (cache, missing) in &mut self.missing {
-                ask_for(bus, *cache, self.genesis_hash, missing).await;
-            }
-            let missing: u64 = self.missing.values().map(count).sum();
-            tell(Step::Filled { held: self.of - missing, of: self.of });
-            if missing == 0 {
-                return;
-            }
-            sleep(ASK_EVERY).await;
+    /// Asks all caches what they hold now.
+    async fn ask(&mut self, bus: &SharedBus) {
+        for (cache, missing) in &mut self.missing {
+            ask_for(bus, *cache, self.genesis_hash, missing).await;
         }
     }
 }

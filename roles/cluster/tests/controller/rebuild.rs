@@ -44,7 +44,7 @@ fn delete(folder: &Path, is_deleted: impl Fn(u64) -> bool) -> usize {
     slots.map(|slot| file.write_all_at(&[0; 4096], slot * SLOT_BYTES as u64).unwrap()).count()
 }
 
-/// Hashes of the pieces that caches give, each asked for every piece.
+/// Hashes of the pieces that caches give, each asked for every piece; nothing while one lies with both of them, on its way.
 async fn given(asker: &Host) -> std::collections::BTreeMap<u64, [u8; 32]> {
     let mut hashes = std::collections::BTreeMap::new();
     for cache in asker.members(Role::ShardedCache) {
@@ -53,8 +53,9 @@ async fn given(asker: &Host) -> std::collections::BTreeMap<u64, [u8; 32]> {
             let nothing = Layout::Run { phase: 0 };
             if let Ok(reply) = asker.request(cache.id, request, Vec::new(), nothing, PATIENCE).await
                 && let Response::Item { blake3 } = reply.response
+                && hashes.insert(index, blake3).is_some()
             {
-                assert!(hashes.insert(index, blake3).is_none(), "piece {index} lies with its owner alone");
+                return std::collections::BTreeMap::new();
             }
         }
     }
@@ -96,8 +97,8 @@ async fn half_of_a_segment_comes_back_from_the_other_half() {
     let deleted = folders.each_ref().map(|folder| delete(folder, |index| index % 4 < 2));
     assert_eq!(deleted.iter().sum::<usize>(), 128);
     let caches = folders.each_ref().map(|folder| cache(&bus, folder));
-    eventually(async || (given(&asker).await.len() == 256).then_some(())).await;
-    assert_eq!(given(&asker).await, all, "bit for bit");
+    // Bit for bit, each with its owner alone.
+    eventually(async || (given(&asker).await == all).then_some(())).await;
 
     for running in caches.into_iter().chain([controller]) {
         running.stop().await;

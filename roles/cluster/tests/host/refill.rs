@@ -225,7 +225,7 @@ async fn the_guides_tools_begin_an_epoch_and_measure() {
     }
     let mut owned = 0;
     let count = |step: Step<'_>| {
-        if let Step::Planned { number: 1, segments: 1, shares, .. } = step {
+        if let Step::Planned { number: 1, segments: 1, shares, absent: [], .. } = step {
             owned = shares.iter().map(|share| share.owns).sum();
         }
     };

@@ -18,7 +18,8 @@ message! {
         pub from_segment: u64,
         /// How many, at most [`MAX_HOLDINGS_SEGMENTS`].
         pub segments: u16,
-        /// Of whoever lets go what the answer names: the number of the epoch that he goes by. A cache that goes by another refuses.
+        /// Of whoever lets go what the answer names: the [`fingerprint`](crate::rendezvous::fingerprint) of the epoch that he goes by.
+        /// A cache that goes by another refuses.
         pub lets_go_by: Option<u64>,
     }
 }

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use crate::ids::InstanceId;
 use crate::messages::Epoch;
-use crate::rendezvous::Owners;
+use crate::rendezvous::{Owners, fingerprint};
 use crate::retry::Retry;
 use consensus::piece_set::PieceSet;
 
@@ -110,6 +110,11 @@ impl Refill {
     /// The epoch that is followed, if one is known.
     pub fn epoch(&self) -> Option<&Epoch> {
         self.epoch.as_ref()
+    }
+
+    /// What tells that epoch from others.
+    pub fn fingerprint(&self) -> Option<u64> {
+        self.epoch.as_ref().map(fingerprint)
     }
 
     /// Whether it holds what it should and nothing else, since a round that nothing has disturbed.
@@ -241,6 +246,12 @@ impl Refill {
                 (self.progress.lacking, self.progress.surplus) = (lacking.count(), surplus.count());
                 self.round = Round::Pulling { lacking, surplus, underway: BTreeSet::new() };
                 return self.pull_more(actions);
+            };
+            // Beyond history only what is held counts, however far beyond it is.
+            let segment = match held.range(..=segment).next_back() {
+                Some((last, _)) if segment >= history => (*last).max(history.saturating_sub(1)),
+                None if segment >= history => history.saturating_sub(1),
+                _ => segment,
             };
             *next = segment;
             let held = held.get(&segment).copied().unwrap_or_default();

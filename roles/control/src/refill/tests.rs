@@ -282,6 +282,19 @@ fn what_is_not_history_yet_leaves_a_drained_cache_only_when_its_owner_has_it() {
 }
 
 #[test]
+fn a_piece_of_a_far_away_segment_is_compared_in_one_step() {
+    let mut world = World::filled();
+    world.caches.get_mut(&id(1)).unwrap().held.insert((1 << 60) + 5);
+    world.begin(&[(1, 5), (2, 5), (3, 5), (4, 5), (9, 1)]);
+    let began = world.now;
+    for n in 0..20_000 {
+        world.step(n);
+    }
+    assert!(world.now > began + Duration::from_secs(600), "rounds end: {:?}", world.now);
+    assert!(world.should(1).is_subset(&world.caches[&id(1)].held));
+}
+
+#[test]
 fn members_that_come_and_go_all_the_time_stop_no_round() {
     let mut world = World::filled();
     world.add(5, Kind::Sharded, 9999);

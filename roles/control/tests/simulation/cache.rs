@@ -66,7 +66,7 @@ impl Cache {
                         let pieces = vec![PieceSet::FULL; segments.into()];
                         self.refill(Event::Holds { owner, from_segment, pieces }, now, out);
                     }
-                    let lets_go_by = self.refill.epoch().map(|epoch| epoch.number);
+                    let lets_go_by = self.refill.fingerprint();
                     let request =
                         HoldingsRequest { genesis_hash: [2; 32], from_segment, segments, lets_go_by };
                     let (subject, payload) = (subjects::holdings(owner), request.to_bytes().unwrap());
@@ -123,7 +123,7 @@ impl Member for Cache {
             }
             Input::Message { payload, reply_to: Some(to), .. } => {
                 let Ok(request) = HoldingsRequest::from_bytes(&payload) else { return };
-                let epoch = self.refill.epoch().map(|epoch| epoch.number);
+                let epoch = self.refill.fingerprint();
                 if request.lets_go_by.is_none_or(|by| Some(by) == epoch) {
                     out.push(Output::TellHoldings { to, request });
                 } else {

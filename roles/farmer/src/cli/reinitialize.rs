@@ -53,7 +53,7 @@ impl Show {
     fn step(&mut self, step: &Step<'_>) {
         match step {
             Step::Listening(time) => eprintln!("listening for {} s who is there", time.as_secs()),
-            Step::Planned { number, segments, shares, names } => {
+            Step::Planned { number, segments, shares, names, absent } => {
                 println!("epoch {number}, for {segments} segments of history:");
                 println!("{:<28}{:<24}{:>12}{:>12}{:>14}", "cache", "host", "room", "owns", "moves to it");
                 for share in *shares {
@@ -65,6 +65,9 @@ impl Show {
                             "  it has not room for all that it owns: give it more with size=, or start another cache"
                         );
                     }
+                }
+                for id in *absent {
+                    println!("{id:<28}not heard: it has a share now, and will have none");
                 }
             }
             Step::Begun(number) => println!("epoch {number} has begun"),
