@@ -32,7 +32,7 @@ lint:
 unit:
 	NATS_SERVER=$$(scripts/nats-server.sh) $(CARGO) test --locked --workspace $(SHIM)
 
-## Clusters of real processes on days on which servers, stores, nodes and roles die: six minutes, nearly all of them spent waiting.
+## Clusters of real processes on days on which servers, stores, nodes and roles die: seven minutes, nearly all of them spent waiting.
 foul-days:
 	NATS_SERVER=$$(scripts/nats-server.sh) $(CARGO) test --locked --workspace $(SHIM) --test foul_days
 

@@ -168,14 +168,14 @@ async fn wait(
     bus: &SharedBus,
     epochs: &Epochs,
     mut epoch: Epoch,
-    filling: impl Fn(&Epoch) -> Filling,
+    filling_of: impl Fn(&Epoch) -> Filling,
     tell: &mut impl FnMut(Step<'_>),
 ) -> Result<(), ReinitializeError> {
-    let mut missing = filling(&epoch);
+    let mut filling = filling_of(&epoch);
     loop {
-        missing.ask(bus).await;
-        let left: u64 = missing.missing.values().map(count).sum();
-        tell(Step::Filled { held: missing.of - left, of: missing.of });
+        filling.ask(bus).await;
+        let left: u64 = filling.missing.values().map(count).sum();
+        tell(Step::Filled { held: filling.of - left, of: filling.of });
         if left == 0 {
             return Ok(());
         }
@@ -183,7 +183,7 @@ async fn wait(
         let (now, _) = find(epochs).await?;
         if let Some(now) = now.filter(|now| *now != epoch) {
             tell(Step::Begun(now.number));
-            missing = filling(&now);
+            filling = filling_of(&now);
             epoch = now;
         }
     }

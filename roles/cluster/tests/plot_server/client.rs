@@ -3,15 +3,13 @@
 use bus::jobs::{Offered, PlotJobs};
 use bus::members::Liveness;
 use bus::{SharedBus, Subscription};
-use cluster::host::{Host, HostConfig, HostError, HostReply};
+use cluster::host::{Host, HostConfig, HostError, HostReply, ServesNothing};
 use control::ids::FarmId;
 use control::messages::{Control, PlotJob, PlotPhase, PlotProgress, Role, SectorId, subjects};
 use engine::Local;
-use futures::future::LocalBoxFuture;
 use std::rc::Rc;
 use std::time::Duration;
-use transport::message::{Refusal, RefusalCode, Request, Response};
-use transport::tcp::{Answer, Handler, PeerInfo, Received};
+use transport::message::{Request, Response};
 use transport::transfer::{Received as RangeReceived, SectorPlace, SectorTransfer};
 
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,21 +23,6 @@ pub fn liveness() -> Liveness {
     Liveness { interval, suspect_after: PATIENCE, gone_after: 2 * PATIENCE, ..Liveness::default() }
 }
 
-/// A plot-client serves nothing.
-struct Silent;
-
-impl Handler for Silent {
-    fn handle(
-        self: Rc<Self>,
-        _: Rc<PeerInfo>,
-        _: Request,
-        _: Option<Received>,
-        _: Option<Duration>,
-    ) -> LocalBoxFuture<'static, Answer> {
-        Box::pin(async { Err(Refusal::new(RefusalCode::Invalid, "serves nothing")) })
-    }
-}
-
 pub struct PlotClient {
     pub host: Host,
     bus: SharedBus,
@@ -50,7 +33,7 @@ pub struct PlotClient {
 impl PlotClient {
     pub async fn start(bus: &SharedBus) -> Self {
         let config = HostConfig { slabs: 16, liveness: liveness(), ..HostConfig::new(Role::PlotClient) };
-        let host = Host::start(config, bus.clone(), |_: Local| Rc::new(Silent)).await.unwrap();
+        let host = Host::start(config, bus.clone(), |_: Local| Rc::new(ServesNothing)).await.unwrap();
         let progress = bus.subscribe(&subjects::plot_progress(FARM)).await.unwrap();
         let jobs = PlotJobs::open(&**bus).await.unwrap();
         Self { host, bus: bus.clone(), jobs, progress }

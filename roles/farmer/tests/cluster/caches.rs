@@ -4,34 +4,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bus::SharedBus;
-use cluster::host::{Host, HostConfig, HostError};
+use cluster::host::{Host, HostConfig, HostError, ServesNothing};
 use consensus::constants::PIECE_SIZE;
 use control::ids::InstanceId;
 use control::messages::Role;
 use engine::piece_store::{RECORD_AT, SLOT_BYTES};
 use engine::pool::{Slab, SlabMut};
-use futures::future::LocalBoxFuture;
-use transport::message::{ItemKind, Layout, Refusal, RefusalCode, Request, Response};
+use transport::message::{ItemKind, Layout, RefusalCode, Request, Response};
 use transport::payload::PayloadBuf;
-use transport::tcp::{Answer, Handler, PIECE_POINTS_AT, PIECE_RECORD_AT, PeerInfo, Received, SlabPayload};
+use transport::tcp::{PIECE_POINTS_AT, PIECE_RECORD_AT, SlabPayload};
 
 use crate::nats_server::NatsServer;
 use crate::process::{PATIENCE, Process, development_cluster, joined};
-
-/// Serves nothing: a member that only asks.
-struct Asker;
-
-impl Handler for Asker {
-    fn handle(
-        self: Rc<Self>,
-        _: Rc<PeerInfo>,
-        _: Request,
-        _: Option<Received>,
-        _: Option<Duration>,
-    ) -> LocalBoxFuture<'static, Answer> {
-        Box::pin(async { Err(Refusal::new(RefusalCode::Invalid, "nothing is served here")) })
-    }
-}
 
 fn piece(host: &Host, index: u64) -> Slab {
     let mut slab = host.pool().try_acquire().unwrap();
@@ -68,7 +52,7 @@ async fn a_cache_keeps_its_pieces_and_its_id() {
     let nats = NatsServer::start();
     let bus = development_cluster(&nats).await;
     let host = HostConfig { slabs: 8, ..HostConfig::new(Role::Controller) };
-    let host = Host::start(host, bus.clone(), |_| Rc::new(Asker)).await.unwrap();
+    let host = Host::start(host, bus.clone(), |_| Rc::new(ServesNothing)).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = format!("path={},size=4MiB", folder.path().join("cache").display());
     let lines: [(Role, &[&str]); 2] = [
@@ -153,7 +137,7 @@ async fn damaged_slots_cost_their_own_pieces_and_are_never_served() {
     let nats = NatsServer::start();
     let bus = development_cluster(&nats).await;
     let host = HostConfig { slabs: 8, ..HostConfig::new(Role::Controller) };
-    let host = Host::start(host, bus.clone(), |_| Rc::new(Asker)).await.unwrap();
+    let host = Host::start(host, bus.clone(), |_| Rc::new(ServesNothing)).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (items, id) = (folder.path().join("items.bin"), folder.path().join("id"));
     let line = format!("path={},size=4MiB", folder.path().display());
