@@ -152,6 +152,11 @@ impl PieceStore {
         self.0.slots.borrow().capacity()
     }
 
+    /// Slots that are free, as far as the file system has room.
+    pub fn room(&self) -> u64 {
+        self.0.slots.borrow().room()
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         self.0.file.path()

@@ -45,6 +45,11 @@ impl Slots {
         self.capacity
     }
 
+    /// Slots that are free, those by which the file may grow included.
+    pub fn room(&self) -> u64 {
+        self.free.len() as u64 + self.capacity.saturating_sub(self.in_file)
+    }
+
     pub fn get(&self, id: ItemId) -> Option<Entry> {
         self.entries.get(&id).copied()
     }

@@ -84,8 +84,11 @@ mod tests {
         let epochs = Epochs::open(&LocalBus::new()).await.unwrap();
         assert_eq!(epochs.current().await.unwrap(), None);
         let mut watch = epochs.watch().await.unwrap();
-        let epoch =
-            |number| Epoch { number, members: vec![EpochMember { id: InstanceId([1; 16]), weight: number }] };
+        let epoch = |number| Epoch {
+            number,
+            members: vec![EpochMember { id: InstanceId([1; 16]), weight: number }],
+            copies: 1,
+        };
         let first = epochs.replace(&epoch(1), None).await.unwrap();
         assert!(matches!(epochs.replace(&epoch(1), None).await, Err(BusError::Conflict { .. })));
         assert_eq!(watch.next().await, epoch(1));

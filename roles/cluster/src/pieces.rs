@@ -73,7 +73,7 @@ impl PieceSource {
     /// asked first (`--priority-cache`).
     pub async fn start(host: Host, prefer_near: bool) -> Result<Self, BusError> {
         let mut epochs = Epochs::open(&**host.bus()).await?.watch().await?;
-        let nobody = Owners::new(&Epoch { number: 0, members: Vec::new() });
+        let nobody = Owners::new(&Epoch::nobody());
         let (sender, owners) = watch::channel(Arc::new(nobody));
         tokio::spawn(async move {
             loop {

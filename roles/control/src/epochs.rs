@@ -35,6 +35,8 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Epochs {
     rebalance_after: Duration,
+    /// Copies of each piece that the operator wants, until an epoch has them.
+    copies: Option<u8>,
     /// Since when members of the epoch are away.
     since: BTreeMap<InstanceId, Duration>,
     /// The newest epoch seen.
@@ -44,9 +46,10 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// Members are given up after `rebalance_after`.
-    pub fn new(rebalance_after: Duration) -> Self {
-        Self { rebalance_after, since: BTreeMap::new(), last: None, proposed: None }
+    /// Members are given up after `rebalance_after`. The epochs keep the copies that they have, unless others are wanted at this start: of
+    /// controllers that were told different numbers, the one that starts last has it.
+    pub fn new(rebalance_after: Duration, copies: Option<u8>) -> Self {
+        Self { rebalance_after, copies, since: BTreeMap::new(), last: None, proposed: None }
     }
 
     /// What follows from the epoch as it was read now and the capacities of the caches that are `present`. An epoch that cannot be
@@ -67,25 +70,32 @@ impl Epochs {
         if let Some(newer) = read.filter(|epoch| epoch.number >= seen) {
             self.last = Some(newer.clone());
         }
-        let old = self.last.clone().unwrap_or(Epoch { number: 0, members: Vec::new() });
+        let old = self.last.clone().unwrap_or_else(Epoch::nobody);
+        let copies = self.copies.unwrap_or(old.copies);
+        if read.is_some_and(|epoch| epoch.copies == copies) {
+            self.copies = None;
+        }
         let members = self.next_members(&old.members, present, now);
         // Never an epoch without members where there was none: it would say nothing.
         let is_lost = read.is_none_or(|epoch| epoch.number < old.number) && !members.is_empty();
-        if members == old.members && !is_lost {
+        let is_same = members == old.members && (copies == old.copies || members.is_empty());
+        if is_same && !is_lost {
             return None;
         }
-        let epoch = self.number(old.number, members);
+        let epoch = self.number(old.number, members, copies);
         self.proposed = Some(epoch.clone());
         Some(Action::Write { epoch, expect })
     }
 
     /// The members under a number above `seen` that stands for no others.
-    fn number(&self, seen: u64, members: Vec<EpochMember>) -> Epoch {
+    fn number(&self, seen: u64, members: Vec<EpochMember>, copies: u8) -> Epoch {
+        let is_it =
+            |epoch: &Epoch| epoch.number > seen && (epoch.copies, &epoch.members) == (copies, &members);
         match &self.proposed {
-            Some(proposed) if proposed.number > seen && proposed.members == members => proposed.clone(),
+            Some(proposed) if is_it(proposed) => proposed.clone(),
             proposed => {
                 let highest = proposed.as_ref().map_or(seen, |proposed| proposed.number.max(seen));
-                Epoch { number: highest.saturating_add(1), members }
+                Epoch { number: highest.saturating_add(1), members, copies }
             }
         }
     }
@@ -137,7 +147,7 @@ mod tests {
 
     fn epoch(number: u64, members: &[(u8, u64)]) -> Epoch {
         let members = members.iter().map(|(n, weight)| EpochMember { id: id(*n), weight: *weight }).collect();
-        Epoch { number, members }
+        Epoch { number, members, copies: 1 }
     }
 
     fn next(
@@ -154,7 +164,7 @@ mod tests {
 
     #[test]
     fn first_joins_capacities_and_drains_change_the_epoch_at_once() {
-        let mut epochs = Epochs::new(LIMIT);
+        let mut epochs = Epochs::new(LIMIT, None);
         assert_eq!(next(&mut epochs, None, &[], NOW), None, "nobody there, nothing to own");
         assert_eq!(next(&mut epochs, None, &[(2, 0)], NOW), None, "no room is no share");
         let first = next(&mut epochs, None, &[(2, 5), (1, 7)], NOW).unwrap();
@@ -172,7 +182,7 @@ mod tests {
 
     #[test]
     fn an_absence_counts_from_its_beginning_and_only_in_one_piece() {
-        let (mut epochs, start) = (Epochs::new(LIMIT), NOW);
+        let (mut epochs, start) = (Epochs::new(LIMIT, None), NOW);
         let old = epoch(4, &[(1, 7), (2, 5)]);
         let alone = &[(1, 7)];
         assert_eq!(next(&mut epochs, Some(&old), alone, start), None);
@@ -189,7 +199,7 @@ mod tests {
 
     #[test]
     fn an_emptied_store_gets_the_owners_back_above_the_number_seen() {
-        let mut epochs = Epochs::new(LIMIT);
+        let mut epochs = Epochs::new(LIMIT, None);
         let old = epoch(4, &[(1, 7), (2, 5)]);
         let all = &[(1, 7), (2, 5)];
         assert_eq!(next(&mut epochs, Some(&old), all, NOW), None);
@@ -203,8 +213,31 @@ mod tests {
     }
 
     #[test]
+    fn wanted_copies_make_an_epoch_once() {
+        let mut epochs = Epochs::new(LIMIT, Some(2));
+        assert_eq!(next(&mut epochs, None, &[], NOW), None, "nobody there to hold any");
+        let old = epoch(4, &[(1, 7), (2, 5)]);
+        let two = next(&mut epochs, Some(&old), &[(1, 7), (2, 5)], NOW).unwrap();
+        assert_eq!(two, Epoch { copies: 2, ..epoch(5, &[(1, 7), (2, 5)]) });
+        let again = next(&mut epochs, Some(&old), &[(1, 7), (2, 5)], NOW);
+        assert_eq!(again, Some(two.clone()), "not written yet");
+        assert_eq!(next(&mut epochs, Some(&two), &[(1, 7), (2, 5)], NOW), None);
+        let three = Epoch { copies: 3, number: 6, ..two };
+        assert_eq!(
+            next(&mut epochs, Some(&three), &[(1, 7), (2, 5)], NOW),
+            None,
+            "another was told so later"
+        );
+        let lost = next(&mut epochs, None, &[(1, 7)], NOW).unwrap();
+        assert_eq!((lost.number, lost.copies), (7, 3), "a store that was emptied gets them back");
+        let mut silent = Epochs::new(LIMIT, None);
+        let grown = next(&mut silent, Some(&three), &[(1, 9), (2, 5)], NOW).unwrap();
+        assert_eq!((grown.number, grown.copies), (7, 3));
+    }
+
+    #[test]
     fn an_epoch_never_outgrows_its_message() {
-        let mut epochs = Epochs::new(LIMIT);
+        let mut epochs = Epochs::new(LIMIT, None);
         let crowd: BTreeMap<_, _> =
             (0..MAX_EPOCH_MEMBERS as u128 + 9).map(|n| (InstanceId(n.to_be_bytes()), 1)).collect();
         let Some(Action::Write { epoch, .. }) = epochs.looked(&Found::Nothing, &crowd, NOW) else { panic!() };
@@ -217,7 +250,7 @@ mod tests {
         fn numbers_only_grow_and_present_caches_are_owners(
             looks in prop::collection::vec((prop::collection::btree_map(0u8..5, 0u64..3, 0..5), 0u8..6, 0u64..1200), 0..60),
         ) {
-            let mut epochs = Epochs::new(LIMIT);
+            let mut epochs = Epochs::new(LIMIT, None);
             let (mut store, mut highest, mut now) = (None::<Epoch>, epoch(0, &[]), NOW);
             for (caches, fate, seconds) in looks {
                 now += Duration::from_secs(seconds);

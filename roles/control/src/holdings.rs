@@ -98,7 +98,7 @@ mod tests {
 
     fn epoch(weights: &[u64]) -> Epoch {
         let member = |(n, weight): (u8, &u64)| EpochMember { id: id(n), weight: *weight };
-        Epoch { number: 3, members: (1..).zip(weights).map(member).collect() }
+        Epoch { number: 3, members: (1..).zip(weights).map(member).collect(), copies: 1 }
     }
 
     fn survey(epoch: &Epoch, sharded: &[u8], full: &[u8]) -> Survey {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::ids::InstanceId;
-use crate::messages::{Epoch, EpochMember, ItemKind};
+use crate::messages::{Epoch, EpochMember};
 use crate::rendezvous::Owners;
 use consensus::constants::SEGMENT_PIECES;
 
@@ -13,7 +13,8 @@ pub fn reinitialized(old: Option<&Epoch>, present: &BTreeMap<InstanceId, u64>) -
     let members: Vec<_> =
         present.iter().map(|(id, capacity)| EpochMember { id: *id, weight: *capacity }).collect();
     let number = old.map_or(0, |epoch| epoch.number).saturating_add(1);
-    members.iter().any(|member| member.weight > 0).then_some(Epoch { number, members })
+    let copies = old.map_or(1, |epoch| epoch.copies);
+    members.iter().any(|member| member.weight > 0).then_some(Epoch { number, members, copies })
 }
 
 /// What one cache owns after an epoch began.
@@ -23,9 +24,9 @@ pub struct Share {
     pub id: InstanceId,
     /// Pieces it has room for.
     pub capacity: u64,
-    /// Pieces of which it is the first owner.
+    /// Pieces of which it is an owner.
     pub owns: u64,
-    /// Those of them that another owned before.
+    /// Those of them that were not its own before.
     pub gains: u64,
 }
 
@@ -35,11 +36,12 @@ pub fn shares(old: Option<&Epoch>, new: &Epoch, segments: u64) -> Vec<Share> {
     let none = |member: &EpochMember| Share { id: member.id, capacity: member.weight, owns: 0, gains: 0 };
     let mut shares: BTreeMap<_, _> = new.members.iter().map(|member| (member.id, none(member))).collect();
     for index in 0..segments.saturating_mul(SEGMENT_PIECES as u64) {
-        let first = |owners: &Owners| owners.of(ItemKind::Piece, index, 1).pop();
-        let owner = first(&after);
-        if let Some(share) = owner.and_then(|id| shares.get_mut(&id)) {
-            share.owns += 1;
-            share.gains += u64::from(before.as_ref().and_then(first) != owner);
+        let had = before.as_ref().map(|owners| owners.of_piece(index)).unwrap_or_default();
+        for owner in after.of_piece(index) {
+            if let Some(share) = shares.get_mut(&owner) {
+                share.owns += 1;
+                share.gains += u64::from(!had.contains(&owner));
+            }
         }
     }
     shares.into_values().collect()

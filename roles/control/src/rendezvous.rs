@@ -7,16 +7,17 @@
 //! divisions are used (`ln` below is our own: a C library's may differ in its last bit). Changing anything here moves
 //! items in every cluster.
 
-use super::messages::{Epoch, ItemKind};
+use super::messages::{Epoch, ItemKind, MAX_COPIES};
 use crate::ids::InstanceId;
 
 /// Owners that are given an item, or asked for it: the owner, and those who would be.
-pub const OWNERS_TRIED: usize = 3;
+pub const OWNERS_TRIED: usize = MAX_COPIES as usize;
 
 /// An epoch made ready for look-ups.
 #[derive(Debug, Clone)]
 pub struct Owners {
     members: Vec<Candidate>,
+    copies: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -36,7 +37,12 @@ impl Owners {
             hash: hash_id(member.id),
             weight: member.weight as f64,
         };
-        Self { members: with_weight.map(candidate).collect() }
+        Self { members: with_weight.map(candidate).collect(), copies: epoch.copies.into() }
+    }
+
+    /// Who is to hold a piece: as many as the epoch says, or as there are.
+    pub fn of_piece(&self, piece_index: u64) -> Vec<InstanceId> {
+        self.of(ItemKind::Piece, piece_index, self.copies)
     }
 
     /// Whether nobody owns anything.
@@ -76,7 +82,7 @@ pub fn fingerprint(epoch: &Epoch) -> u64 {
     let member = |hash: u64, member: &super::messages::EpochMember| {
         mix(hash ^ hash_id(member.id) ^ mix(member.weight.wrapping_mul(3)))
     };
-    epoch.members.iter().fold(mix(epoch.number), member)
+    epoch.members.iter().fold(mix(epoch.number ^ u64::from(epoch.copies) << 56), member)
 }
 
 fn hash_id(id: InstanceId) -> u64 {
@@ -124,7 +130,8 @@ mod tests {
     fn owners(weights: &[u64]) -> Owners {
         let id = |n: usize| InstanceId((n as u128 + 1).to_be_bytes());
         let member = |(n, &weight): (usize, &u64)| EpochMember { id: id(n), weight };
-        Owners::new(&Epoch { number: 1, members: weights.iter().enumerate().map(member).collect() })
+        let members = weights.iter().enumerate().map(member).collect();
+        Owners::new(&Epoch { number: 1, members, copies: 1 })
     }
 
     fn shares(owners: &Owners) -> HashMap<InstanceId, f64> {

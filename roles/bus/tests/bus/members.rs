@@ -30,6 +30,7 @@ fn entry(role: Role) -> MemberEntry {
         host: "host".to_owned(),
         capacity: 1,
         version: "0.1.0".to_owned(),
+        is_full: false,
     }
 }
 

@@ -13,6 +13,8 @@ use futures::poll;
 use tokio::sync::{mpsc, oneshot};
 use transport::message::Blake3Hash;
 
+use super::room::Room;
+
 /// Calls that wait for the executor.
 const CALLS_MAX: usize = 64;
 
@@ -22,6 +24,8 @@ pub enum Call {
     Holdings(HoldingsRequest, oneshot::Sender<HoldingsAnswer>),
     /// All pieces; none while the store is not open.
     Look(oneshot::Sender<Option<Pieces>>),
+    /// The slots; none while the store is not open.
+    Room(oneshot::Sender<Option<Room>>),
     /// Whether a piece is here.
     Has(u64, oneshot::Sender<bool>),
     /// Store a piece.
@@ -94,6 +98,10 @@ impl Call {
             }
             Self::Look(done) => {
                 let _ = done.send(store.map(look));
+            }
+            Self::Room(done) => {
+                let room = |store: &PieceStore| Room { free: store.room(), capacity: store.capacity() };
+                let _ = done.send(store.map(room));
             }
             Self::Has(index, done) => {
                 let _ = done.send(store.is_some_and(|store| store.contains(piece(index))));

@@ -168,6 +168,8 @@ impl CacheHandler {
         if !matches!(error, StoreError::Full { .. }) {
             tracing::warn!("{error}");
         } else if self.fullness.refused(Instant::now()) {
+            // What is not its own may go.
+            self.lost.notify_one();
             tracing::warn!("{error}; pieces are refused: give it more with size=, or start another cache");
         }
     }

@@ -15,6 +15,7 @@ mod fullness;
 mod handler;
 mod holdings;
 mod refill;
+mod room;
 mod spec;
 
 pub use handler::Counters;
@@ -29,6 +30,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use engine::piece_store::{StoreConfig, StoreError};
+use futures::FutureExt;
+use futures::future::pending;
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::host::{Host, HostConfig};
@@ -160,6 +163,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         () = shutdown.requested() => Ok(()),
         outcome = serve(&host, &counters, is_open, &known, &epoch, config.spec.path) => outcome,
         () = refilling.run(is_known.clone(), in_epoch) => Ok(()),
+        () = room::tell(&host, &calls, config.drain).then(|()| pending()) => Ok(()),
         () = holdings::answer(host.bus(), questions, &calls, genesis_hash) => Ok(()),
         outcome = recall::tell(host.bus(), tell) => outcome.map_err(Into::into),
         () = memory.follow(is_known.clone()) => Ok(()),

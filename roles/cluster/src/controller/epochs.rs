@@ -17,10 +17,11 @@ pub async fn keep(
     bus: &SharedBus,
     host: &Host,
     rebalance_after: Duration,
+    copies: Option<u8>,
     current: &watch::Sender<Option<Epoch>>,
 ) -> Result<(), BusError> {
     let (epochs, start) = (Epochs::open(&**bus).await?, Instant::now());
-    let mut machine = control::epochs::Epochs::new(rebalance_after);
+    let mut machine = control::epochs::Epochs::new(rebalance_after, copies);
     let mut ticks = interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_told = false;

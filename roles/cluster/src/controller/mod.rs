@@ -74,6 +74,8 @@ pub struct Config {
     pub kzg_parameters: Option<PathBuf>,
     /// Absence after which a cache loses its share.
     pub rebalance_after: Duration,
+    /// Copies of each piece that caches are to hold; none: as many as the epoch says, at first one.
+    pub copies: Option<u8>,
     /// Threads that verify pieces.
     pub workers: ThreadWorkers,
     /// Where solutions and signatures are counted.
@@ -134,7 +136,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         ended = earn.boxed() => ended.map_err(Into::into),
         () = signing::pass(&context.node, bus.clone(), signatures.clone(), context.counts.clone()).boxed() => Ok(()),
         ended = segments::follow(&context, machine, &seams).boxed() => ended,
-        ended = epochs::keep(&bus, &host, config.rebalance_after, &current).boxed() => ended.map_err(Into::into),
+        ended = epochs::keep(&bus, &host, config.rebalance_after, config.copies, &current).boxed() => ended.map_err(Into::into),
         ended = batches.run(kzg, config.workers).boxed() => ended.map_err(Into::into),
         () = serve::answer(asks, &context, &known, &rebuilder).boxed() => Ok(()),
         () = nobody_signs(&context, &shutdown).boxed() => Ok(()),

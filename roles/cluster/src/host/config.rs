@@ -88,6 +88,7 @@ impl HostConfig {
             host: host_name(),
             capacity: self.capacity,
             version: env!("CARGO_PKG_VERSION").into(),
+            is_full: false,
         }
     }
 }

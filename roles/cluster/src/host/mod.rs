@@ -158,6 +158,13 @@ impl Host {
         self.0.present.borrow().values().filter(|entry| entry.role == role).cloned().collect()
     }
 
+    /// Tells others whether this cache takes no more pieces.
+    pub fn tell_full(&self, is_full: bool) {
+        if let Some(running) = &*self.0.running.lock().unwrap_or_else(PoisonError::into_inner) {
+            running.announced.update(|entry| entry.is_full = is_full);
+        }
+    }
+
     /// All members that are present, and a notice of each change.
     pub fn present(&self) -> watch::Receiver<Present> {
         self.0.present.clone()

@@ -88,6 +88,7 @@ async fn node_and_cluster_meet() {
         node_rpc_url: format!("ws://{address}"),
         kzg_parameters: None,
         rebalance_after: Duration::from_secs(900),
+        copies: None,
         workers: ThreadWorkers::unbound(2),
         counts: counts.clone(),
         spool: spool.path().to_owned(),

@@ -77,6 +77,7 @@ async fn half_of_a_segment_comes_back_from_the_other_half() {
         node_rpc_url: format!("ws://{address}"),
         kzg_parameters: None,
         rebalance_after: Duration::from_secs(900),
+        copies: None,
         workers: ThreadWorkers::unbound(2),
         counts: Arc::default(),
         spool: folder.path().join("spool"),

@@ -43,13 +43,14 @@ struct House {
 struct Running(Box<dyn std::any::Any>, JoinHandle<Result<(), cluster::role::RoleError>>);
 
 impl House {
-    fn controller(&self) -> Running {
+    fn controller(&self, copies: Option<u8>) -> Running {
         let (keep_running, shutdown) = Shutdown::new();
         let config = Config {
             host: HostConfig::new(Role::Controller),
             node_rpc_url: self.url.clone(),
             kzg_parameters: None,
             rebalance_after: Duration::from_secs(900),
+            copies,
             workers: ThreadWorkers::unbound(2),
             counts: Arc::default(),
             spool: self.spool.path().to_owned(),
@@ -104,17 +105,18 @@ async fn no_segment_is_lost_on_a_foul_day() {
     let house = House { local, bus, cluster, node, url, spool };
 
     without_caches_segments_wait_on_the_disk(&house).await;
-    let controller = house.controller();
+    let controller = house.controller(None);
     let (_cache, hashes) = cache::start(&house.bus, 3).await;
     after_a_restart_every_piece_is_placed(&house, &hashes).await;
     an_emptied_store_is_filled_again(&house).await;
     controller.stop().await;
+    two_copies_wait_for_a_second_cache(&house, &hashes).await;
 }
 
 async fn without_caches_segments_wait_on_the_disk(house: &House) {
     // There is one segment to look at: the first comes later.
     house.node.set_first(false);
-    let controller = house.controller();
+    let controller = house.controller(None);
     eventually(async || (house.node.subscribers() > 0).then_some(())).await;
     assert_eq!(house.history().await, 1);
     let lock = files(house.spool.path()).into_iter().find(|path| path.ends_with("lock")).unwrap();
@@ -155,6 +157,25 @@ async fn an_emptied_store_is_filled_again(house: &House) {
         has_all.then_some(())
     };
     eventually(is_back).await;
-    let (Epoch { number: again, members }, _) = eventually(async || epochs.current().await.unwrap()).await;
+    let (Epoch { number: again, members, .. }, _) =
+        eventually(async || epochs.current().await.unwrap()).await;
     assert!(again > number && members.len() == 1, "{again} after {number}");
+}
+
+/// What is placed already has one copy, and goes on being history: the caches' own loop is what brings the second.
+async fn two_copies_wait_for_a_second_cache(house: &House, first: &cache::Hashes) {
+    let controller = house.controller(Some(2));
+    let epochs = Epochs::open(&*house.bus).await.unwrap();
+    let has_two = async || epochs.current().await.unwrap().filter(|(epoch, _)| epoch.copies == 2);
+    eventually(has_two).await;
+    let index = house.node.archive();
+    let pieces = (index + 1) * SEGMENT_PIECES as u64;
+    eventually(async || (first.lock().unwrap().len() as u64 == pieces).then_some(())).await;
+    assert!(!house.cluster.is_placed(index).await.unwrap(), "one cache has it");
+    assert_eq!(house.history().await, index);
+    let (_cache, second) = cache::start(&house.bus, 0).await;
+    eventually(async || (house.history().await == index + 1).then_some(())).await;
+    let its = second.lock().unwrap().keys().filter(|piece| **piece >= pieces - SEGMENT_PIECES as u64).count();
+    assert_eq!(its, SEGMENT_PIECES);
+    controller.stop().await;
 }

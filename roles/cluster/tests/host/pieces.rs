@@ -24,7 +24,7 @@ async fn the_owner_the_next_owner_a_full_cache_or_a_controller_has_it() {
     acquainted(&hosts.iter().collect::<Vec<_>>()).await;
     let mut members = [0, 1].map(|cache: usize| EpochMember { id: hosts[cache].id(), weight: 1 }).to_vec();
     members.sort_by_key(|member| member.id);
-    Epochs::open(&*bus).await.unwrap().replace(&Epoch { number: 1, members }, None).await.unwrap();
+    Epochs::open(&*bus).await.unwrap().replace(&Epoch { number: 1, members, copies: 1 }, None).await.unwrap();
 
     let source = PieceSource::start(server.clone(), false).await.unwrap();
     let mut owners = source.owners();

@@ -57,7 +57,7 @@ impl Scene {
         let bus: SharedBus = Arc::new(LocalBus::new());
         let host = start(&bus, Role::Controller).await;
         Cluster::open(&*bus).await.unwrap().put_info(&settings(CHAIN, 1)).await.unwrap();
-        let (folder, epoch) = (tempfile::tempdir().unwrap(), Epoch { number: 0, members: Vec::new() });
+        let (folder, epoch) = (tempfile::tempdir().unwrap(), Epoch::nobody());
         Self { bus, host, folder, caches: Vec::new(), epoch }
     }
 
@@ -102,7 +102,7 @@ impl Scene {
         let sharded = self.caches.iter().filter(|cache| cache.role == Role::ShardedCache);
         let members =
             sharded.zip(weights).map(|(cache, weight)| EpochMember { id: cache.id, weight: *weight });
-        self.epoch = Epoch { number: self.epoch.number + 1, members: members.collect() };
+        self.epoch = Epoch { number: self.epoch.number + 1, members: members.collect(), copies: 1 };
         let epochs = Epochs::open(&*self.bus).await.unwrap();
         let revision = epochs.current().await.unwrap().map(|(_, revision)| revision);
         epochs.replace(&self.epoch, revision).await.unwrap();

@@ -15,6 +15,7 @@ fn entry(role: Role, n: u8) -> MemberEntry {
         host: "host".to_owned(),
         capacity: 1,
         version: "0.1.0".to_owned(),
+        is_full: false,
     }
 }
 

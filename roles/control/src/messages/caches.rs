@@ -1,6 +1,6 @@
 //! Who holds which items.
 
-use super::{Control, MAX_EPOCH_MEMBERS, MessageError};
+use super::{Control, MAX_COPIES, MAX_EPOCH_MEMBERS, MessageError};
 use crate::ids::InstanceId;
 use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
 
@@ -11,17 +11,30 @@ message! {
         pub number: u64,
         /// The members, in order of their ids, each once.
         pub members: Vec<EpochMember>,
+        /// Owners that each piece has: sharded caches that hold it, 1 to [`MAX_COPIES`].
+        pub copies: u8,
     }
 }
+
+impl Epoch {
+    /// The one before the first: nobody owns anything.
+    pub fn nobody() -> Self {
+        Self { number: 0, members: Vec::new(), copies: 1 }
+    }
+}
+
 impl Control for Epoch {
     const KIND: u8 = 10;
 
     fn check(&self) -> Result<(), MessageError> {
         let in_order = self.members.is_sorted_by(|a, b| a.id < b.id);
-        if in_order && self.members.len() <= MAX_EPOCH_MEMBERS {
+        if !in_order || self.members.len() > MAX_EPOCH_MEMBERS {
+            return Err(MessageError::Impossible("epoch members out of order or too many"));
+        }
+        if (1..=MAX_COPIES).contains(&self.copies) {
             return Ok(());
         }
-        Err(MessageError::Impossible("epoch members out of order or too many"))
+        Err(MessageError::Impossible("copies of a piece"))
     }
 }
 

@@ -11,6 +11,8 @@ pub const OLDEST_VERSION: u8 = 2;
 pub const SOLUTION_SIZE: usize = 412;
 /// Members of an epoch: 24 bytes each fit a message with room to spare.
 pub const MAX_EPOCH_MEMBERS: usize = 2048;
+/// Sharded caches that may hold a piece at once: readers ask no more owners than these.
+pub const MAX_COPIES: u8 = 3;
 /// Addresses of one member.
 pub const MAX_ADDRESSES: usize = 16;
 /// Plot-servers that a plot job names as to be avoided: more than have failed one farm within half an hour.

@@ -110,6 +110,8 @@ message! {
         pub capacity: u64,
         /// Its release.
         pub version: String,
+        /// A cache that takes no more pieces.
+        pub is_full: bool,
     }
 }
 impl Control for MemberEntry {

@@ -36,12 +36,14 @@ fn member() -> MemberEntry {
         host: "gpu-01".to_owned(),
         capacity: 4,
         version: "0.1.0".to_owned(),
+        is_full: false,
     }
 }
 
 fn epoch(count: usize) -> Epoch {
     let id = |n: usize| InstanceId((n as u128).to_be_bytes());
-    Epoch { number: 9, members: (0..count).map(|n| EpochMember { id: id(n), weight: 1 << 40 }).collect() }
+    let members = (0..count).map(|n| EpochMember { id: id(n), weight: 1 << 40 }).collect();
+    Epoch { number: 9, members, copies: 2 }
 }
 
 /// Whatever happens to the bytes, decoding returns; what it accepts encodes to the same bytes.

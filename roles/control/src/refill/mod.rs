@@ -11,8 +11,8 @@
 //! A round that leaves something to be done is followed by another after a pause that doubles; one that leaves nothing, by another when
 //! something changes, or a while later: a controller gives a piece to the next cache when its owner does not answer.
 //!
-//! Owns: what is pulled, from whom, in which order, and what is let go. Never: lets go of a piece whose owner has not said just now that
-//! he has it, in the same epoch, or of one that this cache should hold; pulls what is not history yet, since whoever places it brings it.
+//! Owns: what is pulled, from whom, in which order, and what is let go. Never: lets go of a piece whose owners have not all said just now
+//! that they have it, in the same epoch, or of one that this cache should hold; pulls what is not history yet, since whoever places it brings it.
 
 mod pace;
 mod round;
@@ -205,7 +205,7 @@ impl Refill {
         }
     }
 
-    /// What an owner has may go from here.
+    /// What its owners have may go from here.
     fn heard(&mut self, owner: InstanceId, from_segment: u64, has: &[PieceSet], actions: &mut Vec<Action>) {
         let Round::Asking { stretch: Some(stretch), .. } = &mut self.round else { return };
         if stretch.from_segment != from_segment || self.is_stale {
@@ -213,8 +213,10 @@ impl Refill {
         }
         let Some(its) = stretch.owners.remove(&owner) else { return };
         for index in its.into_iter().filter(|index| sources::has(has, from_segment, *index)) {
-            self.progress.let_go += 1;
-            actions.push(Action::LetGo { index });
+            if stretch.confirmed(index) {
+                self.progress.let_go += 1;
+                actions.push(Action::LetGo { index });
+            }
         }
     }
 

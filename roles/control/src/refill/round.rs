@@ -3,7 +3,6 @@
 use super::sources::Peers;
 use super::words::{ASK_SEGMENTS_MAX, Action, Pieces};
 use crate::ids::InstanceId;
-use crate::messages::ItemKind;
 use crate::rendezvous::Owners;
 use consensus::piece::PieceIndex;
 use consensus::piece_set::PieceSet;
@@ -84,24 +83,26 @@ impl Lacking {
         PieceIndex::new(segment, position).map(|index| index.0)
     }
 
-    /// Takes out the newest segments that fit one question, with whom to ask about which pieces. None when none are left; those whose
-    /// owner is not present are passed over.
+    /// Takes out the newest segments that fit one question, with whom to ask about which pieces. None when none are left; those of whose
+    /// owners one is not present are passed over.
     pub fn next_stretch(&mut self, owners: &Owners, peers: &Peers) -> Option<Stretch> {
         while let Some((&last, _)) = self.0.last_key_value() {
             let from_segment = (last + 1).saturating_sub(ASK_SEGMENTS_MAX.into());
             let segments = u16::try_from(last + 1 - from_segment).unwrap_or(ASK_SEGMENTS_MAX);
-            let mut by_owner = BTreeMap::<_, Vec<_>>::new();
+            let (mut by_owner, mut unconfirmed) = (BTreeMap::<_, Vec<_>>::new(), BTreeMap::new());
             for (segment, set) in self.0.split_off(&from_segment) {
                 let indexes = positions(&set).filter_map(|position| PieceIndex::new(segment, position));
                 for index in indexes {
-                    let owner = owners.of(ItemKind::Piece, index.0, 1).pop();
-                    if let Some(owner) = owner.filter(|owner| peers.sharded.contains(owner)) {
-                        by_owner.entry(owner).or_default().push(index.0);
+                    let owners = owners.of_piece(index.0);
+                    if owners.is_empty() || !owners.iter().all(|owner| peers.sharded.contains(owner)) {
+                        continue;
                     }
+                    unconfirmed.insert(index.0, owners.len());
+                    owners.into_iter().for_each(|owner| by_owner.entry(owner).or_default().push(index.0));
                 }
             }
             if !by_owner.is_empty() {
-                return Some(Stretch { from_segment, segments, owners: by_owner });
+                return Some(Stretch { from_segment, segments, owners: by_owner, unconfirmed });
             }
         }
         None
@@ -119,9 +120,18 @@ pub struct Stretch {
     segments: u16,
     /// Who has not answered yet, and the pieces that he should have.
     pub owners: BTreeMap<InstanceId, Vec<u64>>,
+    /// Owners of each piece that have not said yet that they have it.
+    unconfirmed: BTreeMap<u64, usize>,
 }
 
 impl Stretch {
+    /// An owner has a piece. Whether now all of its owners have said so.
+    pub fn confirmed(&mut self, index: u64) -> bool {
+        let Some(left) = self.unconfirmed.get_mut(&index) else { return false };
+        *left = left.saturating_sub(1);
+        *left == 0
+    }
+
     pub fn questions(&self) -> impl Iterator<Item = Action> {
         let (from_segment, segments) = (self.from_segment, self.segments);
         self.owners.keys().map(move |&owner| Action::Ask { owner, from_segment, segments })

@@ -47,12 +47,12 @@ fn rotated(ids: &BTreeSet<InstanceId>, number: u64) -> impl Iterator<Item = Inst
     ids.iter().skip(first).chain(ids.iter().take(first)).copied()
 }
 
-/// The pieces of a segment of which `me` is the first owner.
+/// The pieces of a segment of which `me` is an owner.
 pub fn owned(owners: &Owners, me: InstanceId, segment: u64) -> PieceSet {
     let mut set = PieceSet::EMPTY;
     for position in 0..=u8::MAX {
         let index = PieceIndex::new(segment, position);
-        if index.is_some_and(|index| owners.of(ItemKind::Piece, index.0, 1) == [me]) {
+        if index.is_some_and(|index| owners.of_piece(index.0).contains(&me)) {
             set.insert(position);
         }
     }

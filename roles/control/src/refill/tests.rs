@@ -13,7 +13,7 @@ fn id(n: u8) -> InstanceId {
 
 fn epoch(number: u64, members: &[(u8, u64)]) -> Epoch {
     let members = members.iter().map(|(n, weight)| EpochMember { id: id(*n), weight: *weight }).collect();
-    Epoch { number, members }
+    Epoch { number, members, copies: 1 }
 }
 
 /// What a cache holds, and its loop.
@@ -44,12 +44,13 @@ struct World {
     /// A controller that rebuilds what nobody has.
     rebuilds: bool,
     pulls: u64,
+    copies: u8,
 }
 
 impl World {
     fn new(rebuilds: bool) -> Self {
         let (caches, underway, epoch) = (BTreeMap::new(), Vec::new(), epoch(0, &[]));
-        Self { caches, epoch, underway, now: Duration::ZERO, rebuilds, pulls: 0 }
+        Self { caches, epoch, underway, now: Duration::ZERO, rebuilds, pulls: 0, copies: 1 }
     }
 
     fn add(&mut self, n: u8, kind: Kind, capacity: usize) {
@@ -79,7 +80,7 @@ impl World {
     }
 
     fn begin(&mut self, members: &[(u8, u64)]) {
-        self.epoch = epoch(self.epoch.number + 1, members);
+        self.epoch = Epoch { copies: self.copies, ..epoch(self.epoch.number + 1, members) };
         for to in self.caches.keys().copied().collect::<Vec<_>>() {
             self.send(to, Event::Epoch(self.epoch.clone()));
         }
@@ -163,9 +164,7 @@ impl World {
         let all = 0..SEGMENTS * 256;
         match self.caches[&id(n)].refill.kind {
             Kind::Full => all.collect(),
-            Kind::Sharded => all
-                .filter(|index| owners.of(crate::messages::ItemKind::Piece, *index, 1) == [id(n)])
-                .collect(),
+            Kind::Sharded => all.filter(|index| owners.of_piece(*index).contains(&id(n))).collect(),
         }
     }
 
@@ -240,6 +239,34 @@ fn what_is_lost_comes_back_from_others_or_is_rebuilt_or_waits_ever_longer() {
     // A controller comes that can.
     world.rebuilds = true;
     world.tell_peers();
+    world.settle();
+    world.check_settled();
+}
+
+#[test]
+fn a_second_copy_comes_and_goes_and_nobody_lets_go_before_both_owners_have_it() {
+    let mut world = World::filled();
+    world.copies = 2;
+    world.begin(&[(1, 5), (2, 5), (3, 5), (4, 5)]);
+    world.settle();
+    world.check_settled();
+    assert_eq!((1..5).map(|n| world.should(n).len()).sum::<usize>(), 2 * 768);
+    // Of a drained one's pieces both owners must say that they have them.
+    world.caches.remove(&id(100));
+    world.begin(&[(1, 0), (2, 5), (3, 5), (4, 5)]);
+    let lost = world.should(2).into_iter().find(|index| world.caches[&id(1)].held.contains(index)).unwrap();
+    world.caches.get_mut(&id(2)).unwrap().capacity = 0;
+    world.caches.get_mut(&id(2)).unwrap().held.remove(&lost);
+    let until = world.now + Duration::from_secs(600);
+    while world.now < until {
+        assert!(world.step(3));
+    }
+    assert!(world.caches[&id(1)].held.contains(&lost), "one of its owners has no room for it");
+    world.caches.get_mut(&id(2)).unwrap().capacity = 9999;
+    world.settle();
+    world.check_settled();
+    world.copies = 1;
+    world.begin(&[(2, 5), (3, 5), (4, 5)]);
     world.settle();
     world.check_settled();
 }
@@ -347,12 +374,15 @@ proptest! {
 
     /// The full-piece cache stays, so nothing can be lost; each cache is away, and damaged, at any moment.
     #[test]
-    fn whatever_happens_in_the_end_each_holds_what_it_should(blows in blows()) {
+    fn whatever_happens_in_the_end_each_holds_what_it_should(blows in blows(), copies in 1u8..4) {
         let mut world = World::filled();
         for blow in blows {
             match blow {
                 Blow::Step(choice) => drop(world.step(choice)),
-                Blow::Begin(members) => world.begin(&members),
+                Blow::Begin(members) => {
+                    world.copies = 1 + (world.copies + copies) % 3;
+                    world.begin(&members);
+                }
                 Blow::Away(n) => {
                     world.caches.get_mut(&id(n)).unwrap().is_present = false;
                     world.tell_peers();
@@ -366,6 +396,7 @@ proptest! {
             }
         }
         (1..5).for_each(|n| come_back(&mut world, n));
+        world.copies = copies;
         world.begin(&[(1, 5), (2, 1), (3, 5), (4, 5)]);
         world.settle();
         world.check_settled();

@@ -12,7 +12,7 @@ pub const ASK_SEGMENTS_MAX: u16 = 128;
 /// Which pieces a cache is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Those of which it is the first owner in the epoch.
+    /// Those of which it is an owner in the epoch.
     Sharded,
     /// All.
     Full,

@@ -86,12 +86,12 @@ impl World {
                 self.processes[cache].disk.pieces.entry(segment).or_default().insert(position);
             }
             let owners = owners.of(ItemKind::Piece, segment * PIECES + u64::from(position), OWNERS_TRIED);
-            let is_owned = owners.iter().any(|owner| sharded.contains(owner));
-            let taker = owners.iter().find_map(|owner| reachable.get(owner));
-            if let Some(cache) = taker {
-                self.processes[*cache].disk.pieces.entry(segment).or_default().insert(position);
+            let takers: Vec<_> = owners.iter().filter_map(|owner| reachable.get(owner)).collect();
+            let takers = &takers[..takers.len().min(epoch.copies.into())];
+            for &&cache in takers {
+                self.processes[cache].disk.pieces.entry(segment).or_default().insert(position);
             }
-            is_placed &= if is_owned { taker.is_some() } else { !full.is_empty() };
+            is_placed &= takers.len() + full.len() >= usize::from(epoch.copies);
         }
         is_placed
     }
@@ -136,7 +136,7 @@ impl World {
                 process.disk.pieces.get(&segment).is_some_and(|set: &PieceSet| set.contains(position))
             };
             let is_wrong = |index: &u64| {
-                let is_its = is_full || owners.of(ItemKind::Piece, *index, 1) == [process.id];
+                let is_its = is_full || owners.of_piece(*index).contains(&process.id);
                 is_its != held(index / PIECES, (index % PIECES) as u8)
             };
             let count = (0..history * PIECES).filter(is_wrong).count();

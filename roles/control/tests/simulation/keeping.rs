@@ -68,6 +68,8 @@ impl Keeping {
         mutant: Option<Mutant>,
     ) -> Self {
         let mut segments = Segments::new(me, SPOOL_SEGMENTS_MAX, Duration::ZERO);
+        // A few were told how many copies there are to be, and not alike.
+        let copies = Some(1 + me.0[0] % 64).filter(|copies| *copies < 3);
         segments.on(Event::Found(spooled), Duration::ZERO);
         Self {
             me,
@@ -78,7 +80,7 @@ impl Keeping {
             settings: None,
             remembered: remembered.filter(|_| mutant != Some(Mutant::NobodyRemembers)),
             recall: Recall::default(),
-            epochs: epochs::Epochs::new(Duration::from_secs(900)),
+            epochs: epochs::Epochs::new(Duration::from_secs(900), copies),
             epoch: None,
             look_at_epoch: Duration::ZERO,
             caches: 0,
@@ -263,7 +265,7 @@ impl Keeping {
     }
 
     fn known_epoch(&self) -> Epoch {
-        self.epoch.clone().unwrap_or(Epoch { number: 0, members: Vec::new() })
+        self.epoch.clone().unwrap_or_else(Epoch::nobody)
     }
 
     fn looked_for(&mut self, around: &mut Around) {

@@ -36,6 +36,7 @@ impl Presence {
             host: "host".to_owned(),
             capacity,
             version: "1".to_owned(),
+            is_full: false,
         };
         let members = Members::new(Some(heartbeats_for(role).to_vec()), liveness, Duration::ZERO);
         let (beat_at, write_at) = (Duration::ZERO, Duration::ZERO);

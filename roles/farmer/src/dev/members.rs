@@ -83,6 +83,7 @@ fn controller_config(node: SocketAddr, cores: usize, spool: PathBuf) -> controll
         node_rpc_url: format!("ws://{node}"),
         kzg_parameters: None,
         rebalance_after: REBALANCE_AFTER,
+        copies: None,
         workers: ThreadWorkers::unbound(cores),
         counts: Arc::default(),
         spool,

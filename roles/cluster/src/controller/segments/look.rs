@@ -22,7 +22,7 @@ pub async fn look(context: &Context, stretch: Stretch, epoch: Option<Epoch>) -> 
     let request =
         HoldingsRequest { genesis_hash: context.genesis_hash, from_segment, segments, lets_go_by: None };
     let ids = |role| context.host.members(role).into_iter().map(|entry| entry.id);
-    let epoch = epoch.unwrap_or(Epoch { number: 0, members: Vec::new() });
+    let epoch = epoch.unwrap_or_else(Epoch::nobody);
     let mut survey = Survey::new(request, &epoch, ids(Role::ShardedCache), ids(Role::FullPieceCache));
     let asks = survey.caches().into_iter().map(|cache| holdings_of(context, request, cache).boxed());
     let mut answers = stream::iter(asks).buffer_unordered(ASKED_AT_ONCE);

@@ -1,4 +1,4 @@
-//! The pieces of a segment into the caches.
+//! The pieces of a segment into the caches: to their owners, or those that would be, and to every full-piece cache.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -34,7 +34,7 @@ const SILENCES_MAX: u32 = 4;
 /// What placing came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placed {
-    /// Each piece is durable in a cache.
+    /// Each piece is durable in as many caches as the epoch says.
     All,
     /// Not each.
     NotAll,
@@ -74,14 +74,17 @@ struct Placing<'a> {
     context: &'a Context,
     segment_index: u64,
     owners: Owners,
+    /// Caches that must have each piece.
+    copies: usize,
     /// How often each cache did not answer.
     silences: Mutex<BTreeMap<InstanceId, u32>>,
 }
 
 /// Brings all pieces of a segment that is here to their owners in `epoch` and to all full-piece caches.
 pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>, told: &Told) -> Placed {
-    let owners = Owners::new(&epoch.unwrap_or(Epoch { number: 0, members: Vec::new() }));
-    let placing = Placing { context, segment_index: index, owners, silences: Mutex::default() };
+    let epoch = epoch.unwrap_or_else(Epoch::nobody);
+    let (owners, copies) = (Owners::new(&epoch), usize::from(epoch.copies));
+    let placing = Placing { context, segment_index: index, owners, copies, silences: Mutex::default() };
     let (mut taken, mut damaged) = (0, 0);
     let all = async {
         let mut pieces = stream::iter(0..=u8::MAX)
@@ -111,13 +114,16 @@ pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>, told: &T
         return Placed::Damaged;
     }
     let (caches, waiting) = (context.caches(), SEGMENT_PIECES - taken);
+    let missing = match copies {
+        1 => "no cache that takes them".to_owned(),
+        copies => format!("fewer than {copies} caches that take them (--copies)"),
+    };
     if told.waits(index) {
         tracing::warn!(
             caches,
             damaged,
             is_late,
-            "segment {index} waits: {waiting} of {SEGMENT_PIECES} pieces found no cache that takes them; \
-             sectors are made without it until caches have room"
+            "segment {index} waits: {waiting} of {SEGMENT_PIECES} pieces found {missing}; sectors are made without it until caches have room"
         );
     } else {
         tracing::debug!(
@@ -149,25 +155,32 @@ impl Placing<'_> {
         }
     }
 
-    /// Gives a piece to its owner, or to the next one, and to all full-piece caches. Whether a cache that readers ask has it.
+    /// Gives a piece to its owners, or to the next ones, and to all full-piece caches. Whether enough caches that readers ask have it.
     async fn place_piece(&self, index: PieceIndex) -> Result<bool, PieceError> {
         let host = &self.context.host;
         let Some(piece) = self.context.pieces.held(index).await? else { return Ok(false) };
         let (slab, blake3) = into_slab(&piece, host.pool()).await?;
         drop(piece);
-        let mut in_full = false;
-        for cache in host.members(Role::FullPieceCache) {
-            in_full |= self.put(cache.id, index, &slab, blake3).await;
+        let (mut in_full, mut in_shards) = (0, 0);
+        for cache in host.members(Role::FullPieceCache).iter().filter(|cache| !cache.is_full) {
+            in_full += usize::from(self.put(cache.id, index, &slab, blake3).await);
         }
-        let owners = self.owners.of(messages::ItemKind::Piece, index.0, OWNERS_TRIED);
-        let present: BTreeSet<_> = host.members(Role::ShardedCache).iter().map(|entry| entry.id).collect();
-        for owner in owners.into_iter().filter(|owner| present.contains(owner)) {
-            if self.put(owner, index, &slab, blake3).await {
-                return Ok(true);
+        for owner in self.owners_with_room(index) {
+            in_shards += usize::from(self.put(owner, index, &slab, blake3).await);
+            if in_shards == self.copies {
+                break;
             }
         }
         // Whoever misses it at its owners asks a full-piece cache.
-        Ok(in_full)
+        Ok(in_full + in_shards >= self.copies)
+    }
+
+    /// The owners of a piece and those who would be, as far as they are present and do not say that they are full.
+    fn owners_with_room(&self, index: PieceIndex) -> impl Iterator<Item = InstanceId> {
+        let present = self.context.host.members(Role::ShardedCache);
+        let with_room: BTreeSet<_> = present.iter().filter(|it| !it.is_full).map(|it| it.id).collect();
+        let owners = self.owners.of(messages::ItemKind::Piece, index.0, OWNERS_TRIED);
+        owners.into_iter().filter(move |owner| with_room.contains(owner))
     }
 
     /// Whether `peer` has taken the piece.

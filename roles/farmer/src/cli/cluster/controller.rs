@@ -10,7 +10,7 @@ use cluster::controller::{self, Config, Counts};
 use cluster::host::HostConfig;
 use cluster::placement::Work;
 use cluster::role::RoleError;
-use control::messages::Role;
+use control::messages::{MAX_COPIES, Role};
 use url::Url;
 
 use super::{MemberArgs, SERVER_EXECUTORS, Start};
@@ -31,6 +31,10 @@ pub struct ControllerArgs {
     /// Minutes of absence after which a cache loses its share of the pieces
     #[arg(long, value_name = "MINUTES", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
     rebalance_after: u32,
+    /// Caches that are to hold each piece, 1 to 3, full-piece caches counted: a segment waits in the spool until so many have it. For all
+    /// controllers; the one that starts last with this has it [default: as it is, at first 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_COPIES)))]
+    copies: Option<u8>,
     /// Threads that verify pieces [default: one for each CPU that the plan has for them]
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -69,6 +73,7 @@ impl ControllerArgs {
             node_rpc_url: self.node_rpc_url,
             kzg_parameters: self.kzg_parameters,
             rebalance_after: Duration::from_secs(60 * u64::from(self.rebalance_after)),
+            copies: self.copies,
             workers: start.placement.compute(self.threads.map(NonZeroUsize::get)),
             counts: Arc::new(Counts::default()),
             spool,
