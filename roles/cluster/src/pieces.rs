@@ -6,6 +6,8 @@
 //! Owns: the order of asking. Never: when to give up, or what is in a piece, which was verified in full when it came into the
 //! cluster, and its hash, checked by the host, travels with it.
 
+mod parity;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -13,7 +13,9 @@ use futures::poll;
 use tokio::sync::{mpsc, oneshot};
 use transport::message::Blake3Hash;
 
+use super::parity::Parities;
 use super::room::Room;
+use std::rc::Rc;
 
 /// Calls that wait for the executor.
 const CALLS_MAX: usize = 64;
@@ -81,7 +83,7 @@ impl Calls {
 
 impl Call {
     /// Carries it out. Whoever called may have gone, which is no harm.
-    pub async fn carry_out(self, store: Option<&PieceStore>, epoch: EpochNow) {
+    pub async fn carry_out(self, store: Option<&PieceStore>, epoch: EpochNow, parities: &Rc<Parities>) {
         match self {
             Self::Holdings(request, done) => {
                 let answer = match (store, request.lets_go_by) {
@@ -100,7 +102,9 @@ impl Call {
                 let _ = done.send(store.map(look));
             }
             Self::Room(done) => {
-                let room = |store: &PieceStore| Room { free: store.room(), capacity: store.capacity() };
+                // What parity takes goes as soon as a piece needs it.
+                let free = |store: &PieceStore| store.room() + parities.count();
+                let room = |store: &PieceStore| Room { free: free(store), capacity: store.capacity() };
                 let _ = done.send(store.map(room));
             }
             Self::Has(index, done) => {
@@ -108,11 +112,15 @@ impl Call {
             }
             Self::Put(arrived, done) => {
                 let Some(store) = store.cloned() else { return };
+                let parities = parities.clone();
                 // Writing takes its time, and nobody relies on what is not said to be here yet.
                 spawn_local(async move {
                     let Arrived { index, blake3, slab } = arrived;
-                    let put = store.put(Class::SectorWrite, piece(index), epoch.number, blake3, slab).await;
-                    let _ = done.send(put.map(drop));
+                    let put = async {
+                        parities.make_room(&store).await?;
+                        store.put(Class::SectorWrite, piece(index), epoch.number, blake3, slab).await
+                    };
+                    let _ = done.send(put.await.map(drop));
                 })
                 .detach();
             }

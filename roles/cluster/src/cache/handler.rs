@@ -9,10 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::calls::{Call, EpochNow};
 use super::fullness::Fullness;
-use engine::piece_store::{
-    ItemId, ItemKind, PieceStore, RECORD_AT, SLOT_BYTES, StoreConfig, StoreError, StoreReport,
-};
-use engine::pool::{AcquireError, SlabMut};
+use super::parity::{Makers, Parities};
+use engine::piece_store::{ItemId, ItemKind, PieceStore, RECORD_AT, StoreConfig, StoreError, StoreReport};
+use engine::pool::Slab;
 use engine::task::spawn_local;
 use engine::{Class, Disk, Limits, Local};
 use futures::future::LocalBoxFuture;
@@ -30,6 +29,8 @@ pub struct Counters {
     pub misses: AtomicU64,
     /// Items stored.
     pub stored: AtomicU64,
+    /// Parity made.
+    pub made: AtomicU64,
     /// Items found damaged on disk and dropped.
     pub damaged: AtomicU64,
     /// The epoch items are stored under.
@@ -47,6 +48,8 @@ pub(super) struct CacheHandler {
     store: OnceCell<PieceStore>,
     counters: Arc<Counters>,
     fullness: Fullness,
+    parities: Rc<Parities>,
+    makers: Makers,
     /// Told when an item was found to be lost.
     lost: Arc<Notify>,
     /// It takes nothing any more.
@@ -63,6 +66,8 @@ pub(super) struct Parts {
     pub is_draining: bool,
     /// Hears how many items the store has, or why it does not open.
     pub opened: oneshot::Sender<Result<u64, StoreError>>,
+    /// Who makes parity.
+    pub makers: Makers,
     /// What the rest of the cache asks.
     pub calls: mpsc::Receiver<Call>,
 }
@@ -70,14 +75,15 @@ pub(super) struct Parts {
 impl CacheHandler {
     /// Begins to open the store in `directory` on this executor. Whoever asks what is there is answered from now on.
     pub fn open(local: &Local, directory: PathBuf, config: StoreConfig, parts: Parts) -> Rc<Self> {
-        let Parts { counters, lost, is_draining, opened, mut calls } = parts;
-        let (store, fullness) = Default::default();
-        let handler = Rc::new(Self { store, counters, fullness, lost, is_draining });
+        let Parts { counters, lost, is_draining, opened, makers, mut calls } = parts;
+        let (store, fullness, parities) = Default::default();
+        let handler = Rc::new(Self { store, counters, fullness, parities, makers, lost, is_draining });
         let (local, opening) = (local.clone(), handler.clone());
         spawn_local(async move {
             let store = open_store(&local, directory, config).await;
             let outcome = store.map(|(store, report)| {
                 opening.counters.damaged.fetch_add(report.damaged, Ordering::Relaxed);
+                opening.parities.found(&store);
                 opening.store.get_or_init(|| store).len()
             });
             // Whoever waited may have been told to end meanwhile.
@@ -94,7 +100,7 @@ impl CacheHandler {
                     number: load(&handler.counters.epoch),
                     fingerprint: load(&handler.counters.fingerprint),
                 };
-                call.carry_out(handler.store.get(), epoch).await;
+                call.carry_out(handler.store.get(), epoch, &handler.parities).await;
             }
         })
         .detach();
@@ -107,8 +113,11 @@ impl CacheHandler {
         };
         match (request, payload) {
             (Request::GetItem { index, kind }, _) => self.get(store, id(kind, index)).await,
-            (Request::PutItem { index, kind, blake3 }, Some(payload)) => {
-                self.put(store, id(kind, index), blake3, payload).await
+            (Request::PutItem { index, kind: message::ItemKind::Piece, blake3 }, Some(payload)) => {
+                self.put(store, index, blake3, payload).await
+            }
+            (Request::PutItem { .. }, _) => {
+                Err(Refusal::new(RefusalCode::Invalid, "caches make parity themselves"))
             }
             _ => Err(Refusal::new(RefusalCode::Invalid, "a cache holds items and does nothing else")),
         }
@@ -118,12 +127,9 @@ impl CacheHandler {
         match store.get(Class::Serving, id).await {
             Ok(Some(item)) => {
                 count(&self.counters.hits);
-                let payload = match id.kind {
-                    ItemKind::Piece => SlabPayload::piece(&item.slab),
-                    ItemKind::Parity => SlabPayload::run(item.slab.slice(RECORD_AT..)),
-                };
-                Ok((Response::Item { blake3: item.blake3 }, Some(payload)))
+                Ok(item_answer(id.kind, &item.slab, item.blake3))
             }
+            Ok(None) if id.kind == ItemKind::Parity => self.make_parity(store, id).await,
             Ok(None) => {
                 count(&self.counters.misses);
                 Err(Refusal::new(RefusalCode::NotFound, format!("{id} is not in this cache")))
@@ -141,7 +147,19 @@ impl CacheHandler {
         }
     }
 
-    async fn put(&self, store: &PieceStore, id: ItemId, blake3: Blake3Hash, payload: Received) -> Answer {
+    async fn make_parity(&self, store: &PieceStore, id: ItemId) -> Answer {
+        let piece = ItemId { kind: ItemKind::Piece, ..id };
+        // One that the disk does not give is asked of others.
+        let piece = store.get(Class::Serving, piece).await.ok().flatten().map(|item| item.slab);
+        let made = self.makers.make(id.index, piece).await?;
+        count(&self.counters.made);
+        let (blake3, epoch) = (made.blake3, self.counters.epoch.load(Ordering::Relaxed));
+        let kept = self.parities.keep(store, (id.index, epoch), made).await;
+        Ok(item_answer(id.kind, &kept.map_err(|error| refusal(&error))?, blake3))
+    }
+
+    async fn put(&self, store: &PieceStore, index: u64, blake3: Blake3Hash, payload: Received) -> Answer {
+        let id = ItemId { kind: ItemKind::Piece, index };
         if self.is_draining {
             return Err(Refusal::new(RefusalCode::Busy, "it hands over what it has, and ends"));
         }
@@ -150,7 +168,8 @@ impl CacheHandler {
         }
         let epoch = self.counters.epoch.load(Ordering::Relaxed);
         let stored = async {
-            let slot = into_slot(id.kind, payload.into_payload().into_slab()).await?;
+            self.parities.make_room(store).await?;
+            let slot = payload.into_payload().into_slab();
             store.put(Class::SectorWrite, id, epoch, blake3, slot).await
         };
         stored.await.map_err(|error: StoreError| {
@@ -185,14 +204,13 @@ async fn open_store(
     PieceStore::open(disk, scratch, &directory, &config).await
 }
 
-/// The item as its slot lies on disk. A piece arrives so; parity chunks are moved behind the header's block.
-async fn into_slot(kind: ItemKind, received: SlabMut) -> Result<SlabMut, AcquireError> {
-    if kind == ItemKind::Piece {
-        return Ok(received);
-    }
-    let mut slot = received.pool().acquire().await?.narrow(..SLOT_BYTES);
-    slot[RECORD_AT..].copy_from_slice(&received);
-    Ok(slot)
+/// An item as its slot lies on disk, as it is sent.
+fn item_answer(kind: ItemKind, slab: &Slab, blake3: Blake3Hash) -> (Response, Option<SlabPayload>) {
+    let payload = match kind {
+        ItemKind::Piece => SlabPayload::piece(slab),
+        ItemKind::Parity => SlabPayload::run(slab.slice(RECORD_AT..)),
+    };
+    (Response::Item { blake3 }, Some(payload))
 }
 
 fn id(kind: message::ItemKind, index: u64) -> ItemId {

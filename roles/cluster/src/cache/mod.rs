@@ -14,6 +14,7 @@ mod calls;
 mod fullness;
 mod handler;
 mod holdings;
+mod parity;
 mod refill;
 mod room;
 mod spec;
@@ -137,6 +138,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let store = StoreConfig { size_bytes, grows, tmp: config.tmp };
     let directory = config.spec.path.clone();
     let (calls, to_make) = calls::channel();
+    let (makers, wanted) = parity::channel();
     // Before anybody sees that the cache is there. It waits for no settings: those who are to write them may ask it what it has.
     let questions = bus.subscribe(&subjects::holdings(id)).await?;
     // What it hands over it does not own any more.
@@ -145,7 +147,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let kind = if host.role == Role::FullPieceCache { Kind::Full } else { Kind::Sharded };
     let lost = Arc::<Notify>::default();
     let (counting, losing, is_draining) = (counters.clone(), lost.clone(), config.drain);
-    let parts = Parts { counters: counting, lost: losing, is_draining, opened, calls: to_make };
+    let parts = Parts { counters: counting, lost: losing, is_draining, opened, makers, calls: to_make };
     let host =
         Host::start(host, bus, move |local| CacheHandler::open(&local, directory, store, parts)).await?;
     let genesis_hash = || is_known.borrow().as_ref().map(|info| info.genesis_hash);
@@ -165,6 +167,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         () = refilling.run(is_known.clone(), in_epoch) => Ok(()),
         () = room::tell(&host, &calls, config.drain).then(|()| pending()) => Ok(()),
         () = holdings::answer(host.bus(), questions, &calls, genesis_hash) => Ok(()),
+        outcome = parity::make(host.clone(), wanted) => outcome.map_err(Into::into),
         outcome = recall::tell(host.bus(), tell) => outcome.map_err(Into::into),
         () = memory.follow(is_known.clone()) => Ok(()),
     };
@@ -242,6 +245,6 @@ fn follow(host: &Host, counters: &Counters, epoch: &Epoch) {
 fn log_counters(counters: &Counters) {
     let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     let (hits, misses) = (count(&counters.hits), count(&counters.misses));
-    let (stored, damaged) = (count(&counters.stored), count(&counters.damaged));
-    tracing::info!(hits, misses, stored, damaged, "cache");
+    let (stored, damaged, made) = (count(&counters.stored), count(&counters.damaged), count(&counters.made));
+    tracing::info!(hits, misses, stored, damaged, parity_made = made, "cache");
 }

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
-use consensus::constants::PIECE_SIZE;
+use consensus::constants::{PIECE_SIZE, RECORD_SIZE};
 use consensus::sector::{ProtocolInfo, SectorId};
 use control::ids::InstanceId;
 use control::messages::{ClusterInfo, Role};
-use futures::{FutureExt, StreamExt, stream};
+use futures::{FutureExt, StreamExt, join, stream};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::host::{Host, HostConfig, HostError, ServesNothing};
-use crate::pieces::{Given, PieceSource};
+use crate::pieces::PieceSource;
 
 /// Slabs beside those of the pieces on their way.
 const SPARE_SLABS: usize = 16;
@@ -33,14 +33,43 @@ const ROUND_PAUSE: Duration = Duration::from_millis(500);
 /// Time for what is under way to end.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 
+/// Items of a record that a plot-server may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Items {
+    /// Its piece.
+    Piece,
+    /// The parity of its record.
+    Parity,
+    /// Both, side by side.
+    Split,
+}
+
+impl Items {
+    /// Bytes of one.
+    pub fn size_bytes(self) -> u64 {
+        match self {
+            Self::Piece => PIECE_SIZE as u64,
+            Self::Parity => RECORD_SIZE as u64,
+            Self::Split => (PIECE_SIZE + RECORD_SIZE) as u64,
+        }
+    }
+
+    /// Buffers that one takes.
+    fn slabs(self) -> usize {
+        if self == Self::Split { 2 } else { 1 }
+    }
+}
+
 /// What to download.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
+    /// Of each piece.
+    pub items: Items,
     /// Sectors whose pieces are drawn.
     pub sectors: u32,
     /// How often all of them are downloaded.
     pub epochs: u32,
-    /// Pieces on their way at once.
+    /// Items on their way at once.
     pub concurrency: usize,
 }
 
@@ -72,47 +101,51 @@ pub struct Giver {
     pub role: Role,
     /// Its host.
     pub host: String,
-    /// Pieces it gave.
+    /// Pieces it gave, and parities.
     pub pieces: u64,
 }
 
 /// The figures.
 #[derive(Debug, Clone)]
 pub struct Report {
+    /// Of each piece.
+    pub items: Items,
     /// Segments of history that the lists were drawn from.
     pub segments: u64,
     /// Pieces of a sector.
     pub pieces_in_sector: u16,
-    /// Pieces that came.
+    /// Items that came.
     pub pieces: u64,
     /// How long it took.
     pub took: Duration,
-    /// Time from asking for a piece until it is here, sorted.
+    /// Time from asking for an item until all of it is here, sorted.
     pub times: Vec<Duration>,
     /// Who gave how many, most first.
     pub givers: Vec<Giver>,
     /// Members that were asked in vain for a piece that another gave.
     pub in_vain: u64,
-    /// Pieces that came only in a later round.
+    /// Pieces that no cache gave, and a controller did: from its spool or node, or rebuilt.
+    pub by_controllers: u64,
+    /// Items that came only in a later round.
     pub retried: u64,
-    /// Pieces that nobody gave, each once, and what the last answer was.
+    /// Items that nobody gave, each once, and what the last answer was.
     pub missing: BTreeMap<u64, String>,
 }
 
 impl Report {
-    /// Bytes of the pieces that came.
+    /// Bytes of the items that came.
     pub fn bytes(&self) -> u64 {
-        self.pieces * PIECE_SIZE as u64
+        self.pieces * self.items.size_bytes()
     }
 
-    /// Within which so many per cent of the pieces came; none if none did.
+    /// Within which so many per cent of the items came; none if none did.
     pub fn percentile(&self, percent: usize) -> Option<Duration> {
         let last = self.times.len().checked_sub(1)?;
         self.times.get(last * percent / 100).copied()
     }
 }
 
-/// Downloads, and tells `progress` how many pieces of how many are done.
+/// Downloads, and tells `progress` how many items of how many are done.
 pub async fn run(
     bus: &SharedBus,
     options: Options,
@@ -120,7 +153,7 @@ pub async fn run(
 ) -> Result<Report, BenchmarkError> {
     let name = || bus.cluster().to_string();
     let info = Cluster::open(&**bus).await?.info().await?.ok_or_else(|| BenchmarkError::NoCluster(name()))?;
-    let slabs = options.concurrency + SPARE_SLABS;
+    let slabs = options.concurrency * options.items.slabs() + SPARE_SLABS;
     let config = HostConfig { slabs, ..HostConfig::new(Role::TOOL) };
     let host = Host::start(config, bus.clone(), |_| Rc::new(ServesNothing)).await?;
     let is_cache = |role| matches!(role, Role::ShardedCache | Role::FullPieceCache);
@@ -165,6 +198,7 @@ async fn download(
     let segments = info.protocol_info.history_size;
     let (times, missing) = Default::default();
     let mut report = Report {
+        items: options.items,
         segments,
         pieces_in_sector,
         pieces: 0,
@@ -172,20 +206,22 @@ async fn download(
         times,
         givers: Vec::new(),
         in_vain: 0,
+        by_controllers: 0,
         retried: 0,
         missing,
     };
-    let mut pieces =
-        stream::iter(all).map(|index| get(source, index).boxed()).buffer_unordered(options.concurrency);
+    let mut pieces = stream::iter(all)
+        .map(|index| get(source, options.items, index).boxed())
+        .buffer_unordered(options.concurrency);
     while let Some(got) = pieces.next().await {
         done += 1;
-        report.retried += u64::from(got.rounds > 1 && got.piece.is_ok());
-        match got.piece {
-            Ok(given) => {
+        report.retried += u64::from(got.rounds > 1 && got.came.is_ok());
+        match got.came {
+            Ok(Came { from, in_vain }) => {
                 report.pieces += 1;
                 report.times.push(got.took);
-                report.in_vain += u64::from(given.in_vain);
-                *givers.entry(given.from).or_default() += 1;
+                report.in_vain += u64::from(in_vain);
+                from.into_iter().for_each(|id| *givers.entry(id).or_default() += 1);
             }
             Err(reason) => drop(report.missing.insert(got.index, reason)),
         }
@@ -195,6 +231,8 @@ async fn download(
     report.took = began.elapsed();
     report.times.sort_unstable();
     report.givers = describe(host, givers);
+    let controllers = report.givers.iter().filter(|giver| giver.role == Role::Controller);
+    report.by_controllers = controllers.map(|giver| giver.pieces).sum();
     report
 }
 
@@ -211,24 +249,45 @@ fn describe(host: &Host, givers: BTreeMap<InstanceId, u64>) -> Vec<Giver> {
     givers
 }
 
-/// One piece, or why it could not be had.
+/// One item, or why it could not be had.
 struct Got {
     index: u64,
-    piece: Result<Given, String>,
+    came: Result<Came, String>,
     took: Duration,
     rounds: u32,
 }
 
-async fn get(source: &PieceSource, index: u64) -> Got {
+/// Who gave its parts, and how many were asked in vain before.
+struct Came {
+    from: Vec<InstanceId>,
+    in_vain: u32,
+}
+
+async fn get(source: &PieceSource, items: Items, index: u64) -> Got {
     let began = Instant::now();
     let mut rounds = 1;
     loop {
-        let piece = source.once(index).await;
-        if piece.is_ok() || rounds == ROUNDS {
-            let piece = piece.map_err(|error| error.to_string());
-            return Got { index, piece, took: began.elapsed(), rounds };
+        let came = once(source, items, index).await;
+        if came.is_ok() || rounds == ROUNDS {
+            return Got { index, came, took: began.elapsed(), rounds };
         }
         rounds += 1;
         sleep(ROUND_PAUSE).await;
     }
+}
+
+async fn once(source: &PieceSource, items: Items, index: u64) -> Result<Came, String> {
+    let piece = async { if items == Items::Parity { None } else { Some(source.once(index).await) } };
+    let parity = async { if items == Items::Piece { None } else { Some(source.parity(index).await) } };
+    let (piece, parity) = join!(piece, parity);
+    let mut came = Came { from: Vec::new(), in_vain: 0 };
+    if let Some(piece) = piece {
+        let given = piece.map_err(|error| error.to_string())?;
+        came = Came { from: vec![given.from], in_vain: given.in_vain };
+    }
+    if let Some(parity) = parity {
+        let (_, _, from) = parity.ok_or("no cache gave its parity")?;
+        came.from.push(from);
+    }
+    Ok(came)
 }

@@ -3,21 +3,27 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::house::{PATIENCE, liveness, put, start};
+use crate::house::{PATIENCE, liveness, piece, put, start};
 use crate::settings::settings;
 use bus::SharedBus;
 use bus::cluster::Cluster;
+use bus::epochs::Epochs;
 use bus::local::LocalBus;
 use cluster::cache::{self, CacheSpec, Config};
 use cluster::host::{Host, HostConfig};
+use cluster::pieces::PieceSource;
 use cluster::role::RoleError;
 use cluster::shutdown::Shutdown;
+use consensus::CpuLevel;
+use consensus::constants::{RECORD_CHUNKS, RECORD_SIZE};
+use consensus::erasure::Extender;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
 use control::messages::{
-    ClusterInfo, Control, HoldingsAnswer, HoldingsRequest, Role, SettingsWanted, subjects,
+    ClusterInfo, Control, Epoch, EpochMember, HoldingsAnswer, HoldingsRequest, Role, SettingsWanted, subjects,
 };
-use engine::piece_store::SLOT_BYTES;
+use engine::piece_store::{ITEMS_FILE, RECORD_AT, SLOT_BYTES};
+use std::os::unix::fs::FileExt;
 use tokio::task::JoinHandle;
 
 const CHAIN: [u8; 32] = [2; 32];
@@ -141,4 +147,71 @@ async fn a_cache_says_what_it_has_and_whose_pieces_they_are() {
     }
     host.shutdown(PATIENCE).await;
     asker.shutdown(PATIENCE).await;
+}
+
+/// Slots whose headers name parity.
+fn parities(folder: &Path) -> usize {
+    let file = std::fs::File::open(folder.join(ITEMS_FILE)).unwrap();
+    let is_parity = |slot: &u64| {
+        let mut header = [0; 9];
+        file.read_exact_at(&mut header, slot * SLOT_BYTES as u64).unwrap();
+        header == *b"ASFITEM1\x02"
+    };
+    (0..4).filter(is_parity).count()
+}
+
+/// The parity that a cache gives is that of the piece.
+async fn gives_parity(host: &Host, source: &PieceSource, index: u64) {
+    let (given, blake3, _) = source.parity(index).await.expect("a cache gives it");
+    let piece = piece(host.pool(), index);
+    let mut parity = vec![[0; 32]; RECORD_CHUNKS];
+    let mut extender = Extender::new(CpuLevel::current(), RECORD_CHUNKS).unwrap();
+    let record = piece[RECORD_AT..][..RECORD_SIZE].as_chunks().0;
+    extender.extend_record(record, &mut parity).unwrap();
+    assert!(given[..] == *parity.as_flattened(), "parity of {index}");
+    assert_eq!(blake3, *blake3::hash(&given).as_bytes());
+}
+
+/// Its first owner makes it once and keeps it while there is room; any piece goes before it.
+#[tokio::test]
+async fn parity_is_made_when_it_is_asked_for_and_gives_way_to_pieces() {
+    let bus: SharedBus = Arc::new(LocalBus::new());
+    let host = start(&bus, Role::Controller).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (running, id) = cache(&bus, folder.path(), &host).await;
+    held(&bus, id, 1).await;
+    let members = vec![EpochMember { id, weight: 4 }];
+    let epoch = Epoch { number: 1, members, copies: 1 };
+    Epochs::open(&*bus).await.unwrap().replace(&epoch, None).await.unwrap();
+    let source = PieceSource::start(host.clone(), false).await.unwrap();
+    source.owners().wait_for(|owners| !owners.is_empty()).await.unwrap();
+    assert!(source.parity(0).await.is_none(), "nobody has its piece");
+    put(&host, id, 0).await;
+    put(&host, id, 1).await;
+    let are_kept = async |count| {
+        loop {
+            for index in [0, 1] {
+                gives_parity(&host, &source, index).await;
+            }
+            // The cache may hear of the epoch later than we do.
+            if parities(folder.path()) == count {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, are_kept(2)).await.unwrap();
+    put(&host, id, 2).await;
+    assert_eq!(parities(folder.path()), 1, "all four slots were taken");
+    tokio::time::timeout(PATIENCE, are_kept(1)).await.unwrap();
+    running.stop().await;
+    // Started again it knows what there is, and what gives way.
+    let (running, id) = cache(&bus, folder.path(), &host).await;
+    held(&bus, id, 1).await;
+    put(&host, id, 3).await;
+    assert_eq!(parities(folder.path()), 0);
+    gives_parity(&host, &source, 3).await;
+    assert_eq!(parities(folder.path()), 0, "no room");
+    running.stop().await;
+    host.shutdown(PATIENCE).await;
 }

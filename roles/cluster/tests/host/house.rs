@@ -78,11 +78,11 @@ pub async fn acquainted(hosts: &[&Host]) {
     }
 }
 
-/// A piece that differs for each `index`.
+/// A piece that differs for each `index`, of chunks that can be extended.
 pub fn piece(pool: &Pool, index: u64) -> Slab {
     let mut slab = pool.try_acquire().unwrap();
     for (at, byte) in slab[PIECE_POINTS_AT..].iter_mut().enumerate() {
-        *byte = (at as u64 / 3 * (index + 1)) as u8;
+        *byte = (at as u64 / 3 * (index + 1)) as u8 & if at % 32 == 0 { 0x3f } else { 0xff };
     }
     slab.freeze()
 }

@@ -17,7 +17,7 @@ use cluster::cache::{self, CacheSpec, Config};
 use cluster::host::{Host, HostConfig};
 use cluster::role::RoleError;
 use cluster::shutdown::{KeepRunning, Shutdown};
-use cluster::tools::cache_benchmark;
+use cluster::tools::cache_benchmark::{self, Items};
 use cluster::tools::reinitialize::{self, Options, Step};
 use consensus::piece::PieceIndex;
 use consensus::piece_set::PieceSet;
@@ -245,13 +245,17 @@ async fn the_guides_tools_begin_an_epoch_and_measure() {
         assert_eq!(scene.held(nth).await, scene.should(nth), "it was waited for");
     }
 
-    let options = cache_benchmark::Options { sectors: 3, epochs: 2, concurrency: 8 };
+    let options = cache_benchmark::Options { items: Items::Piece, sectors: 3, epochs: 2, concurrency: 8 };
     let mut last = (0, 0);
     let report = cache_benchmark::run(&scene.bus, options, |done, of| last = (done, of)).await.unwrap();
     let of = 6 * u64::from(settings(CHAIN, 1).protocol_info.max_pieces_in_sector);
     assert_eq!((last, report.pieces), ((of, of), of));
     assert!(report.missing.is_empty() && report.times.is_sorted() && report.times.len() as u64 == of);
     assert!(report.givers.iter().all(|giver| giver.role == Role::ShardedCache), "{:?}", report.givers);
+    let split = cache_benchmark::Options { items: Items::Split, epochs: 1, ..options };
+    let report = cache_benchmark::run(&scene.bus, split, |_, _| ()).await.unwrap();
+    assert!(report.missing.is_empty() && report.pieces == of / 2, "{report:?}");
+    assert!(report.bytes() > of / 2 * 2 * 1024 * 1024);
     // Owners that are away are made up for; what nobody has is named.
     scene.stop(1).await;
     let report = cache_benchmark::run(&scene.bus, options, |_, _| ()).await.unwrap();

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use cluster::tools::cache_benchmark::{self, Giver, Options, Report};
+use cluster::tools::cache_benchmark::{self, Giver, Items, Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -24,10 +24,10 @@ pub struct CacheBenchmarkArgs {
     /// How often all of them are
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     epoch: u32,
-    /// What to download
+    /// What to download of each
     #[arg(long, value_name = "KIND", default_value = "piece")]
     cache_item_type: ItemType,
-    /// Pieces on their way at once
+    /// Items on their way at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     concurrency: u16,
     /// As JSON
@@ -38,21 +38,37 @@ pub struct CacheBenchmarkArgs {
 /// Kinds of items that the field's caches know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ItemType {
+    /// The piece
     Piece,
+    /// The 32 768 parity chunks of its record
     ParityPiece,
+    /// Both side by side, as `plot-server --pieces split-parity` fetches them
     SplitParityPiece,
+}
+
+impl From<ItemType> for Items {
+    fn from(kind: ItemType) -> Self {
+        match kind {
+            ItemType::Piece => Self::Piece,
+            ItemType::ParityPiece => Self::Parity,
+            ItemType::SplitParityPiece => Self::Split,
+        }
+    }
+}
+
+fn name(items: Items) -> &'static str {
+    match items {
+        Items::Piece => "pieces",
+        Items::Parity => "parity pieces",
+        Items::Split => "pieces with their parity",
+    }
 }
 
 impl CacheBenchmarkArgs {
     pub fn run(self) -> CommandResult {
-        if self.cache_item_type != ItemType::Piece {
-            return Err(
-                "the caches of this release hold pieces and no parity: --cache-item-type piece".into()
-            );
-        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (sectors, epochs, concurrency) = (self.sectors, self.epoch, usize::from(self.concurrency));
-        let options = Options { sectors, epochs, concurrency };
+        let options = Options { items: self.cache_item_type.into(), sectors, epochs, concurrency };
         let report = runtime.block_on(async {
             let bus = self.nats.connect_now("sharded-cache-benchmark").await?;
             let bar = bar();
@@ -70,7 +86,11 @@ impl CacheBenchmarkArgs {
             print(&report);
         }
         let missing = report.missing.len();
-        if missing == 0 { Ok(()) } else { Err(format!("{missing} pieces could not be had").into()) }
+        if missing == 0 {
+            Ok(())
+        } else {
+            Err(format!("{missing} {} could not be had", name(report.items)).into())
+        }
     }
 }
 
@@ -97,8 +117,9 @@ fn ms(time: Option<Duration>) -> f64 {
 fn print(report: &Report) {
     let rate = report.pieces as f64 / seconds(report);
     println!(
-        "{} pieces of {} segments in {:.1} s: {:.2} GiB/s, {rate:.0} pieces/s, {:.2} sectors of {} a minute",
+        "{} {} of {} segments in {:.1} s: {:.2} GiB/s, {rate:.0} pieces/s, {:.2} sectors of {} a minute",
         report.pieces,
+        name(report.items),
         report.segments,
         seconds(report),
         gib(report.bytes()) / seconds(report),
@@ -106,20 +127,22 @@ fn print(report: &Report) {
         report.pieces_in_sector,
     );
     println!(
-        "a piece came within {:.1} ms (p50), {:.1} ms (p99), {:.1} ms (max)",
+        "each came within {:.1} ms (p50), {:.1} ms (p99), {:.1} ms (max)",
         ms(report.percentile(50)),
         ms(report.percentile(99)),
         ms(report.percentile(100)),
     );
     println!("{:<28}{:<26}{:<20}{:>10}{:>9}{:>11}", "from", "role", "host", "pieces", "share", "pieces/s");
+    let given: u64 = report.givers.iter().map(|giver| giver.pieces).sum();
     for Giver { id, role, host, pieces } in &report.givers {
         let (id, role) = (id.to_string(), role.to_string());
-        let (share, rate) = (*pieces as f64 * 100.0 / report.pieces as f64, *pieces as f64 / seconds(report));
+        let (share, rate) = (*pieces as f64 * 100.0 / given.max(1) as f64, *pieces as f64 / seconds(report));
         println!("{id:<28}{role:<26}{host:<20}{pieces:>10}{share:>8.1}%{rate:>11.0}");
     }
     println!(
-        "asked in vain {}, retried {}, missing {}",
+        "asked in vain {}, by controllers {}, retried {}, missing {}",
         report.in_vain,
+        report.by_controllers,
         report.retried,
         report.missing.len()
     );
@@ -139,6 +162,7 @@ fn as_json(report: &Report) -> Value {
         })
     };
     json!({
+        "items": name(report.items),
         "segments": report.segments,
         "pieces_in_sector": report.pieces_in_sector,
         "pieces": report.pieces,
@@ -151,6 +175,7 @@ fn as_json(report: &Report) -> Value {
         "max_ms": ms(report.percentile(100)),
         "from": report.givers.iter().map(giver).collect::<Vec<_>>(),
         "asked_in_vain": report.in_vain,
+        "by_controllers": report.by_controllers,
         "retried": report.retried,
         "missing": report.missing.keys().collect::<Vec<_>>(),
     })

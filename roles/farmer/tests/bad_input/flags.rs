@@ -76,9 +76,6 @@ fn the_guides_tools_refuse_what_cannot_be() {
     }
     let line = &["sharded-cache-benchmark", "--nats-servers", NATS, "--cache-item-type", "segment"];
     misunderstood(&mut tool(line), &["segment", "parity-piece"]);
-    let line =
-        &["sharded-cache-benchmark", "--nats-servers", NATS, "--cache-item-type", "split-parity-piece"];
-    refused(&mut tool(line), &["--cache-item-type piece"]);
     refused(&mut tool(&["reinitialization-cache"]), &["--nats-server nats://HOST:4222"]);
     refused(&mut tool(&["reinitialization-cache", "--nats-servers", ""]), &["nats://HOST:4222"]);
 }

@@ -1,0 +1,56 @@
+//! The parity of a piece's record, for whoever would extend the record else: asked of those who keep it or can make it, once.
+
+use std::time::Duration;
+
+use engine::pool::Slab;
+use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
+
+use super::PieceSource;
+use crate::host::HostError;
+use control::ids::InstanceId;
+use control::messages::{self, Role};
+use control::rendezvous::OWNERS_TRIED;
+
+/// To make parity takes a cache some milliseconds, and a moment to get the piece; to extend the record oneself takes no longer.
+const PARITY_TIMEOUT: Duration = Duration::from_secs(3);
+
+impl PieceSource {
+    /// The 32 768 parity chunks of a piece's record, on a block, and their BLAKE3, from the first that gives them.
+    pub async fn parity(&self, index: u64) -> Option<(Slab, Blake3Hash, InstanceId)> {
+        for peer in self.parity_sources(index) {
+            if self.silences.is_silent(peer) {
+                continue;
+            }
+            let asked = self.ask_parity(peer, index).await;
+            self.silences.note(peer, &asked);
+            match asked {
+                Ok((slab, blake3)) => return Some((slab, blake3, peer)),
+                Err(HostError::Ended) => return None,
+                Err(error) => tracing::debug!(index, "parity: {error}"),
+            }
+        }
+        None
+    }
+
+    /// Its owner and those who would be, and one full-piece cache, which makes it each time.
+    fn parity_sources(&self, index: u64) -> Vec<InstanceId> {
+        let present = self.host.present();
+        let present = present.borrow();
+        let owners = self.owners.borrow().of(messages::ItemKind::ParityPiece, index, OWNERS_TRIED);
+        let mut from: Vec<_> = owners.into_iter().filter(|owner| present.contains_key(owner)).collect();
+        let full: Vec<_> = present.values().filter(|entry| entry.role == Role::FullPieceCache).collect();
+        let nth = index.checked_rem(full.len() as u64).and_then(|nth| usize::try_from(nth).ok());
+        from.extend(nth.map(|nth| full[nth].id));
+        from
+    }
+
+    async fn ask_parity(&self, peer: InstanceId, index: u64) -> Result<(Slab, Blake3Hash), HostError> {
+        let request = Request::GetItem { index, kind: ItemKind::Parity };
+        let layout = Layout::Run { phase: 0 };
+        let reply = self.host.request(peer, request, Vec::new(), layout, PARITY_TIMEOUT).await?;
+        match (reply.response, reply.payload) {
+            (Response::Item { blake3 }, Some(slab)) => Ok((slab.freeze(), blake3)),
+            _ => unreachable!("the transport gives only answers that fit their request"),
+        }
+    }
+}
