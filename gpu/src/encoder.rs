@@ -36,7 +36,7 @@ impl SectorPlan {
     }
 }
 
-/// Leave to hold the slab of one piece on its way into a sector; to be had before the slab is filled.
+/// Leave to hold the slabs of one piece on its way into a sector; to be had before they are filled.
 #[derive(Debug)]
 pub struct Credit(#[allow(dead_code, reason = "held, not used")] pub(crate) OwnedSemaphorePermit);
 
@@ -48,7 +48,10 @@ pub struct PieceToEncode {
     /// Its record: 1 MiB on a 4096 boundary, in the pool that the encoder was made with. Let go as soon as it is of no more use: by the CPU when
     /// it was copied to the session's own memory, by a device when the record is encoded there.
     pub record: Slab,
-    /// Leave to hold that slab, given back together with it.
+    /// Its parity chunks, which must be those of the record, in such memory as the record: it is not extended then. Only for an encoder that
+    /// was made for them.
+    pub parity: Option<Slab>,
+    /// Leave to hold these slabs, given back together with them.
     pub credit: Credit,
     /// Its record commitment.
     pub commitment: PointBytes,
@@ -150,6 +153,14 @@ pub enum PieceError {
     /// The record does not lie as all backends need it.
     #[error("the record of piece {piece_offset} is not {RECORD_SIZE} bytes on a 4096 boundary of memory")]
     Record {
+        /// Place of the piece.
+        piece_offset: u16,
+    },
+    /// The parity chunks are not those of the record.
+    #[error(
+        "the parity that came with piece {piece_offset} of the sector is not that of its record: do without"
+    )]
+    Parity {
         /// Place of the piece.
         piece_offset: u16,
     },

@@ -3,10 +3,11 @@
 use crate::queue::Queue;
 use crate::{Credit, EncodingSession, FinishError, FinishedSector, PieceError, PieceToEncode, SectorPlan};
 use async_trait::async_trait;
+use consensus::bls::are_scalars;
 use consensus::constants::RECORD_SIZE;
 use consensus::pos::Seed;
 use consensus::sector::{Bitfield, RecordMetadata, SectorId};
-use engine::pool::AcquireError;
+use engine::pool::{AcquireError, Slab};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -94,8 +95,14 @@ impl<M: SectorMemory> EncodingSession for Session<M> {
 
     async fn submit(&self, piece: PieceToEncode) -> Result<(), PieceError> {
         let piece_offset = piece.piece_offset;
-        if piece.record.len() != RECORD_SIZE || piece.record.phase() != 0 {
+        let is_record = |slab: &Slab| slab.len() == RECORD_SIZE && slab.phase() == 0;
+        if !is_record(&piece.record) {
             return Err(PieceError::Record { piece_offset });
+        }
+        // Else the extension sees to it, and says which chunk is none.
+        let all_scalars = |slab: &Slab| is_record(slab) && are_scalars(slab.as_chunks().0);
+        if piece.parity.as_ref().is_some_and(|parity| !all_scalars(parity) || !all_scalars(&piece.record)) {
+            return Err(PieceError::Parity { piece_offset });
         }
         let claim = Progress::claim(&self.progress, piece_offset)?;
         let room = self.memory.room(piece_offset).await;

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{arrived, bytes, expected, piece, plan, submit};
+use common::{arrived, arrived_with_parity, bytes, expected, piece, plan, submit};
 use consensus::CpuLevel;
 use consensus::constants::sector_size;
 use engine::pool::Pool;
@@ -26,7 +26,7 @@ fn device() -> Arc<ShimDevice> {
 
 /// An encoder for sectors of up to three pieces, one at a time on each device.
 fn encoder(devices: &[Arc<ShimDevice>], concurrency: usize, check_every: u64) -> (CardEncoder, Pool) {
-    let wanted = Wanted { concurrency: Some(concurrency), sessions: 1, pieces_in_sector: 3 };
+    let wanted = Wanted { concurrency: Some(concurrency), sessions: 1, pieces_in_sector: 3, piece_slabs: 1 };
     let planned = |device: &Arc<ShimDevice>| {
         let budget = Budget::plan(device.layout(), device.memory().unwrap(), &wanted).unwrap();
         EncodingDevice { device: device.clone(), budget, feeder: None }
@@ -85,6 +85,23 @@ fn a_sector_out_of_order_with_bad_pieces_between_equals_that_of_consensus() {
     assert_eq!((stats.slabs_promised, pool.stats().in_use), (0, 0));
     let too_large = block_on(encoder.begin(plan(4))).err();
     assert_eq!(too_large, Some(BeginError::DeviceMemory { pieces_in_sector: 4, limit: 3 }));
+}
+
+/// The device takes it as it comes, or the CPU, which looks at the first record, would find nothing amiss; and the device stays in service.
+#[test]
+fn parity_that_came_with_a_record_is_taken_and_a_wrong_one_is_not_the_devices_fault() {
+    let (encoder, pool) = encoder(&[device()], 1, 1000);
+    let (ours, other) = (piece(0), piece(1));
+    block_on(async {
+        let session = encoder.begin(plan(1)).await.unwrap();
+        let wrong = arrived_with_parity((&*session, &pool), 0, &ours, &other).await;
+        assert_eq!(session.submit(wrong).await, Err(PieceError::Parity { piece_offset: 0 }));
+        let right = arrived_with_parity((&*session, &pool), 0, &ours, &ours).await;
+        assert_eq!(session.submit(right).await, Ok(()));
+        let sector = bytes(&mut session.finish().await.unwrap()).await;
+        assert!(sector == expected(&plan(1), &[ours]).0);
+    });
+    assert_eq!((encoder.stats().slabs_promised, pool.stats().in_use), (0, 0));
 }
 
 #[test]

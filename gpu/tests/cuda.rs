@@ -39,7 +39,7 @@ fn open(card: &Card) -> CudaDevice {
 /// An encoder of sectors of two pieces that compares every record with the CPU's.
 fn encoder(card: &Card) -> (CardEncoder, Pool) {
     let device: Arc<dyn Device> = Arc::new(open(card));
-    let wanted = Wanted { concurrency: Some(2), sessions: 1, pieces_in_sector: 2 };
+    let wanted = Wanted { concurrency: Some(2), sessions: 1, pieces_in_sector: 2, piece_slabs: 1 };
     let budget = Budget::plan(device.layout(), device.memory().unwrap(), &wanted).unwrap();
     let memory_slabs = budget.slabs();
     let pool = Pool::new(memory_slabs, 64).unwrap();

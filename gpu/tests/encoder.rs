@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{arrived, bytes, encoder, expected, piece, plan, submit};
+use common::{arrived, arrived_with_parity, bytes, encoder, expected, piece, plan, submit};
 use consensus::CpuLevel;
 use consensus::constants::{RECORD_SIZE, sector_size};
 use engine::pool::{Pool, SLAB_BYTES};
@@ -56,7 +56,36 @@ fn a_sector_out_of_order_with_bad_pieces_between_equals_that_of_consensus() {
     }
     assert_all_back(&pool);
     assert_eq!(encoder.stats().slabs_promised, 0);
-    assert!(pool.stats().high_water <= session_slabs(3, 2));
+    assert!(pool.stats().high_water <= session_slabs(3, 2, 1));
+}
+
+#[test]
+fn a_sector_of_records_whose_parity_came_with_them_equals_that_of_consensus() {
+    let (encoder, pool) = encoder(2, 6, 1);
+    let pieces: Vec<_> = (0..3).map(piece).collect();
+    block_on(async {
+        let session = encoder.begin(plan(3)).await.unwrap();
+        let at = (&*session, &pool);
+        let mut invalid = arrived(at, 0, &pieces[0]).await;
+        invalid.parity = Some(
+            Pool::new(1, 1)
+                .unwrap()
+                .try_acquire()
+                .map(|mut slab| {
+                    slab.fill(0xff);
+                    slab.narrow(..RECORD_SIZE).freeze()
+                })
+                .unwrap(),
+        );
+        assert_eq!(session.submit(invalid).await, Err(PieceError::Parity { piece_offset: 0 }));
+        for offset in [2, 0, 1] {
+            let piece = &pieces[usize::from(offset)];
+            let arrived = arrived_with_parity(at, offset, piece, piece).await;
+            assert_eq!(session.submit(arrived).await, Ok(()));
+        }
+        assert!(bytes(&mut session.finish().await.unwrap()).await == expected(&plan(3), &pieces).0);
+    });
+    assert_all_back(&pool);
 }
 
 #[test]
@@ -159,7 +188,7 @@ fn sessions_wait_for_memory_in_order_and_share_the_workers() {
         assert!(sector == expected(&SectorPlan { sector_index: index, ..plan(2) }, &pieces).0, "{index}");
     }
     assert_all_back(&pool);
-    assert!(pool.stats().high_water <= session_slabs(2, 2));
+    assert!(pool.stats().high_water <= session_slabs(2, 2, 1));
 }
 
 #[test]
@@ -191,11 +220,12 @@ fn what_does_not_fit_is_refused() {
     assert_eq!(begin(plan(0)), Some(BeginError::Pieces(0)));
     assert_eq!(begin(plan(1001)), Some(BeginError::Pieces(1001)));
     assert_eq!(begin(SectorPlan { history_size: 0, ..plan(1) }), Some(BeginError::EmptyHistory));
-    let (needed, limit) = (session_slabs(3, 1), session_slabs(2, 1));
+    let (needed, limit) = (session_slabs(3, 1, 1), session_slabs(2, 1, 1));
     assert_eq!(begin(plan(3)), Some(BeginError::Memory { pieces_in_sector: 3, needed, limit }));
 
     let pool = Pool::new(4, 1).unwrap();
     let (threads, level) = (ThreadWorkers::unbound(1), CpuLevel::detect());
-    let too_much = CpuEncoder::new(CpuEncoderOptions { threads, level, pool, memory_slabs: 5 });
+    let too_much =
+        CpuEncoder::new(CpuEncoderOptions { threads, level, pool, memory_slabs: 5, piece_slabs: 1 });
     assert!(matches!(too_much, Err(StartError::Memory { wanted: 5, available: 4 })));
 }

@@ -13,7 +13,7 @@ pub use g1::{G1, G1Affine, InvalidPoint, PointBytes, multi_scalar_mul, multi_sca
 pub(crate) use msm::Bases;
 pub use pairing::{G2, G2Affine, G2Bytes, pairings_equal};
 pub use scalar::{
-    InvalidScalar, InvalidScalarAt, Scalar, batch_invert, scalars_from_bytes, scalars_to_bytes,
+    InvalidScalar, InvalidScalarAt, Scalar, are_scalars, batch_invert, scalars_from_bytes, scalars_to_bytes,
 };
 
 pub(crate) use scalar::MODULUS;

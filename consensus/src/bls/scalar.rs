@@ -286,6 +286,11 @@ pub fn batch_invert(values: &mut [Scalar]) {
     }
 }
 
+/// Whether all of these chunks, 32 big-endian bytes each, are scalars.
+pub fn are_scalars(chunks: &[[u8; 32]]) -> bool {
+    chunks.iter().all(|chunk| is_reduced(&limbs_from_bytes(chunk)))
+}
+
 /// Reads a record's chunks, 32 big-endian bytes each. The slices must be of equal length.
 pub fn scalars_from_bytes(chunks: &[[u8; 32]], scalars: &mut [Scalar]) -> Result<(), InvalidScalarAt> {
     assert_eq!(chunks.len(), scalars.len(), "as many chunks as scalars");
@@ -313,6 +318,14 @@ mod tests {
             chunk.copy_from_slice(&limb.to_be_bytes());
         }
         bytes
+    }
+
+    #[test]
+    fn what_is_below_the_modulus_is_a_scalar() {
+        let (modulus, mut below) = (modulus_bytes(), modulus_bytes());
+        below[31] -= 1;
+        assert!(are_scalars(&[[0; 32], below]) && are_scalars(&[]));
+        assert!(!are_scalars(&[below, modulus]) && !are_scalars(&[[255; 32]]));
     }
 
     #[test]

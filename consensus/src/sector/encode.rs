@@ -29,6 +29,27 @@ impl RecordEncoder {
     /// record is as it was.
     pub fn encode(&mut self, seed: &Seed, record: &mut [[u8; 32]]) -> Result<Bitfield, ErasureError> {
         self.extender.extend_record(record, &mut self.parity)?;
+        Ok(self.encode_extended(seed, record))
+    }
+
+    /// The same of a record whose parity chunks are known: `parity` must be what [`Extender::extend_record`] makes of it, and both must be
+    /// scalars. They are as many as a record has chunks.
+    pub fn encode_with_parity(
+        &mut self,
+        seed: &Seed,
+        record: &mut [[u8; 32]],
+        parity: &[[u8; 32]],
+    ) -> Bitfield {
+        self.parity.copy_from_slice(parity);
+        self.encode_extended(seed, record)
+    }
+
+    /// The parity chunks of the record that was encoded last.
+    pub fn parity(&self) -> &[[u8; 32]] {
+        &self.parity
+    }
+
+    fn encode_extended(&mut self, seed: &Seed, record: &mut [[u8; 32]]) -> Bitfield {
         self.tables.build(seed);
         let (tables, parity) = (&self.tables, &self.parity);
         let extended = |s_bucket: u16| {
@@ -37,7 +58,7 @@ impl RecordEncoder {
         };
         let bitfield = place(extended, tables.proof_hashes(0..=u16::MAX), &mut self.encoded);
         record.copy_from_slice(&self.encoded);
-        Ok(bitfield)
+        bitfield
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Budget {
     pub session_bytes: usize,
     /// Device memory free when the plan was made.
     pub free_bytes: usize,
+    /// Slabs of the pool that a piece takes on its way: 1, or 2 with its parity.
+    pub piece_slabs: usize,
 }
 
 /// What the operator wants of a device.
@@ -46,6 +48,8 @@ pub struct Wanted {
     pub sessions: usize,
     /// Pieces of the largest sector.
     pub pieces_in_sector: u16,
+    /// Slabs of the pool that a piece takes on its way: 1, or 2 with its parity.
+    pub piece_slabs: usize,
 }
 
 /// The memory of a device does not do.
@@ -83,6 +87,7 @@ impl Budget {
             record_bytes: record_bytes(layout),
             session_bytes: AreaLayout::new(wanted.pieces_in_sector).bytes(),
             free_bytes: memory.free_bytes,
+            piece_slabs: wanted.piece_slabs,
         };
         let shared = layout.roots_bytes + RESERVE_BYTES;
         let fits = |plan: &Self| plan.bytes() + shared <= memory.free_bytes;
@@ -117,7 +122,7 @@ impl Budget {
 
     /// Slabs of the pool that one session takes at most: pieces that arrive, and its output.
     pub fn session_slabs(&self) -> usize {
-        self.credits() + OUTPUT_SLABS
+        self.credits() * self.piece_slabs + OUTPUT_SLABS
     }
 
     /// Slabs of the pool that the device's sessions take at most.
@@ -189,7 +194,7 @@ mod tests {
     }
 
     fn wanted(concurrency: Option<usize>) -> Wanted {
-        Wanted { concurrency, sessions: 2, pieces_in_sector: 1000 }
+        Wanted { concurrency, sessions: 2, pieces_in_sector: 1000, piece_slabs: 1 }
     }
 
     #[test]
@@ -223,7 +228,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_plan_fits(free in 0usize..20 << 30, concurrency in prop::option::of(1usize..40), pieces in 1u16..=1000) {
-            let wanted = Wanted { concurrency, sessions: 2, pieces_in_sector: pieces };
+            let wanted = Wanted { concurrency, sessions: 2, pieces_in_sector: pieces, piece_slabs: 1 };
             match Budget::plan(&layout(), memory(free), &wanted) {
                 Ok(plan) => {
                     prop_assert!(plan.bytes() + RESERVE_BYTES + layout().roots_bytes <= free);

@@ -125,6 +125,7 @@ impl Feeder {
         let encoding = |job: &EncodeJob<Place>| Encoding {
             seed: job.promise.seed(),
             record: job.piece.record.clone(),
+            parity: job.piece.parity.clone(),
             place: job.room.clone(),
         };
         let batch = jobs.iter().map(encoding).collect();

@@ -28,7 +28,7 @@ const PIECES: u16 = 34;
 fn card() -> Arc<Card> {
     let options = ShimOptions { k: 16, schedule_seed: Some(7), os_threads: 2, memory_bytes: 1 << 30 };
     let device: Arc<dyn Device> = Arc::new(ShimDevice::new(options).unwrap());
-    let wanted = Wanted { concurrency: Some(1), sessions: 1, pieces_in_sector: PIECES };
+    let wanted = Wanted { concurrency: Some(1), sessions: 1, pieces_in_sector: PIECES, piece_slabs: 1 };
     let budget = Budget::plan(device.layout(), device.memory().unwrap(), &wanted).unwrap();
     let own = Pool::new(2, 0).unwrap();
     let area = Area::new(&*device, PIECES, own.try_acquire().unwrap()).unwrap();

@@ -4,6 +4,7 @@
 
 use super::card::Card;
 use super::place::Place;
+use crate::PieceError;
 use crate::device::DeviceError;
 use crate::session::{Counters, EncodeJob, EncodedRecord};
 use consensus::sector::{Bitfield, RecordEncoder, RecordMetadata};
@@ -31,8 +32,21 @@ impl Inspection {
     pub fn run(self, encoder: &mut RecordEncoder, counters: &Counters) {
         match self.inspect(encoder) {
             Ok(bitfield) => keep(self.job, bitfield, counters),
+            // The device went by what it was given.
+            Err(_) if self.has_wrong_parity(encoder) => {
+                let EncodeJob { piece, room, promise } = self.job;
+                let piece_offset = piece.piece_offset;
+                drop((piece, room));
+                promise.keep(Err(PieceError::Parity { piece_offset }), counters);
+            }
             Err(fault) => self.card.retire(fault),
         }
+    }
+
+    /// Whether its parity came with the record that was just encoded, and is another's.
+    fn has_wrong_parity(&self, encoder: &RecordEncoder) -> bool {
+        let parity = self.job.piece.parity.as_ref();
+        parity.is_some_and(|parity| parity.as_chunks().0 != encoder.parity())
     }
 
     fn inspect(&self, encoder: &mut RecordEncoder) -> Result<Bitfield, Fault> {

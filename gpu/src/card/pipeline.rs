@@ -176,9 +176,24 @@ impl<W> Lane<W> {
     /// # Safety
     /// A handle to the same slab is in `under_way`.
     pub unsafe fn send_record(&self, number: usize, record: &Slab) -> Result<(), DeviceError> {
-        assert!(record.len() == RECORD_SIZE && number < self.capacity, "a record, in a slot that there is");
+        // SAFETY: the caller's promise.
+        unsafe { self.send_chunks(number, self.module.device.layout().source_at, record) }
+    }
+
+    /// Sends its parity chunks to where the extension would leave them.
+    ///
+    /// # Safety
+    /// A handle to the same slab is in `under_way`.
+    unsafe fn send_parity(&self, number: usize, parity: &Slab) -> Result<(), DeviceError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.send_chunks(number, self.module.device.layout().parity_at, parity) }
+    }
+
+    /// Sends the chunks in a slab, of which a handle is in `under_way`, to a place of a slot.
+    unsafe fn send_chunks(&self, number: usize, at: usize, chunks: &Slab) -> Result<(), DeviceError> {
+        assert!(chunks.len() == RECORD_SIZE && number < self.capacity, "a record, in a slot that there is");
         // SAFETY: the slab stays as it is while a handle to it lives, and such a one is kept; the slot is the lane's own.
-        unsafe { self.stream.copy_in(self.source(number), record.as_ptr(), RECORD_SIZE) }
+        unsafe { self.stream.copy_in(self.slot(number) + at as u64, chunks.as_ptr(), RECORD_SIZE) }
     }
 
     /// Runs a kernel on all records of the batch.
@@ -290,6 +305,8 @@ impl<W> Drop for Lane<W> {
 pub(super) struct Encoding {
     pub seed: Seed,
     pub record: Slab,
+    /// Its parity chunks, if they came with it.
+    pub parity: Option<Slab>,
     pub place: Place,
 }
 
@@ -318,10 +335,9 @@ impl Lane<Encoding> {
             // SAFETY: the slab is in `under_way`.
             unsafe { self.send_record(number, &record.record)? };
         }
-        let encode = Kernel::EXTENSION
-            .into_iter()
-            .chain(Kernel::TABLES)
-            .chain([Kernel::ChooseChunks, Kernel::EncodeChunks]);
+        let is_extended = self.send_parities()?;
+        let extension = Kernel::EXTENSION.into_iter().filter(|_| !is_extended);
+        let encode = extension.chain(Kernel::TABLES).chain([Kernel::ChooseChunks, Kernel::EncodeChunks]);
         // SAFETY: the inputs name bitfields of the lane, and places in a session's area that belong to these records alone and
         // are kept in `under_way`.
         unsafe {
@@ -332,6 +348,16 @@ impl Lane<Encoding> {
         self.fetch_results()?;
         self.fetch_bitfields()?;
         self.mark_end()
+    }
+
+    /// Sends the parity of all records, if all came with it: else the device extends all of them at once.
+    fn send_parities(&self) -> Result<bool, DeviceError> {
+        let parities: Option<Vec<_>> = self.under_way.iter().map(|record| record.parity.as_ref()).collect();
+        for (number, parity) in parities.iter().flatten().enumerate() {
+            // SAFETY: the slab is in `under_way`.
+            unsafe { self.send_parity(number, parity)? };
+        }
+        Ok(parities.is_some())
     }
 
     /// Waits for the batch and hands back what the device says of each record.

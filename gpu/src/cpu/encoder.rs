@@ -26,10 +26,10 @@ use tokio::sync::Semaphore;
 const CREDITS_PER_THREAD: usize = 2;
 
 /// Slabs that the session of one sector takes, at most: its records, pieces that arrive (one a credit), and its output.
-/// With 2 threads 508 (1016 MiB) for 1000 pieces.
-pub fn session_slabs(pieces_in_sector: u16, threads: usize) -> usize {
+/// With 2 threads 508 (1016 MiB) for 1000 pieces. A piece takes one slab on its way, or two with its parity.
+pub fn session_slabs(pieces_in_sector: u16, threads: usize, piece_slabs: usize) -> usize {
     let pieces = usize::from(pieces_in_sector);
-    pieces.div_ceil(RECORDS_IN_SLAB) + credits(threads) + OUTPUT_SLABS
+    pieces.div_ceil(RECORDS_IN_SLAB) + credits(threads) * piece_slabs + OUTPUT_SLABS
 }
 
 fn credits(threads: usize) -> usize {
@@ -47,6 +47,8 @@ pub struct CpuEncoderOptions {
     pub pool: Pool,
     /// Slabs that all sessions together may take, see [`session_slabs`]. Whoever else uses the pool must leave these.
     pub memory_slabs: usize,
+    /// Slabs that a piece takes on its way: 1, or 2 with its parity.
+    pub piece_slabs: usize,
 }
 
 /// Encodes with the CPU. Sessions share the threads, the oldest session first. Dropping it waits for the records that are
@@ -57,6 +59,7 @@ pub struct CpuEncoder {
     pool: Pool,
     memory: Arc<Semaphore>,
     memory_slabs: usize,
+    piece_slabs: usize,
     next_session: AtomicU64,
     counters: Arc<Counters>,
 }
@@ -91,7 +94,7 @@ impl SectorMemory for SectorBuffers {
 impl CpuEncoder {
     /// Starts the threads.
     pub fn new(options: CpuEncoderOptions) -> Result<Self, StartError> {
-        let CpuEncoderOptions { threads, level, pool, memory_slabs } = options;
+        let CpuEncoderOptions { threads, level, pool, memory_slabs, piece_slabs } = options;
         let available = pool.stats().total;
         if memory_slabs > available {
             return Err(StartError::Memory { wanted: memory_slabs, available });
@@ -105,7 +108,8 @@ impl CpuEncoder {
         };
         let workers = WorkerSet::start(&threads, queue_limit, move || RecordEncoder::new(level), run)?;
         let memory = Arc::new(Semaphore::new(memory_slabs));
-        Ok(Self { workers, threads, pool, memory, memory_slabs, next_session: AtomicU64::new(0), counters })
+        let next_session = AtomicU64::new(0);
+        Ok(Self { workers, threads, pool, memory, memory_slabs, piece_slabs, next_session, counters })
     }
 }
 
@@ -114,7 +118,8 @@ impl SectorEncoder for CpuEncoder {
     async fn begin(&self, plan: SectorPlan) -> Result<Box<dyn EncodingSession>, BeginError> {
         plan.check()?;
         let pieces_in_sector = plan.pieces_in_sector;
-        let (needed, limit) = (session_slabs(pieces_in_sector, self.threads.count()), self.memory_slabs);
+        let needed = session_slabs(pieces_in_sector, self.threads.count(), self.piece_slabs);
+        let limit = self.memory_slabs;
         if needed > limit {
             return Err(BeginError::Memory { pieces_in_sector, needed, limit });
         }
@@ -165,21 +170,28 @@ fn encode(
     piece: PieceToEncode,
     mut room: RecordBuffer,
 ) -> Result<EncodedRecord<RecordBuffer>, PieceError> {
-    let PieceToEncode { piece_offset, record: arrived, credit, commitment, witness, hash } = piece;
+    let PieceToEncode { piece_offset, record: arrived, parity, credit, commitment, witness, hash } = piece;
     room.chunks_mut().copy_from_slice(arrived.as_chunks().0);
     drop(arrived);
-    drop(credit);
     // Of the copy: what is encoded is what was hashed.
     let view = PieceRef { record: room.chunks(), commitment: &commitment, witness: &witness };
     if view.hash() != hash {
         return Err(PieceError::Hash { piece_offset });
     }
-    let bitfield = encoder.encode(seed, room.chunks_mut()).map_err(|error| match error {
-        ErasureError::InvalidScalar(InvalidScalarAt { index: chunk }) => {
-            PieceError::InvalidScalar { piece_offset, chunk }
+    let bitfield = match parity {
+        Some(parity) => encoder.encode_with_parity(seed, room.chunks_mut(), parity.as_chunks().0),
+        None => {
+            // It holds back pieces, of which this one has been let go.
+            drop(credit);
+            let extended = encoder.encode(seed, room.chunks_mut());
+            extended.map_err(|error| match error {
+                ErasureError::InvalidScalar(InvalidScalarAt { index: chunk }) => {
+                    PieceError::InvalidScalar { piece_offset, chunk }
+                }
+                other => unreachable!("a whole record of scalars can be extended: {other}"),
+            })?
         }
-        other => unreachable!("a whole record of scalars can be extended: {other}"),
-    })?;
+    };
     let metadata = RecordMetadata { commitment, witness, piece_hash: hash };
     Ok(EncodedRecord { room, bitfield, metadata })
 }

@@ -108,6 +108,7 @@ fn plan(
         concurrency: Some(concurrency),
         sessions: SESSIONS,
         pieces_in_sector: options.pieces_in_sector,
+        piece_slabs: 1,
     };
     Ok(Budget::plan(device.layout(), device.memory()?, &wanted))
 }
@@ -185,7 +186,8 @@ impl Run {
             &self.pieces[usize::from(piece_offset) % self.pieces.len()];
         let credit = session.credit().await;
         let (record, commitment, witness) = (record.clone(), *point, *point);
-        let piece = PieceToEncode { piece_offset, record, credit, commitment, witness, hash: *hash };
+        let piece =
+            PieceToEncode { piece_offset, record, parity: None, credit, commitment, witness, hash: *hash };
         session.submit(piece).await?;
         self.count
             .record(|| self.encoder.stats().workers[0])

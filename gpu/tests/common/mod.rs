@@ -4,6 +4,7 @@
 
 use consensus::CpuLevel;
 use consensus::constants::RECORD_SIZE;
+use consensus::erasure::extend_record;
 use consensus::piece::Piece;
 use consensus::sector::{RecordEncoder, RecordMetadata, SectorAssembler, SectorMetadata};
 use engine::pool::Pool;
@@ -43,10 +44,16 @@ pub fn expected(plan: &SectorPlan, pieces: &[Piece]) -> (Vec<u8>, SectorMetadata
 
 /// An encoder that has memory for `sessions` sectors of `pieces`, and its pool, which has no more.
 pub fn encoder(threads: usize, pieces: u16, sessions: usize) -> (CpuEncoder, Pool) {
-    let memory_slabs = sessions * session_slabs(pieces, threads);
+    let memory_slabs = sessions * session_slabs(pieces, threads, 1);
     let pool = Pool::new(memory_slabs, 64).unwrap();
     let threads = ThreadWorkers::unbound(threads);
-    let options = CpuEncoderOptions { threads, level: CpuLevel::detect(), pool: pool.clone(), memory_slabs };
+    let options = CpuEncoderOptions {
+        threads,
+        level: CpuLevel::detect(),
+        pool: pool.clone(),
+        memory_slabs,
+        piece_slabs: 1,
+    };
     (CpuEncoder::new(options).unwrap(), pool)
 }
 
@@ -61,7 +68,19 @@ pub async fn arrived(
     let view = piece.view();
     record.copy_from_slice(view.record.as_flattened());
     let (commitment, witness, hash) = (*view.commitment, *view.witness, view.hash());
-    PieceToEncode { piece_offset, record: record.freeze(), credit, commitment, witness, hash }
+    PieceToEncode { piece_offset, record: record.freeze(), parity: None, credit, commitment, witness, hash }
+}
+
+/// The same with the parity of another piece's record, or of its own.
+pub async fn arrived_with_parity(
+    (session, pool): (&dyn EncodingSession, &Pool),
+    piece_offset: u16,
+    piece: &Piece,
+    parity_of: &Piece,
+) -> PieceToEncode {
+    let mut parity = pool.acquire().await.unwrap().narrow(..RECORD_SIZE);
+    extend_record(parity_of.view().record, parity.as_chunks_mut().0).unwrap();
+    PieceToEncode { parity: Some(parity.freeze()), ..arrived((session, pool), piece_offset, piece).await }
 }
 
 /// Submits a piece and waits for it.

@@ -6,8 +6,6 @@
 //! Owns: the order of asking. Never: when to give up, or what is in a piece, which was verified in full when it came into the
 //! cluster, and its hash, checked by the host, travels with it.
 
-mod parity;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,10 +36,10 @@ const ROUNDS_TO_LOG: u32 = 8;
 /// Gets pieces from the cluster; clones share what they know.
 #[derive(Clone)]
 pub struct PieceSource {
-    host: Host,
+    pub(crate) host: Host,
     owners: watch::Receiver<Arc<Owners>>,
     prefer_near: bool,
-    silences: Silences,
+    pub(crate) silences: Silences,
 }
 
 /// A piece that was given.

@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, oneshot};
 use transport::message::Blake3Hash;
 
 use super::parity::Parities;
-use super::room::Room;
 use std::rc::Rc;
 
 /// Calls that wait for the executor.
@@ -43,6 +42,15 @@ pub struct EpochNow {
     pub number: u64,
     /// What tells it from others of that number.
     pub fingerprint: u64,
+}
+
+/// Slots of the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Free ones, and those that parity takes.
+    pub free: u64,
+    /// All.
+    pub capacity: u64,
 }
 
 /// A piece that came from another member.

@@ -37,6 +37,8 @@ const WAITING_MAX: usize = 32;
 /// Time to get the piece from another member.
 const PIECE_WITHIN: Duration = Duration::from_secs(2);
 
+const UNSTABLE: &str = "the same record was extended to different parity: check this machine's memory";
+
 /// The parity that is in a store.
 #[derive(Default)]
 pub struct Parities(RefCell<BTreeSet<u64>>);
@@ -155,12 +157,18 @@ impl Maker {
         let (mut slab, idle) = (slab.narrow(..SLOT_BYTES), self.idle.clone());
         let extended = spawn_blocking(move || {
             let record = piece[RECORD_AT..][..RECORD_SIZE].as_chunks().0;
-            extend(&idle, record, slab[RECORD_AT..].as_chunks_mut().0)?;
-            let blake3 = blake3::hash(&slab[RECORD_AT..]).into();
-            Ok::<_, ErasureError>((slab, blake3))
+            let mut extended = || {
+                extend(&idle, record, slab[RECORD_AT..].as_chunks_mut().0)?;
+                Ok::<_, ErasureError>(blake3::hash(&slab[RECORD_AT..]))
+            };
+            // Nobody checks it again, and a wrong one would spoil a chunk of every sector that it goes into.
+            let (once, again) = (extended()?, extended()?);
+            Ok::<_, ErasureError>((once == again).then(|| (slab, once.into())))
         });
         let (slab, blake3) = match extended.await {
-            Ok(extended) => extended.map_err(|error| refused(RefusalCode::Failed, &error))?,
+            Ok(Ok(Some(extended))) => extended,
+            Ok(Ok(None)) => return Err(Refusal::new(RefusalCode::Failed, UNSTABLE)),
+            Ok(Err(error)) => return Err(refused(RefusalCode::Failed, &error as &dyn std::fmt::Display)),
             Err(_) => return Err(Refusal::new(RefusalCode::Busy, "this cache ends")),
         };
         let owners = self.source.owners().borrow().of(messages::ItemKind::ParityPiece, index, 1);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::calls::{Call, Calls};
+use super::calls::{Call, Calls, Room};
 use crate::host::Host;
 
 /// How often the store is asked.
@@ -16,21 +16,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Slots that are free again before it is told so: each change is a message to all who bring pieces.
 const ROOM_AGAIN: u64 = 16;
 
-/// Slots of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
-    /// Free ones.
-    pub free: u64,
-    /// All.
-    pub capacity: u64,
-}
-
-impl Room {
-    /// Whether the cache is full, as it was told to be or not before.
-    fn is_full(self, was_full: bool) -> bool {
-        let enough = if was_full { (self.capacity / 16).clamp(1, ROOM_AGAIN) } else { 1 };
-        self.free < enough
-    }
+/// Whether the cache is full, as it was told to be or not before.
+fn is_full(room: Room, was_full: bool) -> bool {
+    let enough = if was_full { (room.capacity / 16).clamp(1, ROOM_AGAIN) } else { 1 };
+    room.free < enough
 }
 
 /// Tells each change in the cache's entry, until the executor ends. One that hands over what it has takes nothing.
@@ -38,14 +27,14 @@ pub async fn tell(host: &Host, calls: &Calls, is_draining: bool) {
     if is_draining {
         return host.tell_full(true);
     }
-    let (mut is_full, mut ticks) = (false, interval(LOOK_EVERY));
+    let (mut was_full, mut ticks) = (false, interval(LOOK_EVERY));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         // None while the store is not open.
         let Some(room) = calls.make(Call::Room).await else { return };
-        let now = room.map_or(is_full, |room| room.is_full(is_full));
-        if std::mem::replace(&mut is_full, now) != now {
+        let now = room.map_or(was_full, |room| is_full(room, was_full));
+        if std::mem::replace(&mut was_full, now) != now {
             host.tell_full(now);
         }
     }
@@ -57,7 +46,7 @@ mod tests {
 
     #[test]
     fn one_slot_that_comes_free_is_not_told() {
-        let full = |free, capacity, was_full| Room { free, capacity }.is_full(was_full);
+        let full = |free, capacity, was_full| is_full(Room { free, capacity }, was_full);
         assert!(full(0, 4096, false) && !full(1, 4096, false));
         assert!(full(15, 4096, true) && !full(16, 4096, true));
         assert!(full(0, 3, true) && !full(1, 3, true), "a small one");

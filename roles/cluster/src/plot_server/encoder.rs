@@ -58,6 +58,7 @@ impl Encoder {
             level,
             pool: pool.clone(),
             memory_slabs: memory.cpu_slabs(),
+            piece_slabs: memory.piece_slabs,
         };
         if cards.is_empty() {
             let encoder = OnceCell::new_with(Some(CpuEncoder::new(options.clone())?));

@@ -161,6 +161,8 @@ pub(super) struct WantedWork<'a> {
     pub sectors: Option<usize>,
     /// Pieces of the largest sector.
     pub pieces_in_sector: u16,
+    /// Slabs that a piece takes on its way: 1, or 2 with its parity.
+    pub piece_slabs: usize,
     /// Bytes that the process may take, if there is a limit.
     pub limit_bytes: Option<u64>,
 }
@@ -192,9 +194,16 @@ enum NoRoom {
 impl WantedWork<'_> {
     fn on_cpu(&self) -> Result<Plan, TooLittleMemory> {
         let sectors = self.sectors.unwrap_or(SECTORS_ON_CPU);
-        let wanted = MemoryPlan::cpu(self.threads.count(), sectors, self.pieces_in_sector);
+        let wanted = self.memory(self.threads.count(), sectors);
         let memory = first_within(wanted.and_less(), |plan| *plan, self.limit_bytes)?;
         Ok(Plan { memory, cards: Vec::new(), check_every: DEFAULT_CHECK_EVERY })
+    }
+
+    fn memory(&self, threads: usize, sectors: usize) -> MemoryPlan {
+        MemoryPlan {
+            piece_slabs: self.piece_slabs,
+            ..MemoryPlan::cpu(threads, sectors, self.pieces_in_sector)
+        }
     }
 
     fn budgets(&self, device: &Arc<dyn Device>, options: &GpuOptions) -> Result<Vec<Budget>, NoRoom> {
@@ -205,9 +214,9 @@ impl WantedWork<'_> {
         };
         let memory = device.memory()?;
         let most = self.sectors.unwrap_or(SECTORS_ON_GPU);
-        let pieces_in_sector = self.pieces_in_sector;
+        let (pieces_in_sector, piece_slabs) = (self.pieces_in_sector, self.piece_slabs);
         let plan = |sessions| {
-            let wanted = Wanted { concurrency, sessions, pieces_in_sector };
+            let wanted = Wanted { concurrency, sessions, pieces_in_sector, piece_slabs };
             Budget::plan(device.layout(), memory, &wanted)
         };
         Ok((1..=most).rev().map(plan).collect::<Result<_, _>>()?)
@@ -251,7 +260,7 @@ impl WantedWork<'_> {
                 slabs: budgets(step).map(|budget| budget.slabs()).sum(),
                 inspectors,
             };
-            (step, MemoryPlan { cards, ..MemoryPlan::cpu(threads, sectors, self.pieces_in_sector) })
+            (step, MemoryPlan { cards, ..self.memory(threads, sectors) })
         };
         let (last, least) = plan(steps - 1);
         let on_fewer_threads = least.on_fewer_threads().map(|plan| (last, plan));
@@ -300,7 +309,13 @@ mod on_the_shim {
     fn plan(memory_mib: &[usize], or_cpu: bool, limit_bytes: Option<u64>) -> Result<Plan, PlanError> {
         let options = GpuOptions { or_cpu, ..GpuOptions::default() };
         let threads = ThreadWorkers::unbound(8);
-        let wanted = WantedWork { threads: &threads, sectors: None, pieces_in_sector: 1000, limit_bytes };
+        let wanted = WantedWork {
+            threads: &threads,
+            sectors: None,
+            pieces_in_sector: 1000,
+            piece_slabs: 1,
+            limit_bytes,
+        };
         Encoding::on(Ok(cards(memory_mib)), options).unwrap().plan(&wanted)
     }
 

@@ -25,6 +25,8 @@ pub(super) struct MemoryPlan {
     pub sectors: usize,
     /// Pieces of the largest sector.
     pub pieces_in_sector: u16,
+    /// Slabs that a piece takes on its way: 1, or 2 with its parity.
+    pub piece_slabs: usize,
     /// What GPUs take beside that: what a lost one may still write to is nobody else's any more.
     pub cards: CardsMemory,
 }
@@ -74,9 +76,9 @@ impl fmt::Display for TooLittleMemory {
 }
 
 impl MemoryPlan {
-    /// A plan for the CPU alone.
+    /// A plan for the CPU alone, of pieces that come without parity.
     pub fn cpu(threads: usize, sectors: usize, pieces_in_sector: u16) -> Self {
-        Self { threads, sectors, pieces_in_sector, cards: CardsMemory::default() }
+        Self { threads, sectors, pieces_in_sector, piece_slabs: 1, cards: CardsMemory::default() }
     }
 
     /// This plan of the CPU, and then what is left of it where memory is short: fewer sectors at once first, since a second one only
@@ -111,7 +113,7 @@ impl MemoryPlan {
 
     /// Slabs of the CPU's encoder: sectors in the making.
     pub fn cpu_slabs(&self) -> usize {
-        self.sectors * session_slabs(self.pieces_in_sector, self.threads)
+        self.sectors * session_slabs(self.pieces_in_sector, self.threads, self.piece_slabs)
     }
 
     /// Slabs of the pool: sectors in the making, their writes, and what is served.

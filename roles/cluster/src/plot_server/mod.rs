@@ -37,6 +37,7 @@ use crate::shutdown::Shutdown;
 use async_trait::async_trait;
 use bus::SharedBus;
 use control::messages::Role;
+use engine::pool::Slab;
 use engine::threads::ThreadWorkers;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -61,6 +62,8 @@ pub struct Config {
     pub staging_limit_bytes: u64,
     /// Whether near caches are asked for pieces before far ones (`--priority-cache`).
     pub near_caches_first: bool,
+    /// Whether records come with their parity from the caches (`--pieces split-parity`), where these give it.
+    pub with_parity: bool,
     /// What encodes.
     pub encoding: Encoding,
     /// Sectors made at once, on each GPU where these encode. None: two on the CPU, where the pieces of one come while the other is encoded,
@@ -85,6 +88,7 @@ impl Config {
             base_path,
             staging_limit_bytes: DEFAULT_STAGING_BYTES,
             near_caches_first: false,
+            with_parity: false,
             encoding: Encoding::Cpu,
             concurrency: None,
             max_memory_bytes: None,
@@ -99,6 +103,7 @@ impl Config {
             threads: &self.threads,
             sectors: self.concurrency,
             pieces_in_sector,
+            piece_slabs: if self.with_parity { 2 } else { 1 },
             limit_bytes: self.max_memory_bytes,
         })
     }
@@ -118,6 +123,10 @@ impl Pieces for PieceSource {
     async fn get(&self, index: u64, missing: &Missing) -> Result<FetchedPiece, PieceFailure> {
         Ok(PieceSource::get(self, index, &|reason| missing.note(index, reason)).await?)
     }
+
+    async fn parity(&self, index: u64) -> Option<Slab> {
+        PieceSource::parity(self, index).await.map(|(slab, ..)| slab)
+    }
 }
 
 /// A plot-server that is a member and serves what is staged, but takes no jobs yet.
@@ -125,6 +134,7 @@ pub struct PlotServer {
     host: Host,
     server: Server,
     encoder: Arc<Encoder>,
+    with_parity: bool,
     staging: Staging,
     writer: StagingWriter,
 }
@@ -166,7 +176,8 @@ impl PlotServer {
             bus,
             present: host.present(),
         };
-        Ok(Some(Self { host, server, encoder: Arc::new(encoder), staging, writer }))
+        let (encoder, with_parity) = (Arc::new(encoder), config.with_parity);
+        Ok(Some(Self { host, server, encoder, with_parity, staging, writer }))
     }
 
     /// The member it is.
@@ -176,9 +187,10 @@ impl PlotServer {
 
     /// Takes jobs, with the pieces that `pieces` gives, until `shutdown` or nothing is left that encodes.
     pub async fn serve(self, pieces: Arc<dyn Pieces>, shutdown: &Shutdown) -> Result<(), RoleError> {
-        let Self { host, server, encoder, staging, writer } = self;
+        let Self { host, server, encoder, with_parity, staging, writer } = self;
         let pool = host.pool().clone();
-        let workshop = Arc::new(Workshop { encoder: encoder.clone(), pieces, staging, writer, pool });
+        let workshop =
+            Arc::new(Workshop { encoder: encoder.clone(), pieces, with_parity, staging, writer, pool });
         let end = async {
             tokio::select! {
                 () = shutdown.requested() => {}

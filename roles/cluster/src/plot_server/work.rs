@@ -14,6 +14,7 @@ use control::messages::PlotJob;
 use control::plot_server::Made;
 use engine::pool::{AcquireError, Pool, Slab};
 use engine::{BLOCK_BYTES, DirectFile, IoError};
+use futures::join;
 use futures::stream::{FuturesUnordered, TryStreamExt};
 use gpu::{
     BeginError, EncodingSession, FinishError, FinishedSector, PieceError, PieceToEncode, SectorEncoder,
@@ -42,6 +43,11 @@ pub type PieceFailure = Box<dyn std::error::Error + Send + Sync>;
 pub trait Pieces: Send + Sync + 'static {
     /// The piece of this index of the history. Asks on when nobody has it, and notes that each time; dropping the future ends that.
     async fn get(&self, index: u64, missing: &Missing) -> Result<FetchedPiece, PieceFailure>;
+
+    /// The parity chunks of its record, on a block, if somebody gives them at once.
+    async fn parity(&self, _index: u64) -> Option<Slab> {
+        None
+    }
 }
 
 /// Why a sector was not made.
@@ -134,6 +140,8 @@ pub struct Workshop {
     pub encoder: Arc<dyn SectorEncoder>,
     /// Gives pieces.
     pub pieces: Arc<dyn Pieces>,
+    /// Whether records come with their parity, where somebody gives it.
+    pub with_parity: bool,
     /// Keeps finished sectors.
     pub staging: Staging,
     /// Writes them.
@@ -205,8 +213,9 @@ impl Workshop {
         index: u64,
         progress: &Progress,
     ) -> Result<(), MakeError> {
+        let mut with_parity = self.with_parity;
         for attempt in 1.. {
-            let piece = self.fetch(session, piece_offset, index, &progress.missing).await?;
+            let piece = self.fetch(session, (piece_offset, index), with_parity, &progress.missing).await?;
             progress.missing.came(index);
             progress.pieces.fetch_add(1, Ordering::Relaxed);
             match session.submit(piece).await {
@@ -215,6 +224,11 @@ impl Workshop {
                     tracing::warn!("piece {index}: {error}");
                     progress.pieces.fetch_sub(1, Ordering::Relaxed);
                 }
+                Err(error @ PieceError::Parity { .. }) if with_parity => {
+                    tracing::warn!("piece {index}: {error}");
+                    progress.pieces.fetch_sub(1, Ordering::Relaxed);
+                    with_parity = false;
+                }
                 Err(reason) => return Err(MakeError::Piece { index, reason }),
             }
         }
@@ -222,21 +236,23 @@ impl Workshop {
         Ok(())
     }
 
-    /// A piece, as soon as the session has a credit for it.
+    /// A piece for its place, as soon as the session has a credit for it.
     async fn fetch(
         &self,
         session: &dyn EncodingSession,
-        piece_offset: u16,
-        index: u64,
+        (piece_offset, index): (u16, u64),
+        with_parity: bool,
         missing: &Missing,
     ) -> Result<PieceToEncode, MakeError> {
         let credit = session.credit().await;
         let failed = |error: PieceFailure| MakeError::Fetch { index, reason: error.to_string() };
-        let (slab, hash) = self.pieces.get(index, missing).await.map_err(failed)?;
+        let parity = async { if with_parity { self.pieces.parity(index).await } else { None } };
+        let (piece, parity) = join!(self.pieces.get(index, missing), parity);
+        let (slab, hash) = piece.map_err(failed)?;
         let record = slab.slice(PIECE_RECORD_AT..PIECE_RECORD_AT + RECORD_SIZE);
         let (points, _) = slab[PIECE_POINTS_AT..PIECE_RECORD_AT].as_chunks::<POINT_SIZE>();
         let (commitment, witness) = (points[0], points[1]);
-        Ok(PieceToEncode { piece_offset, record, credit, commitment, witness, hash })
+        Ok(PieceToEncode { piece_offset, record, parity, credit, commitment, witness, hash })
     }
 
     /// Writes the sector as it comes, filled up to whole blocks.

@@ -57,6 +57,7 @@ impl Server {
         pieces: fn(&Host) -> Arc<dyn Pieces>,
     ) -> Self {
         let mut config = config(base_path);
+        config.with_parity = matches!(encoding, Encoding::Cpu);
         config.encoding = encoding;
         Self::run(config, bus, pieces)
     }
@@ -83,7 +84,7 @@ impl Server {
 }
 
 pub fn library(host: &Host) -> Arc<dyn Pieces> {
-    Arc::new(Library { pool: host.pool().clone(), given: Default::default() })
+    Arc::new(Library { pool: host.pool().clone(), given: Default::default(), parities: Default::default() })
 }
 
 fn nothing(_: &Host) -> Arc<dyn Pieces> {
@@ -243,7 +244,8 @@ async fn a_piece_that_nobody_has_frees_its_place_and_its_client_hears_why() {
     let mut config = config(folder.path());
     config.concurrency = Some(1);
     let server = Server::run(config, &bus, move |host| {
-        let library = Library { pool: host.pool().clone(), given: Default::default() };
+        let library =
+            Library { pool: host.pool().clone(), given: Default::default(), parities: Default::default() };
         Arc::new(Gap { library, missing })
     });
     let first = client.hear(|phase| matches!(phase, PlotPhase::Downloading { .. })).await;

@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use cluster::plot_server::{FetchedPiece, Missing, PieceFailure, Pieces};
 use consensus::CpuLevel;
+use consensus::erasure::extend_record;
 use consensus::piece::Piece;
 use consensus::sector::{
     ProtocolInfo, RecordEncoder, RecordMetadata, SectorAssembler, SectorId, public_key_hash,
 };
 use control::messages::PlotJob;
-use engine::pool::Pool;
+use engine::pool::{Pool, Slab};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use transport::tcp::{PIECE_POINTS_AT, PIECE_RECORD_AT};
@@ -23,10 +24,11 @@ pub fn piece(index: u64) -> Piece {
     piece
 }
 
-/// Gives [`piece`]s. The first of all comes damaged.
+/// Gives [`piece`]s, and their parity. The first of all pieces comes damaged, and the first parity is none.
 pub struct Library {
     pub pool: Pool,
     pub given: AtomicUsize,
+    pub parities: AtomicUsize,
 }
 
 #[async_trait]
@@ -41,6 +43,16 @@ impl Pieces for Library {
             slab[PIECE_RECORD_AT + 99] ^= 1;
         }
         Ok((slab.freeze(), view.hash()))
+    }
+
+    async fn parity(&self, index: u64) -> Option<Slab> {
+        let mut slab = self.pool.acquire().await.ok()?.narrow(..1 << 20);
+        match self.parities.fetch_add(1, Ordering::Relaxed) {
+            0 => slab.fill(0xff),
+            1 => return None,
+            _ => extend_record(piece(index).view().record, slab.as_chunks_mut().0).ok()?,
+        }
+        Some(slab.freeze())
     }
 }
 

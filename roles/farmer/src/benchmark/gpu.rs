@@ -143,7 +143,7 @@ fn open(options: &Options) -> Result<(Arc<dyn Device>, Option<Card>), GpuBenchma
 
 /// What a plot-server takes unless it is told.
 fn usual_concurrency(device: &dyn Device, pieces_in_sector: u16) -> Result<usize, GpuBenchmarkError> {
-    let wanted = Wanted { concurrency: None, sessions: 2, pieces_in_sector };
+    let wanted = Wanted { concurrency: None, sessions: 2, pieces_in_sector, piece_slabs: 1 };
     let memory = device.memory().map_err(GpuBenchmarkError::new)?;
     let budget = Budget::plan(device.layout(), memory, &wanted).map_err(GpuBenchmarkError::new)?;
     Ok(budget.concurrency)

@@ -107,7 +107,12 @@ impl KernelDevice {
 
     /// A whole sector as a plot-server makes it; each record is also compared with the CPU's.
     pub fn plot(&self, plan: SectorPlan, pieces: &[&Piece]) -> Check<(Vec<u8>, SectorMetadata)> {
-        let wanted = Wanted { concurrency: Some(2), sessions: 1, pieces_in_sector: plan.pieces_in_sector };
+        let wanted = Wanted {
+            concurrency: Some(2),
+            sessions: 1,
+            pieces_in_sector: plan.pieces_in_sector,
+            piece_slabs: 1,
+        };
         let memory = self.device.memory().map_err(|error| error.to_string())?;
         let budget =
             Budget::plan(self.device.layout(), memory, &wanted).map_err(|error| error.to_string())?;
@@ -150,7 +155,15 @@ async fn submit(session: &dyn EncodingSession, pool: &Pool, piece_offset: u16, p
     let view = piece.view();
     record.copy_from_slice(view.record.as_flattened());
     let (commitment, witness, hash) = (*view.commitment, *view.witness, view.hash());
-    let piece = PieceToEncode { piece_offset, record: record.freeze(), credit, commitment, witness, hash };
+    let piece = PieceToEncode {
+        piece_offset,
+        record: record.freeze(),
+        parity: None,
+        credit,
+        commitment,
+        witness,
+        hash,
+    };
     session.submit(piece).await.map_err(|error| error.to_string())
 }
 

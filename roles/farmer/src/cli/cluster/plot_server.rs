@@ -3,7 +3,7 @@
 use std::num::{NonZeroU16, NonZeroU64};
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use cluster::cards::{self, CardName, open_cards};
 use cluster::placement::Work;
 use cluster::plot_server::{self, Concurrency, Config, Encoding, GpuOptions};
@@ -20,6 +20,10 @@ pub struct PlotServerArgs {
     /// Ask near caches for pieces first: of the same host, then of the same group
     #[arg(long)]
     priority_cache: bool,
+    /// What is fetched of each record. split-parity: its piece and its parity side by side, each from another cache, instead of extending the
+    /// record here; twice the traffic, and 2 % less work
+    #[arg(long, value_name = "KIND", default_value = "piece")]
+    pieces: PiecesKind,
     /// Allow the CPU to encode where there is no GPU, or once the last one is lost. With an empty CUDA_VISIBLE_DEVICES it is the CPU alone
     #[arg(long)]
     cpu: bool,
@@ -42,6 +46,12 @@ pub struct PlotServerArgs {
     staging_gib: NonZeroU16,
     /// Folder for finished sectors, on a fast disk; no other plot-server may use it
     base_path: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PiecesKind {
+    Piece,
+    SplitParity,
 }
 
 /// Which GPUs, and how they are used.
@@ -94,6 +104,7 @@ impl PlotServerArgs {
             encoding,
             staging_limit_bytes: u64::from(self.staging_gib.get()) << 30,
             near_caches_first: self.priority_cache,
+            with_parity: self.pieces == PiecesKind::SplitParity,
             max_memory_bytes: self.max_memory.into_iter().chain(memory_limit_bytes()).min(),
             concurrency: self.sector_concurrency.map(|count| count.get().into()),
             ..usual

@@ -5,8 +5,8 @@ use std::time::Duration;
 use engine::pool::Slab;
 use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
 
-use super::PieceSource;
 use crate::host::HostError;
+use crate::pieces::PieceSource;
 use control::ids::InstanceId;
 use control::messages::{self, Role};
 use control::rendezvous::OWNERS_TRIED;
@@ -36,7 +36,7 @@ impl PieceSource {
     fn parity_sources(&self, index: u64) -> Vec<InstanceId> {
         let present = self.host.present();
         let present = present.borrow();
-        let owners = self.owners.borrow().of(messages::ItemKind::ParityPiece, index, OWNERS_TRIED);
+        let owners = self.owners().borrow().of(messages::ItemKind::ParityPiece, index, OWNERS_TRIED);
         let mut from: Vec<_> = owners.into_iter().filter(|owner| present.contains_key(owner)).collect();
         let full: Vec<_> = present.values().filter(|entry| entry.role == Role::FullPieceCache).collect();
         let nth = index.checked_rem(full.len() as u64).and_then(|nth| usize::try_from(nth).ok());
