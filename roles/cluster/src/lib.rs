@@ -30,3 +30,4 @@ mod test_bus;
 #[path = "../../shared_tests/settings.rs"]
 mod test_settings;
 pub mod tools;
+mod wrong;

@@ -7,6 +7,7 @@ use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
 
 use crate::host::HostError;
 use crate::pieces::PieceSource;
+use crate::wrong;
 use control::ids::InstanceId;
 use control::messages::{self, Role};
 use control::rendezvous::OWNERS_TRIED;
@@ -23,6 +24,7 @@ impl PieceSource {
             }
             let asked = self.ask_parity(peer, index).await;
             self.silences.note(peer, &asked);
+            wrong::tell(&self.host, (messages::ItemKind::ParityPiece, index), &asked).await;
             match asked {
                 Ok((slab, blake3)) => return Some((slab, blake3, peer)),
                 Err(HostError::Ended) => return None,

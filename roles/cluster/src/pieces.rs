@@ -15,6 +15,7 @@ use transport::message::{self, Blake3Hash, Layout, RefusalCode, Request, Respons
 
 use crate::host::{Host, HostError, Present};
 use crate::silence::Silences;
+use crate::wrong;
 use bus::BusError;
 use bus::epochs::Epochs;
 use control::ids::InstanceId;
@@ -125,6 +126,7 @@ impl PieceSource {
             }
             let asked = self.ask(peer, index, patience(&role)).await;
             self.silences.note(peer, &asked);
+            wrong::tell(&self.host, (ItemKind::Piece, index), &asked).await;
             match asked {
                 Ok((slab, blake3)) => return Ok(Given { slab, blake3, from: peer, in_vain }),
                 Err(HostError::Ended) => return Err(HostError::Ended.into()),

@@ -1,4 +1,4 @@
-//! Members that let requests run out, passed over for a while: who hangs costs only himself. One that cannot be reached costs nothing,
+//! Members that let requests run out or give bytes that fail their hash, passed over for a while: who hangs costs only himself. One that cannot be reached costs nothing,
 //! and is asked again as soon as it can be.
 
 use crate::host::HostError;
@@ -43,20 +43,22 @@ impl Silences {
         match asked {
             Ok(_) => self.answered(id),
             Err(error) if error.refusal().is_some() => self.answered(id),
-            Err(HostError::Request { source: ClientError::TimedOut { .. }, .. }) => self.silent(id),
+            Err(HostError::Request { source: ClientError::TimedOut { .. }, .. }) => self.silent(id, 1),
+            // What it gives next is no better.
+            Err(HostError::Damaged { .. }) => self.silent(id, SILENCES_MAX),
             Err(_) => {}
         }
     }
 
-    /// It did not answer.
-    fn silent(&self, id: InstanceId) {
+    /// It did not answer, or what is as bad as so many times.
+    fn silent(&self, id: InstanceId, times: u32) {
         let mut silences = self.lock();
         let silence = silences.entry(id).or_default();
         // What was asked before it was passed over tells nothing new.
         if silence.until.is_some_and(|until| Instant::now() < until) {
             return;
         }
-        silence.unanswered += 1;
+        silence.unanswered += times;
         if silence.unanswered >= SILENCES_MAX {
             silence.pause = (silence.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
             (silence.unanswered, silence.until) = (0, Some(Instant::now() + silence.pause));
@@ -71,6 +73,7 @@ impl Silences {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use control::messages::Role;
 
     #[tokio::test(start_paused = true)]
     async fn who_hangs_is_passed_over_ever_longer_and_who_answers_is_asked() {
@@ -78,16 +81,19 @@ mod tests {
         for pause in [15, 30, 60, 60] {
             (0..SILENCES_MAX).for_each(|_| {
                 assert!(!silences.is_silent(id));
-                silences.silent(id);
+                silences.silent(id, 1);
             });
-            (0..99).for_each(|_| silences.silent(id));
+            (0..99).for_each(|_| silences.silent(id, 1));
             assert!(silences.is_silent(id));
             tokio::time::sleep(Duration::from_secs(pause)).await;
             assert!(!silences.is_silent(id));
         }
         silences.answered(id);
-        silences.silent(id);
-        silences.silent(id);
+        silences.silent(id, 1);
+        silences.silent(id, 1);
         assert!(!silences.is_silent(id));
+        let damaged: Result<(), _> = Err(HostError::Damaged { peer: id, role: Role::ShardedCache });
+        silences.note(id, &damaged);
+        assert!(silences.is_silent(id), "at once");
     }
 }

@@ -31,6 +31,8 @@ pub enum Call {
     Has(u64, oneshot::Sender<bool>),
     /// Store a piece.
     Put(Arrived, oneshot::Sender<Result<(), StoreError>>),
+    /// Read an item, which drops it if it is damaged: whether it was.
+    Recheck(ItemId, oneshot::Sender<bool>),
     /// Remove a piece, if the epoch of this fingerprint is still the present one.
     Remove(u64, u64, oneshot::Sender<Result<bool, StoreError>>),
 }
@@ -129,6 +131,14 @@ impl Call {
                         store.put(Class::SectorWrite, piece(index), epoch.number, blake3, slab).await
                     };
                     let _ = done.send(put.await.map(drop));
+                })
+                .detach();
+            }
+            Self::Recheck(id, done) => {
+                let Some(store) = store.cloned() else { return };
+                spawn_local(async move {
+                    let found = store.get(Class::Scrub, id).await;
+                    let _ = done.send(matches!(found, Err(StoreError::Damaged { .. })));
                 })
                 .detach();
             }

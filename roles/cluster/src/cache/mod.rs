@@ -15,6 +15,8 @@ mod fullness;
 mod handler;
 mod holdings;
 mod parity;
+mod patrol;
+mod recheck;
 mod refill;
 mod room;
 mod spec;
@@ -141,6 +143,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let (makers, wanted) = parity::channel();
     // Before anybody sees that the cache is there. It waits for no settings: those who are to write them may ask it what it has.
     let questions = bus.subscribe(&subjects::holdings(id)).await?;
+    let complaints = bus.subscribe(subjects::INVALIDATION).await?;
     // What it hands over it does not own any more.
     let capacity = if config.drain { 0 } else { slots };
     let host = HostConfig { id, capacity, ..config.host };
@@ -157,7 +160,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         host: host.clone(),
         calls: calls.clone(),
         kind,
-        lost,
+        lost: lost.clone(),
         bandwidth_bytes_per_s: config.refill_bytes_per_s,
         drain: config.drain,
     };
@@ -167,6 +170,8 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         () = refilling.run(is_known.clone(), in_epoch) => Ok(()),
         () = room::tell(&host, &calls, config.drain).then(|()| pending()) => Ok(()),
         () = holdings::answer(host.bus(), questions, &calls, genesis_hash) => Ok(()),
+        () = patrol::walk(&calls, &lost) => Ok(()),
+        () = recheck::follow(id, complaints, &calls, &lost) => Ok(()),
         outcome = parity::make(host.clone(), wanted) => outcome.map_err(Into::into),
         outcome = recall::tell(host.bus(), tell) => outcome.map_err(Into::into),
         () = memory.follow(is_known.clone()) => Ok(()),

@@ -11,9 +11,10 @@ use super::calls::{Arrived, Call, Calls};
 use crate::host::{Host, HostReply};
 use crate::pieces::{patience, peers};
 use crate::silence::Silences;
+use crate::wrong;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
-use control::messages::{ClusterInfo, Control, Epoch, HoldingsAnswer, HoldingsRequest, Role, subjects};
+use control::messages::{self, ClusterInfo, Control, Epoch, HoldingsAnswer, HoldingsRequest, Role, subjects};
 use control::refill::{Action, Event, Kind, Pace, Progress, Pulled, Refill};
 use engine::piece_store::SLOT_BYTES;
 use futures::future::{BoxFuture, FutureExt};
@@ -251,6 +252,7 @@ impl Pull {
             (Request::GetItem { index, kind: ItemKind::Piece }, Layout::Run { phase: 0 });
         let asked = self.of.host.request(peer, request, Vec::new(), nothing, patience(&role)).await;
         self.silences.note(peer, &asked);
+        wrong::tell(&self.of.host, (messages::ItemKind::Piece, index), &asked).await;
         let error = match asked {
             Ok(HostReply { response: Response::Item { blake3 }, payload: Some(slab) }) => {
                 self.pace().came(bytes, self.started.elapsed());

@@ -10,3 +10,4 @@ mod proof_server;
 mod refill;
 #[path = "../../../shared_tests/settings.rs"]
 mod settings;
+mod wrong;

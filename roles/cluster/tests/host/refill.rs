@@ -23,7 +23,7 @@ use consensus::piece::PieceIndex;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
 use control::messages::{
-    Control, Epoch, EpochMember, HoldingsAnswer, HoldingsRequest, ItemKind, Role, subjects,
+    Control, Epoch, EpochMember, HoldingsAnswer, HoldingsRequest, Invalidation, ItemKind, Role, subjects,
 };
 use control::rendezvous::Owners;
 use engine::piece_store::{ITEMS_FILE, SLOT_BYTES};
@@ -191,6 +191,21 @@ async fn caches_fill_from_each_other_move_mend_and_drain() {
     };
     tokio::time::timeout(MOVED, comes_back).await.unwrap();
 
+    // One that another member found wrong is looked at, and comes back, though nobody reads it; what is whole stays.
+    let lost = *scene.should(3).last().unwrap();
+    damage(&scene.caches[3].folder, lost);
+    for piece_index in [*scene.should(3).first().unwrap(), lost] {
+        let complaint = Invalidation { kind: ItemKind::Piece, piece_index, holder: scene.caches[3].id };
+        scene.bus.publish(subjects::INVALIDATION, complaint.to_bytes().unwrap()).await.unwrap();
+    }
+    let is_whole = async {
+        while holds_damaged(&scene.caches[3].folder, lost) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(MOVED, is_whole).await.unwrap();
+    scene.settle().await;
+
     // One hands over what it has, without a full-piece cache that could help.
     scene.stop(0).await;
     scene.stop(1).await;
@@ -266,8 +281,26 @@ async fn the_guides_tools_begin_an_epoch_and_measure() {
     assert!(!report.missing.is_empty() && report.pieces < of);
 }
 
-/// Changes a byte of a piece on disk.
+/// What [`damage`] leaves in a piece.
+const DAMAGE: [u8; 64] = [0xee; 64];
+
+/// Whether the slot of a piece is damaged.
+fn holds_damaged(folder: &std::path::Path, index: u64) -> bool {
+    let mut bytes = [0; DAMAGE.len()];
+    slot(folder, index).is_some_and(|(file, at)| {
+        file.read_exact_at(&mut bytes, at + 9999).unwrap();
+        bytes == DAMAGE
+    })
+}
+
+/// Changes some bytes of a piece on disk.
 fn damage(folder: &std::path::Path, index: u64) {
+    let (file, at) = slot(folder, index).unwrap();
+    file.write_all_at(&DAMAGE, at + 9999).unwrap();
+}
+
+/// The store's file, and where in it the slot of a piece begins.
+fn slot(folder: &std::path::Path, index: u64) -> Option<(std::fs::File, u64)> {
     let file = OpenOptions::new().read(true).write(true).open(folder.join(ITEMS_FILE)).unwrap();
     let slots = file.metadata().unwrap().len() / SLOT_BYTES as u64;
     let of = |slot: u64| {
@@ -275,6 +308,6 @@ fn damage(folder: &std::path::Path, index: u64) {
         file.read_exact_at(&mut header, slot * SLOT_BYTES as u64).unwrap();
         (header.starts_with(b"ASFITEM1")).then(|| u64::from_le_bytes(header[16..24].try_into().unwrap()))
     };
-    let slot = (0..slots).find(|slot| of(*slot) == Some(index)).unwrap();
-    file.write_all_at(&[0xee; 64], slot * SLOT_BYTES as u64 + 9999).unwrap();
+    let slot = (0..slots).find(|slot| of(*slot) == Some(index))?;
+    Some((file, slot * SLOT_BYTES as u64))
 }

@@ -1,0 +1,29 @@
+//! Items that come with bytes that fail their own hash: told, and told to whoever gave them.
+//!
+//! ```text
+//!   reader ── bytes fail their hash ─▶ another member is asked, this one passed over for a while
+//!       └── Invalidation ─▶ the cache that gave them reads its slot ── damaged ─▶ dropped, and refilled
+//! ```
+//! Owns: that message. Never: whether it is true. A cache believes its disk alone, and nobody can have it drop what is whole.
+
+use control::ids::InstanceId;
+use control::messages::{Control, Invalidation, ItemKind, subjects};
+
+use crate::host::{Host, HostError};
+
+/// After each request for an item: tells if what came is wrong.
+pub async fn tell<T>(host: &Host, (kind, piece_index): (ItemKind, u64), asked: &Result<T, HostError>) {
+    let Err(error @ HostError::Damaged { peer, .. }) = asked else { return };
+    let what = if kind == ItemKind::Piece { "piece" } else { "parity of piece" };
+    tracing::warn!("{what} {piece_index}: {error}; others are asked, and it is for a while not");
+    let Ok(message) = (Invalidation { kind, piece_index, holder: *peer }).to_bytes() else { return };
+    if let Err(error) = host.bus().publish(subjects::INVALIDATION, message).await {
+        tracing::debug!("{error}");
+    }
+}
+
+/// The item that this cache is said to have given wrongly, if the message says so of this one.
+pub fn named(message: &[u8], me: InstanceId) -> Option<(ItemKind, u64)> {
+    let Invalidation { kind, piece_index, holder } = Invalidation::from_bytes(message).ok()?;
+    (holder == me).then_some((kind, piece_index))
+}
