@@ -76,6 +76,14 @@ impl Calls {
 }
 
 impl Call {
+    /// The item that it replaces or removes.
+    pub fn changes(&self) -> Option<ItemId> {
+        match self {
+            Self::Put(Arrived { index, .. }, _) | Self::Remove(index, _, _) => Some(piece(*index)),
+            Self::Holdings(..) | Self::Look(_) | Self::Has(..) => None,
+        }
+    }
+
     /// Carries it out. Whoever called may have gone, which is no harm.
     pub async fn carry_out(self, store: Option<&PieceStore>, epoch: EpochNow) {
         match self {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::calls::{Call, EpochNow};
 use super::fullness::Fullness;
+use super::in_memory::{InMemory, MemCounters};
 use engine::piece_store::{
     ItemId, ItemKind, PieceStore, RECORD_AT, SLOT_BYTES, StoreConfig, StoreError, StoreReport,
 };
@@ -36,6 +37,8 @@ pub struct Counters {
     pub epoch: AtomicU64,
     /// What tells it from others of that number.
     pub fingerprint: AtomicU64,
+    /// Of its items in memory.
+    pub memory: Arc<MemCounters>,
 }
 
 fn count(counter: &AtomicU64) {
@@ -45,6 +48,7 @@ fn count(counter: &AtomicU64) {
 /// Serves from a store, as soon as that is open.
 pub(super) struct CacheHandler {
     store: OnceCell<PieceStore>,
+    memory: InMemory,
     counters: Arc<Counters>,
     fullness: Fullness,
     /// Told when an item was found to be lost.
@@ -61,6 +65,8 @@ pub(super) struct Parts {
     pub lost: Arc<Notify>,
     /// Whether it takes nothing any more.
     pub is_draining: bool,
+    /// Slabs for items that stay in memory.
+    pub mem_slabs: usize,
     /// Hears how many items the store has, or why it does not open.
     pub opened: oneshot::Sender<Result<u64, StoreError>>,
     /// What the rest of the cache asks.
@@ -70,9 +76,10 @@ pub(super) struct Parts {
 impl CacheHandler {
     /// Begins to open the store in `directory` on this executor. Whoever asks what is there is answered from now on.
     pub fn open(local: &Local, directory: PathBuf, config: StoreConfig, parts: Parts) -> Rc<Self> {
-        let Parts { counters, lost, is_draining, opened, mut calls } = parts;
+        let Parts { counters, lost, is_draining, mem_slabs, opened, mut calls } = parts;
         let (store, fullness) = Default::default();
-        let handler = Rc::new(Self { store, counters, fullness, lost, is_draining });
+        let memory = InMemory::new(mem_slabs, local.pool().clone(), counters.memory.clone());
+        let handler = Rc::new(Self { store, memory, counters, fullness, lost, is_draining });
         let (local, opening) = (local.clone(), handler.clone());
         spawn_local(async move {
             let store = open_store(&local, directory, config).await;
@@ -94,6 +101,7 @@ impl CacheHandler {
                     number: load(&handler.counters.epoch),
                     fingerprint: load(&handler.counters.fingerprint),
                 };
+                call.changes().into_iter().for_each(|id| handler.memory.forget(id));
                 call.carry_out(handler.store.get(), epoch).await;
             }
         })
@@ -115,7 +123,7 @@ impl CacheHandler {
     }
 
     async fn get(&self, store: &PieceStore, id: ItemId) -> Answer {
-        match store.get(Class::Serving, id).await {
+        match self.memory.get(store, id).await {
             Ok(Some(item)) => {
                 count(&self.counters.hits);
                 let payload = match id.kind {
@@ -149,9 +157,12 @@ impl CacheHandler {
             return Err(Refusal::new(RefusalCode::Damaged, format!("{id} fails its hash")));
         }
         let epoch = self.counters.epoch.load(Ordering::Relaxed);
+        self.memory.forget(id);
         let stored = async {
             let slot = into_slot(id.kind, payload.into_payload().into_slab()).await?;
-            store.put(Class::SectorWrite, id, epoch, blake3, slot).await
+            let item = store.put(Class::SectorWrite, id, epoch, blake3, slot).await?;
+            self.memory.keep(store, id, item);
+            Ok(())
         };
         stored.await.map_err(|error: StoreError| {
             self.tell_refused(&error);

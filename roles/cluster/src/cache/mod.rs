@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   controller ── PutItem ─▶ hash checked ─▶ store on disk ─▶ Stored        plot-server ── GetItem ─▶ store ─▶ Item
+//!                                         └ and some of it in memory ┘
 //!   DIR/items.bin: the pieces       DIR/id: who the cache is, so that it owns them again after a restart
 //!   DIR/settings: what the cluster had agreed on, and so whose pieces these are
 //! ```
@@ -11,13 +12,19 @@
 //! pieces in full before they give them, from there on the hash does.
 
 mod calls;
+mod counting;
 mod fullness;
 mod handler;
 mod holdings;
+mod hot;
+mod in_memory;
+mod mem_size;
 mod refill;
 mod spec;
 
 pub use handler::Counters;
+pub use in_memory::MemCounters;
+pub use mem_size::{MemSize, MemSizeError};
 pub use spec::{CacheSpec, SpecError};
 
 use self::handler::{CacheHandler, Parts};
@@ -43,6 +50,7 @@ use control::messages::{ClusterInfo, Epoch, Role, subjects};
 use control::refill::Kind;
 use control::rendezvous::fingerprint;
 use engine::files;
+use topology::checks::memory_available_bytes;
 
 /// The file that says who the cache is.
 const ID_FILE: &str = "id";
@@ -66,12 +74,15 @@ pub struct Config {
     pub refill_bytes_per_s: Option<u64>,
     /// A sharded cache hands over what it has, and ends.
     pub drain: bool,
+    /// Memory for items that are asked for often, beside that of the host's slabs.
+    pub mem_cache: MemSize,
 }
 
 impl Config {
     /// Durable, at the usual pace.
     pub fn new(host: HostConfig, spec: CacheSpec) -> Self {
-        Self { host, spec, tmp: false, grows: false, refill_bytes_per_s: None, drain: false }
+        let (refill_bytes_per_s, mem_cache) = Default::default();
+        Self { host, spec, tmp: false, grows: false, refill_bytes_per_s, drain: false, mem_cache }
     }
 }
 
@@ -111,6 +122,9 @@ pub enum CacheError {
     /// No room.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// Not as much memory.
+    #[error(transparent)]
+    Memory(#[from] MemSizeError),
     /// The pieces cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,6 +138,8 @@ impl From<CacheError> for RoleError {
 
 /// Caches until told to end.
 pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
+    let serving = config.host.slabs;
+    let mem_slabs = config.mem_cache.slabs(serving, memory_available_bytes()).map_err(CacheError::from)?;
     let (id, slots) = prepare(&config.spec)?;
     let memory = Memory::new(&config.spec.path);
     let (known, is_known) = watch::channel(memory.read());
@@ -136,13 +152,14 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let (calls, to_make) = calls::channel();
     // Before anybody sees that the cache is there. It waits for no settings: those who are to write them may ask it what it has.
     let questions = bus.subscribe(&subjects::holdings(id)).await?;
+    let count_questions = bus.subscribe(&subjects::cache_counters(id)).await?;
     // What it hands over it does not own any more.
     let capacity = if config.drain { 0 } else { slots };
-    let host = HostConfig { id, capacity, ..config.host };
+    let host = HostConfig { id, capacity, slabs: serving + mem_slabs, ..config.host };
     let kind = if host.role == Role::FullPieceCache { Kind::Full } else { Kind::Sharded };
     let lost = Arc::<Notify>::default();
     let (counting, losing, is_draining) = (counters.clone(), lost.clone(), config.drain);
-    let parts = Parts { counters: counting, lost: losing, is_draining, opened, calls: to_make };
+    let parts = Parts { counters: counting, lost: losing, is_draining, mem_slabs, opened, calls: to_make };
     let host =
         Host::start(host, bus, move |local| CacheHandler::open(&local, directory, store, parts)).await?;
     let genesis_hash = || is_known.borrow().as_ref().map(|info| info.genesis_hash);
@@ -161,6 +178,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         outcome = serve(&host, &counters, is_open, &known, &epoch, config.spec.path) => outcome,
         () = refilling.run(is_known.clone(), in_epoch) => Ok(()),
         () = holdings::answer(host.bus(), questions, &calls, genesis_hash) => Ok(()),
+        () = counting::answer(host.bus(), count_questions, &counters) => Ok(()),
         outcome = recall::tell(host.bus(), tell) => outcome.map_err(Into::into),
         () = memory.follow(is_known.clone()) => Ok(()),
     };
@@ -207,7 +225,7 @@ async fn serve(
                 follow(host, counters, &epoch);
                 current.send_replace(Some(epoch));
             }
-            _ = log.tick() => log_counters(counters),
+            _ = log.tick() => counting::log(counters),
         }
     }
 }
@@ -233,11 +251,4 @@ fn follow(host: &Host, counters: &Counters, epoch: &Epoch) {
     counters.epoch.store(epoch.number, Ordering::Release);
     let weight = epoch.members.iter().find(|member| member.id == host.id()).map(|member| member.weight);
     tracing::info!(epoch = epoch.number, members = epoch.members.len(), weight, "epoch");
-}
-
-fn log_counters(counters: &Counters) {
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let (hits, misses) = (count(&counters.hits), count(&counters.misses));
-    let (stored, damaged) = (count(&counters.stored), count(&counters.damaged));
-    tracing::info!(hits, misses, stored, damaged, "cache");
 }

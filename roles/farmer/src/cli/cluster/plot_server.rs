@@ -17,7 +17,7 @@ use super::{MemberArgs, SERVER_EXECUTORS, Start};
 pub struct PlotServerArgs {
     #[command(flatten)]
     member: MemberArgs,
-    /// Ask near caches for pieces first: of the same host, then of the same group
+    /// Ask near caches for pieces first: those of the same host, then those of the same group (--cache-group)
     #[arg(long)]
     priority_cache: bool,
     /// Allow the CPU to encode where there is no GPU, or once the last one is lost. With an empty CUDA_VISIBLE_DEVICES it is the CPU alone
