@@ -140,6 +140,9 @@ impl From<CacheError> for RoleError {
 pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
     let serving = config.host.slabs;
     let mem_slabs = config.mem_cache.slabs(serving, memory_available_bytes()).map_err(CacheError::from)?;
+    if mem_slabs > 0 {
+        tracing::info!(pieces = mem_slabs, "takes memory for pieces, which may be a while");
+    }
     let (id, slots) = prepare(&config.spec)?;
     let memory = Memory::new(&config.spec.path);
     let (known, is_known) = watch::channel(memory.read());
