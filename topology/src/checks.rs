@@ -25,6 +25,20 @@ pub fn memory_limit_bytes() -> Option<u64> {
     memory_limit(Path::new("/"))
 }
 
+/// The memory that a process could still take: what the kernel reckons to be free or easily freed, and no more than [`memory_limit_bytes`]. None
+/// where nobody tells.
+pub fn memory_available_bytes() -> Option<u64> {
+    memory_available(Path::new("/"))
+}
+
+fn memory_available(root: &Path) -> Option<u64> {
+    let text = word(&root.join("proc/meminfo"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let limit = memory_limit(root).unwrap_or(u64::MAX);
+    Some(kib.checked_mul(1024)?.min(limit))
+}
+
 fn word(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().map(|text| text.trim().to_owned())
 }
@@ -243,5 +257,20 @@ mod tests {
         let file = "sys/fs/cgroup/memory/a/memory.limit_in_bytes";
         assert_eq!(limit(&[first, (file, "9223372036854771712\n")]), None);
         assert_eq!(limit(&[first, (file, "800\n")]), Some(800));
+    }
+
+    #[test]
+    fn what_is_free_is_no_more_than_the_cgroup_may_take() {
+        let available = |files: &[(&str, &str)]| {
+            let folder = tempfile::tempdir().unwrap();
+            write(folder.path(), files);
+            memory_available(folder.path())
+        };
+        let meminfo = ("proc/meminfo", "MemTotal:  900 kB\nMemFree:  100 kB\nMemAvailable:     500 kB\n");
+        assert_eq!(available(&[meminfo]), Some(500 << 10));
+        let limit = ("sys/fs/cgroup/memory.max", "4096\n");
+        assert_eq!(available(&[meminfo, ("proc/self/cgroup", "0::/\n"), limit]), Some(4096));
+        assert_eq!(available(&[]), None);
+        assert_eq!(available(&[("proc/meminfo", "MemAvailable: lots\n")]), None);
     }
 }

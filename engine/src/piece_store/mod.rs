@@ -109,7 +109,7 @@ pub enum StoreError {
     Closed,
 }
 
-/// An item as read.
+/// An item as read, or as put.
 #[derive(Debug, Clone)]
 pub struct Item {
     /// The slot: [`SLOT_BYTES`], record at [`RECORD_AT`], a piece's points at [`POINTS_AT`].
@@ -118,6 +118,8 @@ pub struct Item {
     pub blake3: [u8; 32],
     /// Epoch in which it was put.
     pub epoch: u64,
+    /// Tells it from every other item that this open store has had or will have: see [`PieceStore::stamp`].
+    pub stamp: u64,
 }
 
 /// An open store on its disk's executor; clones are handles to the same one.
@@ -167,6 +169,11 @@ impl PieceStore {
         self.0.slots.borrow().get(id).is_some()
     }
 
+    /// The stamp of an item that is there. An [`Item`] with this stamp is still what the store holds; one with another was removed or replaced.
+    pub fn stamp(&self, id: ItemId) -> Option<u64> {
+        self.0.slots.borrow().get(id).map(|entry| entry.stamp)
+    }
+
     /// All items with the epochs they were put in, in no order: what to give to others, or remove.
     pub fn items(&self) -> Vec<(ItemId, u64)> {
         self.0.slots.borrow().items()
@@ -200,7 +207,9 @@ impl PieceStore {
                 continue;
             }
             return match read.map(|buf| check(id, buf.narrow(..SLOT_BYTES))) {
-                Ok(Some(item)) => Ok(Some(item)),
+                Ok(Some((slab, Header { blake3, epoch, .. }))) => {
+                    Ok(Some(Item { slab, blake3, epoch, stamp: entry.stamp }))
+                }
                 Ok(None) => {
                     self.remove(class, id).await?;
                     let path = self.path().display().to_string();
@@ -230,7 +239,7 @@ impl PieceStore {
         epoch: u64,
         blake3: [u8; 32],
         mut slab: SlabMut,
-    ) -> Result<Slab, StoreError> {
+    ) -> Result<Item, StoreError> {
         assert!(slab.len() == SLOT_BYTES && slab.phase() == 0, "an item lies in memory as in its slot");
         Header { id, epoch, blake3 }.write_to(&mut slab);
         let (store, slab) = (self.clone(), slab.freeze());
@@ -241,11 +250,11 @@ impl PieceStore {
                 store.0.slots.borrow_mut().retire_slot(slot);
                 return Err(error);
             }
-            let replaced = store.0.slots.borrow_mut().insert(id, slot, epoch);
+            let (replaced, stamp) = store.0.slots.borrow_mut().insert(id, slot, epoch);
             if let Some(old) = replaced {
                 store.clear(class, old.slot).await?;
             }
-            Ok(slab)
+            Ok(Item { slab, blake3, epoch, stamp })
         })
         .await
     }
@@ -330,10 +339,10 @@ fn offset(slot: u64) -> u64 {
 }
 
 /// The item in a slot, if it is this one and whole.
-fn check(id: ItemId, slab: SlabMut) -> Option<Item> {
+fn check(id: ItemId, slab: SlabMut) -> Option<(Slab, Header)> {
     let header = Header::read_from(&slab).ok()??;
     let fits = header.id == id && header.hash_of_item(&slab) == header.blake3;
-    fits.then(|| Item { slab: slab.freeze(), blake3: header.blake3, epoch: header.epoch })
+    fits.then(|| (slab.freeze(), header))
 }
 
 /// Runs what must not stop halfway, also when nobody waits for it any more.

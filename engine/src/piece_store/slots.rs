@@ -11,7 +11,7 @@ pub(super) struct Entry {
     pub slot: u64,
     pub epoch: u64,
     /// Tells this entry from every other, also from a later one in the same slot.
-    stamp: u64,
+    pub stamp: u64,
 }
 
 /// The index and the free slots.
@@ -73,13 +73,14 @@ impl Slots {
         self.pieces.last_key_value().map(|(segment_index, _)| *segment_index)
     }
 
-    /// Names the slot of an item; the earlier entry, if any, is for the caller to clear.
-    pub fn insert(&mut self, id: ItemId, slot: u64, epoch: u64) -> Option<Entry> {
+    /// Names the slot of an item; the earlier entry, if any, is for the caller to clear. The new one's stamp beside it.
+    pub fn insert(&mut self, id: ItemId, slot: u64, epoch: u64) -> (Option<Entry>, u64) {
         self.stamps += 1;
         if let Some(piece) = piece_of(id) {
             self.pieces.entry(piece.segment_index()).or_default().insert(piece.position());
         }
-        self.entries.insert(id, Entry { slot, epoch, stamp: self.stamps })
+        let stamp = self.stamps;
+        (self.entries.insert(id, Entry { slot, epoch, stamp }), stamp)
     }
 
     /// Takes an item out of the index; its slot is not free yet.

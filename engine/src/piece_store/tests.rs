@@ -29,7 +29,7 @@ fn item(id: ItemId, seed: u8) -> Vec<u8> {
     bytes
 }
 
-async fn put(store: &PieceStore, pool: &Pool, id: ItemId, seed: u8) -> Result<Slab, StoreError> {
+async fn put(store: &PieceStore, pool: &Pool, id: ItemId, seed: u8) -> Result<Item, StoreError> {
     let bytes = item(id, seed);
     let mut slab = pool.acquire().await.unwrap().narrow(..SLOT_BYTES);
     slab.fill(0xEE);
@@ -49,6 +49,31 @@ async fn get(store: &PieceStore, id: ItemId) -> Result<Option<(Vec<u8>, u64)>, S
         assert_eq!(blake3::hash(&bytes).as_bytes(), &item.blake3);
         (bytes, item.epoch)
     }))
+}
+
+/// Whoever keeps an item in memory asks by its stamp whether it is still the store's.
+#[test]
+fn a_stamp_is_of_one_item_alone() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open(&disk, &pool, dir.path(), &config(false)).await;
+        assert_eq!(store.stamp(id(1)), None);
+        let mut stamps = Vec::new();
+        for seed in 0..3 {
+            let put = put(&store, &pool, id(1), seed).await.unwrap();
+            let got = store.get(Class::Serving, id(1)).await.unwrap().unwrap();
+            assert_eq!((Some(put.stamp), put.blake3, put.epoch), (store.stamp(id(1)), got.blake3, got.epoch));
+            assert!(got.stamp == put.stamp && got.slab[..] == put.slab[..]);
+            stamps.push(put.stamp);
+            if seed == 1 {
+                store.remove(Class::Serving, id(1)).await.unwrap();
+                assert_eq!(store.stamp(id(1)), None);
+            }
+        }
+        stamps.sort_unstable();
+        stamps.dedup();
+        assert_eq!(stamps.len(), 3);
+    });
 }
 
 #[test]

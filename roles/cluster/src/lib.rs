@@ -13,6 +13,7 @@ pub mod cache;
 pub mod cards;
 pub mod controller;
 pub mod host;
+mod nearness;
 mod parity;
 pub mod pieces;
 pub mod placement;

@@ -14,12 +14,13 @@ use tokio::sync::watch;
 use transport::message::{self, Blake3Hash, Layout, RefusalCode, Request, Response};
 
 use crate::host::{Host, HostError, Present};
+use crate::nearness::nearest_first;
 use crate::silence::Silences;
 use crate::wrong;
 use bus::BusError;
 use bus::epochs::Epochs;
 use control::ids::InstanceId;
-use control::messages::{Epoch, ItemKind, MemberEntry, Role};
+use control::messages::{Epoch, ItemKind, Role};
 use control::refill::{Peers, sources};
 use control::rendezvous::{OWNERS_TRIED, Owners};
 
@@ -70,8 +71,8 @@ pub enum NotGiven {
 }
 
 impl PieceSource {
-    /// Starts to follow the epochs. `prefer_near`: of the caches, those of the same machine and then of the same group are
-    /// asked first (`--priority-cache`).
+    /// Starts to follow the epochs. `prefer_near`: of the caches that should have a piece, those of the same machine and then of the
+    /// same group are asked first (`--priority-cache`).
     pub async fn start(host: Host, prefer_near: bool) -> Result<Self, BusError> {
         let mut epochs = Epochs::open(&**host.bus()).await?.watch().await?;
         let nobody = Owners::new(&Epoch::nobody());
@@ -145,7 +146,8 @@ impl PieceSource {
         Err(last)
     }
 
-    /// Whom to ask, in order. Near caches come first among those that should have the piece.
+    /// Whom to ask, in order. Near ones come first among those that should have the piece: its owner, and every full-piece cache. Its other
+    /// owners are for when that is away, and would mostly be asked in vain.
     fn candidates(&self, index: u64) -> Vec<(InstanceId, Role)> {
         let present = self.host.present();
         let present = present.borrow();
@@ -155,12 +157,12 @@ impl PieceSource {
         if self.prefer_near
             && let Some(own) = present.get(&self.host.id())
         {
-            let should = owners.of(ItemKind::Piece, index, OWNERS_TRIED);
-            let should =
-                |entry: &&MemberEntry| entry.role == Role::FullPieceCache || should.contains(&entry.id);
-            let (mut first, rest): (Vec<_>, Vec<_>) = from.into_iter().partition(should);
-            first.sort_by_key(|entry| (entry.host != own.host, entry.group != own.group));
-            from = [first, rest].concat();
+            let owners = owners.of(ItemKind::Piece, index, OWNERS_TRIED);
+            let owner = from.first().copied().filter(|entry| owners.contains(&entry.id));
+            let (full, rest): (Vec<_>, Vec<_>) =
+                from.into_iter().partition(|entry| entry.role == Role::FullPieceCache);
+            let rest = rest.into_iter().filter(|entry| owner.is_none_or(|owner| owner.id != entry.id));
+            from = nearest_first(own, owner, &full, index).into_iter().chain(rest).collect();
         }
         from.into_iter().map(|entry| (entry.id, entry.role)).collect()
     }

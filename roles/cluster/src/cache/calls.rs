@@ -92,6 +92,16 @@ impl Calls {
 }
 
 impl Call {
+    /// The item that it replaces, removes or doubts.
+    pub fn changes(&self) -> Option<ItemId> {
+        match self {
+            Self::Put(Arrived { index, .. }, _) | Self::Remove(index, _, _) => Some(piece(*index)),
+            // What is in memory may be what is wrong.
+            Self::Recheck(id, _) => Some(*id),
+            Self::Holdings(..) | Self::Look(_) | Self::Room(_) | Self::Has(..) => None,
+        }
+    }
+
     /// Carries it out. Whoever called may have gone, which is no harm.
     pub async fn carry_out(self, store: Option<&PieceStore>, epoch: EpochNow, parities: &Rc<Parities>) {
         match self {

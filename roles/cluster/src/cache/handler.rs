@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::calls::{Call, EpochNow};
 use super::fullness::Fullness;
+use super::in_memory::{InMemory, MemCounters};
 use super::parity::{Makers, Parities};
 use engine::piece_store::{ItemId, ItemKind, PieceStore, RECORD_AT, StoreConfig, StoreError, StoreReport};
 use engine::pool::Slab;
@@ -37,6 +38,8 @@ pub struct Counters {
     pub epoch: AtomicU64,
     /// What tells it from others of that number.
     pub fingerprint: AtomicU64,
+    /// Of its items in memory.
+    pub memory: Arc<MemCounters>,
 }
 
 fn count(counter: &AtomicU64) {
@@ -46,6 +49,7 @@ fn count(counter: &AtomicU64) {
 /// Serves from a store, as soon as that is open.
 pub(super) struct CacheHandler {
     store: OnceCell<PieceStore>,
+    memory: InMemory,
     counters: Arc<Counters>,
     fullness: Fullness,
     parities: Rc<Parities>,
@@ -64,6 +68,8 @@ pub(super) struct Parts {
     pub lost: Arc<Notify>,
     /// Whether it takes nothing any more.
     pub is_draining: bool,
+    /// Slabs for items that stay in memory.
+    pub mem_slabs: usize,
     /// Hears how many items the store has, or why it does not open.
     pub opened: oneshot::Sender<Result<u64, StoreError>>,
     /// Who makes parity.
@@ -75,9 +81,11 @@ pub(super) struct Parts {
 impl CacheHandler {
     /// Begins to open the store in `directory` on this executor. Whoever asks what is there is answered from now on.
     pub fn open(local: &Local, directory: PathBuf, config: StoreConfig, parts: Parts) -> Rc<Self> {
-        let Parts { counters, lost, is_draining, opened, makers, mut calls } = parts;
+        let Parts { counters, lost, is_draining, mem_slabs, opened, makers, mut calls } = parts;
         let (store, fullness, parities) = Default::default();
-        let handler = Rc::new(Self { store, counters, fullness, parities, makers, lost, is_draining });
+        let memory = InMemory::new(mem_slabs, local.pool().clone(), counters.memory.clone());
+        let handler =
+            Rc::new(Self { store, memory, counters, fullness, parities, makers, lost, is_draining });
         let (local, opening) = (local.clone(), handler.clone());
         spawn_local(async move {
             let store = open_store(&local, directory, config).await;
@@ -100,6 +108,7 @@ impl CacheHandler {
                     number: load(&handler.counters.epoch),
                     fingerprint: load(&handler.counters.fingerprint),
                 };
+                call.changes().into_iter().for_each(|id| handler.memory.forget(id));
                 call.carry_out(handler.store.get(), epoch, &handler.parities).await;
             }
         })
@@ -124,7 +133,7 @@ impl CacheHandler {
     }
 
     async fn get(&self, store: &PieceStore, id: ItemId) -> Answer {
-        match store.get(Class::Serving, id).await {
+        match self.memory.get(store, id).await {
             Ok(Some(item)) => {
                 count(&self.counters.hits);
                 Ok(item_answer(id.kind, &item.slab, item.blake3))
@@ -167,10 +176,13 @@ impl CacheHandler {
             return Err(Refusal::new(RefusalCode::Damaged, format!("{id} fails its hash")));
         }
         let epoch = self.counters.epoch.load(Ordering::Relaxed);
+        self.memory.forget(id);
         let stored = async {
             self.parities.make_room(store).await?;
             let slot = payload.into_payload().into_slab();
-            store.put(Class::SectorWrite, id, epoch, blake3, slot).await
+            let item = store.put(Class::SectorWrite, id, epoch, blake3, slot).await?;
+            self.memory.keep(store, id, item);
+            Ok(())
         };
         stored.await.map_err(|error: StoreError| {
             self.tell_refused(&error);

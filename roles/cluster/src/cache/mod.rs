@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   controller ── PutItem ─▶ hash checked ─▶ store on disk ─▶ Stored        plot-server ── GetItem ─▶ store ─▶ Item
+//!                                         └ and some of it in memory ┘
 //!   DIR/items.bin: the pieces       DIR/id: who the cache is, so that it owns them again after a restart
 //!   DIR/settings: what the cluster had agreed on, and so whose pieces these are
 //! ```
@@ -11,9 +12,13 @@
 //! pieces in full before they give them, from there on the hash does.
 
 mod calls;
+mod counting;
 mod fullness;
 mod handler;
 mod holdings;
+mod hot;
+mod in_memory;
+mod mem_size;
 mod parity;
 mod patrol;
 mod recheck;
@@ -22,6 +27,8 @@ mod room;
 mod spec;
 
 pub use handler::Counters;
+pub use in_memory::MemCounters;
+pub use mem_size::{MemSize, MemSizeError};
 pub use spec::{CacheSpec, SpecError};
 
 use self::handler::{CacheHandler, Parts};
@@ -49,6 +56,7 @@ use control::messages::{ClusterInfo, Epoch, Role, subjects};
 use control::refill::Kind;
 use control::rendezvous::fingerprint;
 use engine::files;
+use topology::checks::memory_available_bytes;
 
 /// The file that says who the cache is.
 const ID_FILE: &str = "id";
@@ -72,12 +80,15 @@ pub struct Config {
     pub refill_bytes_per_s: Option<u64>,
     /// A sharded cache hands over what it has, and ends.
     pub drain: bool,
+    /// Memory for items that are asked for often, beside that of the host's slabs.
+    pub mem_cache: MemSize,
 }
 
 impl Config {
     /// Durable, at the usual pace.
     pub fn new(host: HostConfig, spec: CacheSpec) -> Self {
-        Self { host, spec, tmp: false, grows: false, refill_bytes_per_s: None, drain: false }
+        let (refill_bytes_per_s, mem_cache) = Default::default();
+        Self { host, spec, tmp: false, grows: false, refill_bytes_per_s, drain: false, mem_cache }
     }
 }
 
@@ -117,6 +128,9 @@ pub enum CacheError {
     /// No room.
     #[error(transparent)]
     Spec(#[from] SpecError),
+    /// Not as much memory.
+    #[error(transparent)]
+    Memory(#[from] MemSizeError),
     /// The pieces cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -130,6 +144,11 @@ impl From<CacheError> for RoleError {
 
 /// Caches until told to end.
 pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
+    let serving = config.host.slabs;
+    let mem_slabs = config.mem_cache.slabs(serving, memory_available_bytes()).map_err(CacheError::from)?;
+    if mem_slabs > 0 {
+        tracing::info!(pieces = mem_slabs, "takes memory for pieces, which may be a while");
+    }
     let (id, slots) = prepare(&config.spec)?;
     let memory = Memory::new(&config.spec.path);
     let (known, is_known) = watch::channel(memory.read());
@@ -144,13 +163,15 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     // Before anybody sees that the cache is there. It waits for no settings: those who are to write them may ask it what it has.
     let questions = bus.subscribe(&subjects::holdings(id)).await?;
     let complaints = bus.subscribe(subjects::INVALIDATION).await?;
+    let count_questions = bus.subscribe(&subjects::cache_counters(id)).await?;
     // What it hands over it does not own any more.
     let capacity = if config.drain { 0 } else { slots };
-    let host = HostConfig { id, capacity, ..config.host };
+    let host = HostConfig { id, capacity, slabs: serving + mem_slabs, ..config.host };
     let kind = if host.role == Role::FullPieceCache { Kind::Full } else { Kind::Sharded };
     let lost = Arc::<Notify>::default();
     let (counting, losing, is_draining) = (counters.clone(), lost.clone(), config.drain);
-    let parts = Parts { counters: counting, lost: losing, is_draining, opened, makers, calls: to_make };
+    let parts =
+        Parts { counters: counting, lost: losing, is_draining, mem_slabs, opened, makers, calls: to_make };
     let host =
         Host::start(host, bus, move |local| CacheHandler::open(&local, directory, store, parts)).await?;
     let genesis_hash = || is_known.borrow().as_ref().map(|info| info.genesis_hash);
@@ -173,6 +194,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         () = patrol::walk(&calls, &lost) => Ok(()),
         () = recheck::follow(id, complaints, &calls, &lost) => Ok(()),
         outcome = parity::make(host.clone(), wanted) => outcome.map_err(Into::into),
+        () = counting::answer(host.bus(), count_questions, &counters) => Ok(()),
         outcome = recall::tell(host.bus(), tell) => outcome.map_err(Into::into),
         () = memory.follow(is_known.clone()) => Ok(()),
     };
@@ -219,7 +241,7 @@ async fn serve(
                 follow(host, counters, &epoch);
                 current.send_replace(Some(epoch));
             }
-            _ = log.tick() => log_counters(counters),
+            _ = log.tick() => counting::log(counters),
         }
     }
 }
@@ -245,11 +267,4 @@ fn follow(host: &Host, counters: &Counters, epoch: &Epoch) {
     counters.epoch.store(epoch.number, Ordering::Release);
     let weight = epoch.members.iter().find(|member| member.id == host.id()).map(|member| member.weight);
     tracing::info!(epoch = epoch.number, members = epoch.members.len(), weight, "epoch");
-}
-
-fn log_counters(counters: &Counters) {
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    let (hits, misses) = (count(&counters.hits), count(&counters.misses));
-    let (stored, damaged, made) = (count(&counters.stored), count(&counters.damaged), count(&counters.made));
-    tracing::info!(hits, misses, stored, damaged, parity_made = made, "cache");
 }

@@ -65,9 +65,9 @@ impl Parities {
         if !made.is_own || store.room() == 0 {
             return Ok(made.slab.freeze());
         }
-        let slab = store.put(Class::SectorWrite, parity(index), epoch, made.blake3, made.slab).await?;
+        let item = store.put(Class::SectorWrite, parity(index), epoch, made.blake3, made.slab).await?;
         self.0.borrow_mut().insert(index);
-        Ok(slab)
+        Ok(item.slab)
     }
 
     /// Frees a slot for a piece, if one is taken by parity.

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
+use bytes::Bytes;
 use consensus::constants::{PIECE_SIZE, RECORD_SIZE};
 use consensus::sector::{ProtocolInfo, SectorId};
 use control::ids::InstanceId;
-use control::messages::{ClusterInfo, Role};
-use futures::{FutureExt, StreamExt, join, stream};
+use control::messages::{CacheCounters, ClusterInfo, Control, Role, subjects};
+use futures::{FutureExt, StreamExt, future, join, stream};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::host::{Host, HostConfig, HostError, ServesNothing};
@@ -27,6 +28,8 @@ const SPARE_SLABS: usize = 16;
 const SEEN_WITHIN: Duration = Duration::from_secs(10);
 /// How long the epoch may take to be known.
 const EPOCH_WITHIN: Duration = Duration::from_secs(3);
+/// How long a cache may take to say what it has counted.
+const COUNTERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Rounds in which a piece is asked for, and the pauses between them.
 const ROUNDS: u32 = 3;
 const ROUND_PAUSE: Duration = Duration::from_millis(500);
@@ -130,6 +133,17 @@ pub struct Report {
     pub retried: u64,
     /// Items that nobody gave, each once, and what the last answer was.
     pub missing: BTreeMap<u64, String>,
+    /// What caches with memory for items did meanwhile, for all who asked; none where there is no such cache.
+    pub memory: Option<FromMemory>,
+}
+
+/// Of the pieces that caches gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FromMemory {
+    /// Those that lay in memory.
+    pub hits: u64,
+    /// Those that had to be read from disk.
+    pub misses: u64,
 }
 
 impl Report {
@@ -156,7 +170,6 @@ pub async fn run(
     let slabs = options.concurrency * options.items.slabs() + SPARE_SLABS;
     let config = HostConfig { slabs, ..HostConfig::new(Role::TOOL) };
     let host = Host::start(config, bus.clone(), |_| Rc::new(ServesNothing)).await?;
-    let is_cache = |role| matches!(role, Role::ShardedCache | Role::FullPieceCache);
     let mut present = host.present();
     let seen = present.wait_for(|present| present.values().any(|entry| is_cache(entry.role)));
     let is_seen = matches!(timeout(SEEN_WITHIN, seen).await, Ok(Ok(_)));
@@ -165,12 +178,50 @@ pub async fn run(
         // Where there is no epoch, everything is asked of full-piece caches.
         let mut owners = source.owners();
         let _ = timeout(EPOCH_WITHIN, owners.wait_for(|owners| !owners.is_empty())).await;
-        Ok(download(&host, &source, &info, options, progress).await)
+        let before = memory_counters(&host).await;
+        let mut report = download(&host, &source, &info, options, progress).await;
+        report.memory = since(&before, &memory_counters(&host).await);
+        Ok(report)
     } else {
         Err(BenchmarkError::NoCaches(name()))
     };
     host.shutdown(SHUTDOWN_LIMIT).await;
     result
+}
+
+fn is_cache(role: Role) -> bool {
+    matches!(role, Role::ShardedCache | Role::FullPieceCache)
+}
+
+/// What each cache has counted that has memory for items. One of an earlier release does not answer.
+async fn memory_counters(host: &Host) -> BTreeMap<InstanceId, CacheCounters> {
+    let present = host.present().borrow().clone();
+    let caches = present.values().filter(|entry| is_cache(entry.role)).map(|entry| entry.id);
+    let asked = caches.map(|id| async move {
+        let answer = host.bus().request(&subjects::cache_counters(id), Bytes::new(), COUNTERS_TIMEOUT).await;
+        Some((id, CacheCounters::from_bytes(&answer.ok()?).ok()?))
+    });
+    let answers = future::join_all(asked).await;
+    answers.into_iter().flatten().filter(|(_, counters)| counters.mem_capacity > 0).collect()
+}
+
+/// What was counted between two looks. A cache that began meanwhile, anew or for the first time, began at nothing.
+fn since(
+    before: &BTreeMap<InstanceId, CacheCounters>,
+    after: &BTreeMap<InstanceId, CacheCounters>,
+) -> Option<FromMemory> {
+    let counted = after.iter().map(|(id, after)| {
+        let before = before.get(id).filter(|before| before.hits <= after.hits);
+        let (hits, misses) = before.map_or((0, 0), |before| (before.mem_hits, before.mem_misses));
+        FromMemory {
+            hits: after.mem_hits.saturating_sub(hits),
+            misses: after.mem_misses.saturating_sub(misses),
+        }
+    });
+    counted.reduce(|a, b| FromMemory {
+        hits: a.hits.saturating_add(b.hits),
+        misses: a.misses.saturating_add(b.misses),
+    })
 }
 
 /// The pieces of sectors that nobody will plot, in the order in which a plot-server would ask for them.
@@ -209,6 +260,7 @@ async fn download(
         by_controllers: 0,
         retried: 0,
         missing,
+        memory: None,
     };
     let mut pieces = stream::iter(all)
         .map(|index| get(source, options.items, index).boxed())
@@ -290,4 +342,23 @@ async fn once(source: &PieceSource, items: Items, index: u64) -> Result<Came, St
         came.from.push(from);
     }
     Ok(came)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_caches_count_anew_is_counted_from_nothing() {
+        let of = |hits, mem_hits, mem_misses| {
+            let (misses, stored, damaged, mem_capacity, mem_items) = (0, 0, 0, 1, 0);
+            CacheCounters { hits, misses, stored, damaged, mem_capacity, mem_items, mem_hits, mem_misses }
+        };
+        let id = |number| InstanceId([number; 16]);
+        let before = [(id(1), of(100, 60, 40)), (id(2), of(100, 60, 40)), (id(3), of(9, 9, 0))].into();
+        // The second was started again, the third has left, the fourth has come.
+        let after = [(id(1), of(110, 67, 43)), (id(2), of(5, 3, 2)), (id(4), of(1, 0, 1))].into();
+        assert_eq!(since(&before, &after), Some(FromMemory { hits: 10, misses: 6 }));
+        assert_eq!(since(&before, &BTreeMap::new()), None);
+    }
 }

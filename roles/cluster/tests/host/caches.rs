@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::house::{PATIENCE, liveness, piece, put, start};
+use crate::house::{PATIENCE, get, liveness, piece, put, start};
 use crate::settings::settings;
 use bus::SharedBus;
 use bus::cluster::Cluster;
 use bus::epochs::Epochs;
 use bus::local::LocalBus;
-use cluster::cache::{self, CacheSpec, Config};
+use cluster::cache::{self, CacheSpec, Config, MemSize};
 use cluster::host::{Host, HostConfig};
 use cluster::pieces::PieceSource;
 use cluster::role::RoleError;
@@ -20,11 +20,15 @@ use consensus::erasure::Extender;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
 use control::messages::{
-    ClusterInfo, Control, Epoch, EpochMember, HoldingsAnswer, HoldingsRequest, Role, SettingsWanted, subjects,
+    CacheCounters, ClusterInfo, Control, Epoch, EpochMember, HoldingsAnswer, HoldingsRequest, Role,
+    SettingsWanted, subjects,
 };
 use engine::piece_store::{ITEMS_FILE, RECORD_AT, SLOT_BYTES};
 use std::os::unix::fs::FileExt;
 use tokio::task::JoinHandle;
+use transport::message::{ItemKind, Layout, RefusalCode, Request};
+use transport::payload::PayloadBuf;
+use transport::tcp::{PIECE_POINTS_AT, SlabPayload};
 
 const CHAIN: [u8; 32] = [2; 32];
 
@@ -40,11 +44,18 @@ impl Running {
 
 /// Starts the cache in a directory, and waits until `host` sees it.
 async fn cache(bus: &SharedBus, path: &Path, host: &Host) -> (Running, InstanceId) {
-    let (keep_running, shutdown) = Shutdown::new();
-    let config = Config::new(
+    start_cache(config(path), bus, host).await
+}
+
+fn config(path: &Path) -> Config {
+    Config::new(
         HostConfig { slabs: 8, liveness: liveness(), ..HostConfig::new(Role::ShardedCache) },
         CacheSpec { path: path.to_owned(), size_bytes: Some(4 * SLOT_BYTES as u64) },
-    );
+    )
+}
+
+async fn start_cache(config: Config, bus: &SharedBus, host: &Host) -> (Running, InstanceId) {
+    let (keep_running, shutdown) = Shutdown::new();
     let mut running = tokio::spawn(cache::run(config, bus.clone(), shutdown));
     let mut present = host.present();
     let of_role = |now: &cluster::host::Present| now.values().any(|it| it.role == Role::ShardedCache);
@@ -213,5 +224,77 @@ async fn parity_is_made_when_it_is_asked_for_and_gives_way_to_pieces() {
     gives_parity(&host, &source, 3).await;
     assert_eq!(parities(folder.path()), 0, "no room");
     running.stop().await;
+}
+
+async fn counters(bus: &SharedBus, cache: InstanceId) -> CacheCounters {
+    let answer = bus.request(&subjects::cache_counters(cache), "".into(), PATIENCE).await.unwrap();
+    CacheCounters::from_bytes(&answer).unwrap()
+}
+
+/// Which of the pieces it is that the cache gives under this index.
+async fn given(host: &Host, cache: InstanceId, index: u64, of: &[u64]) -> Option<u64> {
+    let nothing = Layout::Run { phase: 0 };
+    let slab = match host.request(cache, get(index), vec![], nothing, PATIENCE).await {
+        Ok(reply) => reply.payload.unwrap(),
+        Err(error) => {
+            assert_eq!(error.refusal(), Some(RefusalCode::NotFound), "{error}");
+            return None;
+        }
+    };
+    let is = |other: &u64| slab[PIECE_POINTS_AT..] == piece(host.pool(), *other)[PIECE_POINTS_AT..slab.len()];
+    Some(of.iter().copied().find(is).unwrap())
+}
+
+#[tokio::test]
+async fn what_was_asked_for_comes_from_memory_while_it_is_on_the_disk() {
+    let bus: SharedBus = Arc::new(LocalBus::new());
+    let host = start(&bus, Role::Controller).await;
+    let folder = tempfile::tempdir().unwrap();
+    let with_memory = || Config { mem_cache: MemSize(6 << 20), ..config(folder.path()) };
+    let (running, id) = start_cache(with_memory(), &bus, &host).await;
+    assert_eq!(held(&bus, id, 1).await, HoldingsAnswer::Held { highest: None, pieces: vec![] });
+    put(&host, id, 7).await;
+    for mem_hits in 1..=2 {
+        assert_eq!(given(&host, id, 7, &[7]).await, Some(7));
+        let now = counters(&bus, id).await;
+        assert_eq!((now.hits, now.mem_capacity, now.mem_items), (mem_hits, 3, 1));
+        assert_eq!((now.mem_hits, now.mem_misses), (mem_hits, 0), "not even the first time");
+    }
+    running.stop().await;
+
+    // After a restart it is read once.
+    let (running, id) = start_cache(with_memory(), &bus, &host).await;
+    held(&bus, id, 1).await;
+    for mem_hits in 0..=2 {
+        assert_eq!(given(&host, id, 7, &[7]).await, Some(7));
+        let now = counters(&bus, id).await;
+        assert_eq!((now.hits, now.mem_hits, now.mem_misses), (mem_hits + 1, mem_hits, 1));
+    }
+    // Another in its place is given from then on.
+    let other = piece(host.pool(), 8);
+    let request =
+        Request::PutItem { index: 7, kind: ItemKind::Piece, blake3: SlabPayload::piece(&other).blake3() };
+    host.request(id, request, vec![other], Layout::Piece, PATIENCE).await.unwrap();
+    assert_eq!(given(&host, id, 7, &[7, 8]).await, Some(8));
+    running.stop().await;
+
+    // Damage that is found takes it out of memory as well: it is nowhere.
+    let (running, id) = start_cache(with_memory(), &bus, &host).await;
+    held(&bus, id, 1).await;
+    let items = folder.path().join(engine::piece_store::ITEMS_FILE);
+    let mut bytes = std::fs::read(&items).unwrap();
+    bytes.chunks_mut(SLOT_BYTES).for_each(|slot| slot[9999] ^= 1);
+    std::fs::write(&items, bytes).unwrap();
+    assert_eq!(given(&host, id, 7, &[]).await, None);
+    assert_eq!(given(&host, id, 7, &[]).await, None);
+    let now = counters(&bus, id).await;
+    assert_eq!((now.damaged, now.mem_items, now.mem_hits), (1, 0, 0));
+    running.stop().await;
+
+    // More than there is.
+    let (_keep_running, shutdown) = Shutdown::new();
+    let config = Config { mem_cache: MemSize(1 << 50), ..config(folder.path()) };
+    let error = cache::run(config, bus.clone(), shutdown).await.unwrap_err().to_string();
+    assert!(error.contains("--mem-cache") && error.contains("at most"), "{error}");
     host.shutdown(PATIENCE).await;
 }

@@ -13,11 +13,11 @@ use bus::SharedBus;
 use bus::cluster::Cluster;
 use bus::epochs::Epochs;
 use bus::local::LocalBus;
-use cluster::cache::{self, CacheSpec, Config};
+use cluster::cache::{self, CacheSpec, Config, MemSize};
 use cluster::host::{Host, HostConfig};
 use cluster::role::RoleError;
 use cluster::shutdown::{KeepRunning, Shutdown};
-use cluster::tools::cache_benchmark::{self, Items};
+use cluster::tools::cache_benchmark::{self, FromMemory, Items};
 use cluster::tools::reinitialize::{self, Options, Step};
 use consensus::piece::PieceIndex;
 use consensus::piece_set::PieceSet;
@@ -72,7 +72,9 @@ impl Scene {
         let (keep_running, shutdown) = Shutdown::new();
         let host = HostConfig { liveness: liveness(), ..HostConfig::new(cache.role) };
         let spec = CacheSpec { path: cache.folder.clone(), size_bytes: Some(300 * SLOT_BYTES as u64) };
-        let config = Config { drain, ..Config::new(host, spec) };
+        // Of 32 pieces.
+        let mem_cache = MemSize(64 << 20);
+        let config = Config { drain, mem_cache, ..Config::new(host, spec) };
         cache.running = Some((keep_running, tokio::spawn(cache::run(config, self.bus.clone(), shutdown))));
         let is_there = async {
             loop {
@@ -174,10 +176,17 @@ async fn caches_fill_from_each_other_move_mend_and_drain() {
     scene.begin(&[300, 300]).await;
     scene.settle().await;
 
-    // A third comes: its share moves to it, and then nobody else has that.
+    // A third comes: its share moves to it, and then nobody else has that, not in memory either.
+    let before = scene.should(1);
+    for index in &before {
+        assert!(scene.gives(1, *index).await);
+    }
     scene.add(Role::ShardedCache).await;
     scene.begin(&[300, 300, 300]).await;
     scene.settle().await;
+    for index in before.difference(&scene.should(1)) {
+        assert!(!scene.gives(1, *index).await);
+    }
     assert!((55..=115).contains(&scene.should(3).len()), "a third");
 
     // A damaged piece is noticed by whoever reads it, and comes back.
@@ -267,6 +276,9 @@ async fn the_guides_tools_begin_an_epoch_and_measure() {
     assert_eq!((last, report.pieces), ((of, of), of));
     assert!(report.missing.is_empty() && report.times.is_sorted() && report.times.len() as u64 == of);
     assert!(report.givers.iter().all(|giver| giver.role == Role::ShardedCache), "{:?}", report.givers);
+    // Of thirty pieces, each asked for twice and more.
+    let FromMemory { hits, misses } = report.memory.unwrap();
+    assert!(hits > 0 && hits + misses == of, "{hits} of {of}");
     let split = cache_benchmark::Options { items: Items::Split, epochs: 1, ..options };
     let report = cache_benchmark::run(&scene.bus, split, |_, _| ()).await.unwrap();
     assert!(report.missing.is_empty() && report.pieces == of / 2, "{report:?}");
@@ -274,8 +286,14 @@ async fn the_guides_tools_begin_an_epoch_and_measure() {
     // Owners that are away are made up for; what nobody has is named.
     scene.stop(1).await;
     let report = cache_benchmark::run(&scene.bus, options, |_, _| ()).await.unwrap();
-    let is_helped = report.givers.iter().any(|giver| giver.role == Role::FullPieceCache);
-    assert!(report.missing.is_empty() && is_helped, "{report:?}");
+    let helped = report.givers.iter().filter(|giver| giver.role == Role::FullPieceCache);
+    let helped: u64 = helped.map(|giver| giver.pieces).sum();
+    assert!(report.missing.is_empty() && helped > 0, "{report:?}");
+    let FromMemory { hits, misses } = report.memory.unwrap();
+    assert!(
+        hits >= helped / 2 && hits + misses >= helped,
+        "each is asked for twice, the second time in memory"
+    );
     scene.stop(0).await;
     let report = cache_benchmark::run(&scene.bus, options, |_, _| ()).await.unwrap();
     assert!(!report.missing.is_empty() && report.pieces < of);

@@ -87,3 +87,29 @@ message! {
 impl Control for Invalidation {
     const KIND: u8 = 13;
 }
+
+message! {
+    /// What a cache did since it started: its answer on [`super::subjects::cache_counters`], where the question is empty.
+    #[derive(Copy)]
+    struct CacheCounters {
+        /// Items given.
+        pub hits: u64,
+        /// Items asked for that are not there.
+        pub misses: u64,
+        /// Items stored.
+        pub stored: u64,
+        /// Items found damaged on disk and dropped.
+        pub damaged: u64,
+        /// Items that fit its memory (`--mem-cache`); 0 = it has none.
+        pub mem_capacity: u64,
+        /// Items in its memory now.
+        pub mem_items: u64,
+        /// Of the items given, those from its memory.
+        pub mem_hits: u64,
+        /// Of the items given, those that had to be read from its disk.
+        pub mem_misses: u64,
+    }
+}
+impl Control for CacheCounters {
+    const KIND: u8 = 24;
+}

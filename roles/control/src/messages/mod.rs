@@ -50,6 +50,11 @@ pub mod subjects {
         format!("holdings.{cache}")
     }
 
+    /// Nothing, to one cache, which answers with [`super::CacheCounters`].
+    pub fn cache_counters(cache: InstanceId) -> String {
+        format!("cache_counters.{cache}")
+    }
+
     /// [`super::SolutionFound`], to one controller, which answers.
     pub fn solution(controller: InstanceId) -> String {
         format!("solution.{controller}")
@@ -110,7 +115,7 @@ mod segments;
 mod signing;
 mod slots;
 
-pub use caches::{Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
+pub use caches::{CacheCounters, Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
 pub use farms::FarmHeld;
 pub use holdings::{HoldingsAnswer, HoldingsRequest, MAX_HOLDINGS_SEGMENTS};
 pub use members::{Heartbeat, MemberEntry, Role};

@@ -76,6 +76,7 @@ fn all_survive(bytes: &[u8]) {
     survives::<HoldingsRequest>(bytes);
     survives::<HoldingsAnswer>(bytes);
     survives::<SettingsWanted>(bytes);
+    survives::<CacheCounters>(bytes);
 }
 
 #[test]
@@ -93,6 +94,18 @@ fn messages_survive_the_way() {
     let bytes = slot.to_bytes().unwrap();
     assert_eq!(bytes.len(), 2 + 8 + 32 + 8 + 8 + 16 + 8, "compact");
     assert_eq!(SlotInfo::from_bytes(&bytes).unwrap(), slot);
+    let (mem_capacity, mem_items, mem_hits, mem_misses) = (5, 6, 7, u64::MAX);
+    let counters = CacheCounters {
+        hits: 1,
+        misses: 2,
+        stored: 3,
+        damaged: 4,
+        mem_capacity,
+        mem_items,
+        mem_hits,
+        mem_misses,
+    };
+    assert_eq!(CacheCounters::from_bytes(&counters.to_bytes().unwrap()).unwrap(), counters);
     let reason = "x".repeat(MAX_TEXT_BYTES);
     let (sector, server) = (plot_job().sector, InstanceId([1; 16]));
     for answer in [SolutionAnswer::Queued, SolutionAnswer::NotSent { reason: bounded_text(&"é".repeat(200)) }]

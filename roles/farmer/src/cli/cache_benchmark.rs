@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use cluster::tools::cache_benchmark::{self, Giver, Items, Options, Report};
+use cluster::tools::cache_benchmark::{self, FromMemory, Giver, Items, Options, Report};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -146,6 +146,9 @@ fn print(report: &Report) {
         report.retried,
         report.missing.len()
     );
+    if let Some(FromMemory { hits, misses }) = report.memory {
+        println!("the caches gave {hits} from memory and read {misses} from disk, to all who asked");
+    }
     for (index, reason) in report.missing.iter().take(NAMED_MAX) {
         println!("piece {index}: {reason}");
     }
@@ -178,5 +181,7 @@ fn as_json(report: &Report) -> Value {
         "by_controllers": report.by_controllers,
         "retried": report.retried,
         "missing": report.missing.keys().collect::<Vec<_>>(),
+        "mem_hits": report.memory.map(|memory| memory.hits),
+        "mem_misses": report.memory.map(|memory| memory.misses),
     })
 }

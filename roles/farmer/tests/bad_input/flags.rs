@@ -60,6 +60,24 @@ fn a_full_piece_cache_is_not_drained_and_a_pace_is_bytes() {
 }
 
 #[test]
+fn memory_of_a_cache_that_cannot_be_is_refused() {
+    for (size, words) in [("lots", "8GiB"), ("-1", "8GiB"), ("1MiB", "2 MiB")] {
+        let mut line = member(NATS, &["sharded-cache", "--mem-cache", size, "path=/nowhere"]);
+        misunderstood(&mut line, &["--mem-cache", words]);
+    }
+}
+
+#[test]
+fn groups_are_named_by_one_word() {
+    for flag in ["--group", "--cache-group"] {
+        for name in ["", "rack 1", "rack.1", "*"] {
+            let mut line = member(NATS, &["full-piece-sharded-cache", flag, name, "path=/nowhere"]);
+            misunderstood(&mut line, &["--group", "one word of letters, digits, - and _"]);
+        }
+    }
+}
+
+#[test]
 fn the_guides_tools_refuse_what_cannot_be() {
     let tool = |arguments: &[&str]| {
         let mut line = farmer();

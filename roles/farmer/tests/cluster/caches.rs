@@ -7,7 +7,7 @@ use bus::SharedBus;
 use cluster::host::{Host, HostConfig, HostError, ServesNothing};
 use consensus::constants::PIECE_SIZE;
 use control::ids::InstanceId;
-use control::messages::Role;
+use control::messages::{CacheCounters, Control, Role, subjects};
 use engine::piece_store::{RECORD_AT, SLOT_BYTES};
 use engine::pool::{Slab, SlabMut};
 use transport::message::{ItemKind, Layout, RefusalCode, Request, Response};
@@ -85,6 +85,42 @@ async fn a_cache_keeps_its_pieces_and_its_id() {
         assert!(cache.terminate().success());
     }
     assert_eq!(ids[0], ids[1], "a directory is one cache");
+    host.shutdown(PATIENCE).await;
+}
+
+/// A cache with memory, in a group by the name that operators know: the second time a piece comes from memory, and the benchmark's question
+/// is answered.
+#[tokio::test]
+async fn a_cache_with_memory_reads_a_piece_once() {
+    let nats = NatsServer::start();
+    let bus = development_cluster(&nats).await;
+    let host = HostConfig { slabs: 8, ..HostConfig::new(Role::Controller) };
+    let host = Host::start(host, bus.clone(), |_| Rc::new(ServesNothing)).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = format!("path={},size=4MiB", folder.path().display());
+    let first = Process::start(&nats, &["sharded-cache", &path]);
+    let id = joined(&bus, Role::ShardedCache).await.id;
+    let piece = piece(&host, 5);
+    let put =
+        Request::PutItem { index: 5, kind: ItemKind::Piece, blake3: SlabPayload::piece(&piece).blake3() };
+    ask(&host, id, put, vec![piece.clone()]).await.unwrap();
+    assert!(first.terminate().success());
+
+    let line = ["full-piece-sharded-cache", "--mem-cache", "16MiB", "--cache-group", "rack-1", &path];
+    let cache = Process::start(&nats, &line);
+    let entry = joined(&bus, Role::FullPieceCache).await;
+    assert_eq!((entry.id, &*entry.group), (id, "rack-1"));
+    for mem_hits in 0..3 {
+        let get = Request::GetItem { index: 5, kind: ItemKind::Piece };
+        let (_, slab) = ask(&host, id, get, vec![]).await.unwrap();
+        let range = PIECE_POINTS_AT..PIECE_POINTS_AT + PIECE_SIZE;
+        assert!(slab.unwrap()[range.clone()] == piece[range]);
+        let answer = bus.request(&subjects::cache_counters(id), "".into(), PATIENCE).await.unwrap();
+        let now = CacheCounters::from_bytes(&answer).unwrap();
+        assert_eq!((now.mem_capacity, now.mem_items), (8, 1));
+        assert_eq!((now.hits, now.mem_hits, now.mem_misses), (mem_hits + 1, mem_hits, 1));
+    }
+    assert!(cache.terminate().success());
     host.shutdown(PATIENCE).await;
 }
 

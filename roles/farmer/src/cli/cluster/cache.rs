@@ -1,7 +1,7 @@
 //! `cluster … sharded-cache path=…` and `cluster … full-piece-sharded-cache path=…`.
 
 use clap::Args;
-use cluster::cache::{self, CacheSpec, Config};
+use cluster::cache::{self, CacheSpec, Config, MemSize};
 use cluster::host::HostConfig;
 use cluster::placement::Work;
 use cluster::role::RoleError;
@@ -20,6 +20,16 @@ pub struct CacheArgs {
     /// Bytes a second that it pulls at most when it fills up, as 200MiB [default: half of what the link gives]
     #[arg(long, value_name = "SIZE", value_parser = bandwidth)]
     refill_bandwidth: Option<u64>,
+    /// Memory for the newest pieces and those that are asked for often, as 8GiB, which are then given without a look at the disk. A piece takes
+    /// 2 MiB of it: 2.5GiB hold the five newest segments of a cache that has every piece [default: 0, none]
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "0",
+        hide_default_value = true,
+        allow_negative_numbers = true
+    )]
+    mem_cache: MemSize,
     /// Where pieces are kept: path=DIRECTORY[,size=SIZE]; without a size until 90 % of the file system are in use
     #[arg(value_name = "path=…,size=…")]
     cache: CacheSpec,
@@ -57,7 +67,7 @@ impl CacheArgs {
         let paths = vec![self.cache.path.clone()];
         start.placement.settle(Work { paths, executors: SERVER_EXECUTORS, ..Work::default() });
         let host = self.member.apply(HostConfig::new(role), &start).await?;
-        let refill_bytes_per_s = self.refill_bandwidth;
-        Ok((Config { tmp: self.tmp, refill_bytes_per_s, ..Config::new(host, self.cache) }, start))
+        let (refill_bytes_per_s, mem_cache) = (self.refill_bandwidth, self.mem_cache);
+        Ok((Config { tmp: self.tmp, refill_bytes_per_s, mem_cache, ..Config::new(host, self.cache) }, start))
     }
 }

@@ -23,8 +23,9 @@ pub(super) struct MemberArgs {
     /// Address at which other members reach this one; repeatable, best first [default: the one NATS is reached from]
     #[arg(long, value_name = "ADDR")]
     advertise: Vec<IpAddr>,
-    /// Group of members that lie near each other
-    #[arg(long, alias = "cache-group", value_name = "NAME", default_value = "default", value_parser = parse_group)]
+    /// Group of members that lie near each other, as in a rack: plot-servers with --priority-cache ask the caches of their own group before others,
+    /// and every plot-server takes the jobs of its own group first
+    #[arg(long, visible_alias = "cache-group", value_name = "NAME", default_value = "default", value_parser = parse_group)]
     group: String,
 }
 
@@ -44,7 +45,7 @@ fn parse_group(text: &str) -> Result<String, String> {
     if control::names::valid_token(text) {
         Ok(text.to_owned())
     } else {
-        Err("a group is named by letters, digits, - and _".into())
+        Err("a group is named by one word of letters, digits, - and _".into())
     }
 }
 

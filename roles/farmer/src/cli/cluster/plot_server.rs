@@ -17,7 +17,7 @@ use super::{MemberArgs, SERVER_EXECUTORS, Start};
 pub struct PlotServerArgs {
     #[command(flatten)]
     member: MemberArgs,
-    /// Ask near caches for pieces first: of the same host, then of the same group
+    /// Ask near caches for pieces first: those of the same host, then those of the same group (--cache-group)
     #[arg(long)]
     priority_cache: bool,
     /// What is fetched of each record. split-parity: its piece and its parity side by side, each from another cache, instead of extending the
