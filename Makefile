@@ -10,7 +10,7 @@ SHIM = --features farmer/kernel-shim
 UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
 .PHONY: build dev test unit foul-days busy lint loom asan conformance kernels kernels-check kernels-test kernels-races kernels-long \
-	gpu-bundle gpu-check soak-control setup clean
+	cache-figures gpu-bundle gpu-check soak-control setup clean
 
 build: setup
 	$(CARGO) build --release --locked
@@ -98,6 +98,11 @@ kernels-long:
 soak-control: setup
 	NATS_SERVER=$$(scripts/nats-server.sh) SOAK_SECONDS=$${SOAK_SECONDS:-600} $(CARGO) test --locked --workspace $(SHIM) --test foul_days -- --nocapture \
 		controllers_and_nodes_die
+
+## What the caches of this machine give to a reader on it, beside its disk; needs fio and 2 GB at FIGURES. Two minutes after the build.
+FIGURES ?= /var/tmp/autonomys-farmer-figures
+cache-figures: build
+	scripts/cache-figures target/release/autonomys-farmer $$(scripts/nats-server.sh) $(FIGURES)
 
 ## A folder that checks and measures this build on a GPU host without Rust and network: copy .gpu there, run .gpu/check.
 gpu-bundle: setup
