@@ -120,6 +120,30 @@ impl IoError {
         }
     }
 
+    /// The same once more, for another who waits for it.
+    pub(crate) fn again(&self) -> Self {
+        let same = |source: &io::Error| {
+            source.raw_os_error().map_or_else(|| source.kind().into(), io::Error::from_raw_os_error)
+        };
+        match self {
+            Self::Open { path, source } => Self::Open { path: path.clone(), source: same(source) },
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            &Self::DiskFull { action, ref path, offset, wanted } => {
+                Self::DiskFull { action, path: path.clone(), offset, wanted }
+            }
+            &Self::Failed { action, ref path, offset, wanted, ref source } => {
+                Self::Failed { action, path: path.clone(), offset, wanted, source: same(source) }
+            }
+            &Self::Short { action, ref path, offset, wanted, got } => {
+                Self::Short { action, path: path.clone(), offset, wanted, got }
+            }
+            &Self::Misaligned { action, ref path, offset, wanted, phase } => {
+                Self::Misaligned { action, path: path.clone(), offset, wanted, phase }
+            }
+            &Self::Closed { action, ref path } => Self::Closed { action, path: path.clone() },
+        }
+    }
+
     pub(crate) fn open(path: &Path, source: impl Into<io::Error>) -> Self {
         Self::Open { path: path.to_owned(), source: source.into() }
     }

@@ -9,7 +9,7 @@ use rustix::fs::{FallocateFlags, OFlags, fallocate};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -119,6 +119,12 @@ impl DirectFile {
     pub fn size_bytes(&self) -> Result<u64, IoError> {
         let metadata = self.file.metadata().map_err(|error| IoError::open(&self.path, error))?;
         Ok(metadata.len())
+    }
+
+    /// Its number in the file system: another file, also a copy of this one in its place, has another.
+    pub fn inode(&self) -> Result<u64, IoError> {
+        let metadata = self.file.metadata().map_err(|error| IoError::open(&self.path, error))?;
+        Ok(metadata.ino())
     }
 
     /// The path it was opened by.

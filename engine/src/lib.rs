@@ -44,6 +44,8 @@ pub mod piece_layout;
 #[cfg(not(loom))]
 pub mod piece_store;
 pub mod pool;
+#[cfg(all(test, not(loom)))]
+mod power;
 #[cfg(not(loom))]
 mod ring;
 mod sync;

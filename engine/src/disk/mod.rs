@@ -1,16 +1,18 @@
 //! One disk: the only way to its files, most urgent requests first.
 //!
 //! ```text
-//!   read, write, sync ──▶ Scheduler (who goes next) ──▶ Ring ──▶ kernel
+//!   read, write, sync ──▶ Scheduler (who goes next) ──▶ Device: Ring ──▶ kernel
 //!                              ▲                                   │
 //!                              └──── permit dropped when done ◀────┘
 //! ```
 //! Owns: the order of requests, and the widening of unaligned ranges to whole blocks. All files of one disk go through one
 //! `Disk`, or its limits mean nothing. Never: what the bytes are.
 
+mod device;
 mod scheduler;
 mod writer;
 
+pub(crate) use device::Device;
 pub use scheduler::{CLASSES, Cap, Class, Limits, READS_PER_BACKGROUND, Scheduler, Ticket};
 pub use writer::{FileWriter, SCRATCH_BYTES};
 
@@ -33,7 +35,7 @@ use std::task::{Context, Poll, Waker};
 pub struct Disk(Rc<Inner>);
 
 struct Inner {
-    ring: Ring,
+    device: Box<dyn Device>,
     queue: RefCell<Queue>,
 }
 
@@ -50,8 +52,13 @@ enum Admission {
 impl Disk {
     /// A disk behind `ring`, on the ring's executor.
     pub fn new(ring: Ring, limits: Limits) -> Self {
+        Self::over(Box::new(ring), limits)
+    }
+
+    /// A disk behind any device.
+    pub(crate) fn over(device: Box<dyn Device>, limits: Limits) -> Self {
         let queue = Queue { scheduler: Scheduler::new(limits), waiting: HashMap::new() };
-        Self(Rc::new(Inner { ring, queue: RefCell::new(queue) }))
+        Self(Rc::new(Inner { device, queue: RefCell::new(queue) }))
     }
 
     /// Reads whole blocks: fills `range` of `buf` from `offset` on, all of it or an error.
@@ -63,9 +70,21 @@ impl Disk {
         buf: SlabMut,
         range: Range<usize>,
     ) -> Result<SlabMut, IoError> {
-        let guard = self.admit(class, range.len() as u64).await;
-        let (buf, result) = self.0.ring.read(file, offset, buf, (range.start, range.end), guard).await;
+        let (buf, result) = self.read_own(class, file, offset, buf, range).await;
         result.map(|()| buf)
+    }
+
+    /// Like [`Disk::read`], into memory that its owner goes on using: `buf` comes back whatever happens.
+    pub async fn read_own(
+        &self,
+        class: Class,
+        file: &Arc<DirectFile>,
+        offset: u64,
+        buf: SlabMut,
+        range: Range<usize>,
+    ) -> (SlabMut, Result<(), IoError>) {
+        let guard = self.admit(class, range.len() as u64).await;
+        self.0.device.read(file, offset, buf, (range.start, range.end), guard).await
     }
 
     /// Reads any `bytes` at any `offset`: the blocks around them go into `buf`, which comes back narrowed to the bytes
@@ -93,7 +112,7 @@ impl Disk {
         data: &Slab,
     ) -> Result<(), IoError> {
         let guard = self.admit(class, data.len() as u64).await;
-        self.0.ring.write(file, offset, Source::Shared(data.clone()), guard).await.1
+        self.0.device.write(file, offset, Source::Shared(data.clone()), guard).await.1
     }
 
     /// Like [`Disk::write`], from memory that its owner goes on using: `buf` comes back whatever happens.
@@ -105,7 +124,7 @@ impl Disk {
         buf: SlabMut,
     ) -> (SlabMut, Result<(), IoError>) {
         let guard = self.admit(class, buf.len() as u64).await;
-        match self.0.ring.write(file, offset, Source::Own(buf), guard).await {
+        match self.0.device.write(file, offset, Source::Own(buf), guard).await {
             (Source::Own(buf), written) => (buf, written),
             (Source::Shared(_), _) => unreachable!("an operation gives back what it was given"),
         }
@@ -114,7 +133,7 @@ impl Disk {
     /// Makes what was written to the file durable (fdatasync).
     pub async fn sync(&self, class: Class, file: &Arc<DirectFile>) -> Result<(), IoError> {
         let guard = self.admit(class, 0).await;
-        self.0.ring.sync(file, guard).await
+        self.0.device.sync(file, guard).await
     }
 
     /// Reserves space for `bytes` from `offset` on, without blocking the executor; the file grows if needed.
@@ -126,7 +145,7 @@ impl Disk {
         bytes: u64,
     ) -> Result<(), IoError> {
         let guard = self.admit(class, 0).await;
-        self.0.ring.allocate(file, offset, bytes, guard).await
+        self.0.device.allocate(file, offset, bytes, guard).await
     }
 
     /// Requests of a class that wait here and that are in flight, for metrics.

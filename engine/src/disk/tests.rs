@@ -5,6 +5,15 @@ use glommio::{LocalExecutorBuilder, Placement};
 use std::fs;
 use std::time::Duration;
 
+thread_local! {
+    /// Of the executor's ring.
+    static POOL: RefCell<Option<Pool>> = const { RefCell::new(None) };
+}
+
+fn pool() -> Pool {
+    POOL.with_borrow(|pool| pool.clone().unwrap())
+}
+
 /// Runs a test on an executor with a disk of four requests' depth, and sees that nothing is left behind.
 fn on_disk<F: Future<Output = ()> + 'static>(test: impl FnOnce(Disk) -> F + Send + 'static) {
     let pool = Pool::new(8, 8).unwrap();
@@ -13,6 +22,7 @@ fn on_disk<F: Future<Output = ()> + 'static>(test: impl FnOnce(Disk) -> F + Send
         .io_memory(64 << 10)
         .spawn(move || async move {
             let ring = Ring::new(&pool_there, 64).unwrap();
+            POOL.set(Some(pool_there));
             let limits = Limits { depth: 4, ..Limits::default() };
             test(Disk::new(ring.clone(), limits)).await;
             ring.close().await;
@@ -30,14 +40,14 @@ fn new_file(dir: &tempfile::TempDir, blocks: usize) -> Arc<DirectFile> {
     file
 }
 
-fn slab(disk: &Disk) -> SlabMut {
-    disk.0.ring.pool().try_acquire().unwrap()
+fn slab() -> SlabMut {
+    pool().try_acquire().unwrap()
 }
 
 /// A range with the phase of `offset`, filled with `byte`.
-fn data(disk: &Disk, offset: usize, bytes: usize, byte: u8) -> Slab {
+fn data(offset: usize, bytes: usize, byte: u8) -> Slab {
     let phase = offset % BLOCK_BYTES;
-    let mut range = slab(disk).narrow(phase..phase + bytes);
+    let mut range = slab().narrow(phase..phase + bytes);
     range.fill(byte);
     range.freeze()
 }
@@ -48,7 +58,7 @@ fn memory_that_is_written_from_comes_back_also_when_it_fails() {
         let dir = tempfile::tempdir().unwrap();
         let file = new_file(&dir, 4);
         // Its slab has another handle meanwhile.
-        let mut rest = slab(&disk);
+        let mut rest = slab();
         let mut buf = rest.split_off(2 * BLOCK_BYTES).narrow(..BLOCK_BYTES);
         for (block, byte) in [(1, 1), (2, 2)] {
             buf.fill(byte);
@@ -74,13 +84,13 @@ fn unaligned_neighbours_written_at_once_keep_their_bytes() {
         let dir = tempfile::tempdir().unwrap();
         let file = new_file(&dir, 64);
         let writer =
-            FileWriter::new(disk.clone(), file.clone(), slab(&disk).split_into(SCRATCH_BYTES).swap_remove(7));
+            FileWriter::new(disk.clone(), file.clone(), slab().split_into(SCRATCH_BYTES).swap_remove(7));
         // Ends inside blocks, at borders, and several times in one block.
         let cuts = [100, 5000, 5001, 5100, 8192, 40_000, 40_960, 41_000, 200_001];
         let ranges: Vec<_> = cuts.windows(2).map(|pair| (pair[0], pair[1])).collect();
         let mut tasks = Vec::new();
         for (n, &(from, to)) in ranges.iter().enumerate().rev() {
-            let whole = disk.0.ring.pool().acquire().await.unwrap();
+            let whole = pool().acquire().await.unwrap();
             let phase = from % BLOCK_BYTES;
             let mut range = whole.narrow(phase..phase + to - from);
             range.fill(n as u8);
@@ -102,7 +112,7 @@ fn unaligned_neighbours_written_at_once_keep_their_bytes() {
             content[..100].iter().chain(&content[200_001..]).all(|&byte| byte == 0xEE),
             "bytes around stay"
         );
-        let back = disk.read_unaligned(Class::ProofRead, &file, 4999, 103, slab(&disk)).await.unwrap();
+        let back = disk.read_unaligned(Class::ProofRead, &file, 4999, 103, slab()).await.unwrap();
         assert_eq!((back.phase(), &back[..3], &back[100..]), (903, &[0, 1, 2][..], &[2, 3, 3][..]));
     });
 }
@@ -112,15 +122,14 @@ fn a_write_of_another_phase_is_refused() {
     on_disk(|disk| async move {
         let dir = tempfile::tempdir().unwrap();
         let file = new_file(&dir, 4);
-        let writer = FileWriter::new(disk.clone(), file.clone(), slab(&disk));
-        let error = writer.write(Class::SectorWrite, 5, &data(&disk, 6, 100, 1)).await.unwrap_err();
+        let writer = FileWriter::new(disk.clone(), file.clone(), slab());
+        let error = writer.write(Class::SectorWrite, 5, &data(6, 100, 1)).await.unwrap_err();
         assert!(matches!(error, IoError::Misaligned { offset: 5, phase: 6, .. }), "{error}");
-        writer.write(Class::SectorWrite, 5, &data(&disk, 5, 100, 1)).await.unwrap();
+        writer.write(Class::SectorWrite, 5, &data(5, 100, 1)).await.unwrap();
         // A merge that fails gives the scratch back: the next one works.
-        let error =
-            writer.write(Class::SectorWrite, 4 * 4096 + 5, &data(&disk, 5, 100, 1)).await.unwrap_err();
+        let error = writer.write(Class::SectorWrite, 4 * 4096 + 5, &data(5, 100, 1)).await.unwrap_err();
         assert!(matches!(error, IoError::Short { .. }), "{error}");
-        writer.write(Class::SectorWrite, 205, &data(&disk, 205, 100, 1)).await.unwrap();
+        writer.write(Class::SectorWrite, 205, &data(205, 100, 1)).await.unwrap();
     });
 }
 
@@ -129,12 +138,12 @@ fn a_merge_dropped_halfway_ends_by_itself() {
     on_disk(|disk| async move {
         let dir = tempfile::tempdir().unwrap();
         let file = new_file(&dir, 4);
-        let writer = FileWriter::new(disk.clone(), file.clone(), slab(&disk));
-        let bytes = data(&disk, 10, 100, 7);
+        let writer = FileWriter::new(disk.clone(), file.clone(), slab());
+        let bytes = data(10, 100, 7);
         let mut write = Box::pin(writer.write(Class::SectorWrite, 10, &bytes));
         assert!(futures::poll!(&mut write).is_pending());
         drop(write);
-        writer.write(Class::SectorWrite, 200, &data(&disk, 200, 50, 8)).await.unwrap();
+        writer.write(Class::SectorWrite, 200, &data(200, 50, 8)).await.unwrap();
         let content = fs::read(file.path()).unwrap();
         assert!(content[10..110].iter().all(|&byte| byte == 7));
         assert!(content[200..250].iter().all(|&byte| byte == 8));
@@ -149,7 +158,7 @@ fn writes_wait_for_audits_and_a_dropped_wait_frees_its_place() {
         let file = new_file(&dir, 1024);
         let mut audits = Vec::new();
         for block in 0..4u64 {
-            let (disk, file, buf) = (disk.clone(), file.clone(), slab(&disk).narrow(..BLOCK_BYTES));
+            let (disk, file, buf) = (disk.clone(), file.clone(), slab().narrow(..BLOCK_BYTES));
             audits.push(Box::pin(async move {
                 disk.read(Class::AuditRead, &file, block * 4096, buf, 0..BLOCK_BYTES).await.unwrap()
             }));
@@ -157,7 +166,7 @@ fn writes_wait_for_audits_and_a_dropped_wait_frees_its_place() {
         for audit in &mut audits {
             assert!(futures::poll!(audit).is_pending());
         }
-        let bytes = data(&disk, 0, BLOCK_BYTES, 1);
+        let bytes = data(0, BLOCK_BYTES, 1);
         let mut write = Box::pin(disk.write(Class::SectorWrite, &file, 0, &bytes));
         let mut other = Box::pin(disk.write(Class::SectorWrite, &file, 0, &bytes));
         assert!(futures::poll!(&mut write).is_pending() && futures::poll!(&mut other).is_pending());

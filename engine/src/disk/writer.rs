@@ -106,7 +106,7 @@ impl Inner {
         let within = (offset % BLOCK_BYTES as u64) as usize;
         let start = offset - within as u64;
         let guard = disk.admit(class, BLOCK_BYTES as u64).await;
-        let (mut buf, read) = disk.0.ring.read(file, start, buf, (0, BLOCK_BYTES), guard).await;
+        let (mut buf, read) = disk.0.device.read(file, start, buf, (0, BLOCK_BYTES), guard).await;
         if let Err(error) = read {
             return (buf, Err(error));
         }

@@ -1,4 +1,4 @@
-//! Cached items (pieces and parity) on one disk: fixed slots in one file, found again by reading the slots' headers.
+//! Cached items (pieces and parity) on one disk: fixed slots in one file, found again by their headers, or quickly by an index beside them.
 //!
 //! ```text
 //!   items.bin   │ slot 0: header block 4096 │ record 1 MiB │ slot 1: header block │ record │ ...
@@ -10,27 +10,49 @@
 //! A slot is what a piece looks like in a slab of the pool (record on a block, points before it), so it goes between disk,
 //! wire and GPU as it lies. Items are hashed in wire order: record, commitment, witness.
 //!
+//! ```text
+//!   put     slots claimed ─▶ item written ─▶ fdatasync ─▶ header written ─▶ fdatasync ─▶ index in memory ─▶ older copies cleared ─▶ Ok
+//!           (64 at once)                     (shared)                       (shared)                        (as a removal does)
+//!   remove  out of the index in memory ─▶ index.bin: doubt, fdatasync ─▶ header zeroed ─▶ fdatasync ─▶ Ok
+//! ```
 //! An item is only ever written to a free slot, its header after it and when it is durable, and the slot of a removed one is free again
-//! after its header is zeroed. So a crash leaves whole items; of two the older goes when the newer was seen to be whole. Every read checks
-//! the hash; what does not fit is dropped and told, never served. A read that the disk refuses is tried again before its slot is given up.
+//! after its header is zeroed. So a crash leaves whole items; of two the older goes when the newer was seen to be whole. Two fdatasyncs a put
+//! rather than one: with one, opening would have to read items to know whether a header tells the truth. Puts that wait share them
+//! ([`commit`]), so that many at once need few. After one that failed nothing is known of what it covered: those puts are refused, their slots not
+//! used again, and before anything else is said of their items, these slots are cleared.
 //!
-//! Owns: the file, and the index in memory (about 60 bytes an item, and a set of positions a segment). Never: which items belong here, or where to fetch one
-//! anew.
+//! Every read checks the hash; what does not fit is dropped and told, never served. A read that the disk refuses is tried again before its slot is
+//! given up. Opening believes `index.bin` ([`index`]); the headers are read behind it, slowly, or before a slot is written or cleared.
+//!
+//! Owns: the two files, and the index in memory (about 100 bytes an item, and a set of positions a segment). Never: which items belong here, or where
+//! to fetch one anew.
 
+mod commit;
 mod header;
+mod index;
 mod open;
+mod seen;
 mod slots;
 mod space;
+mod turns;
 
+#[cfg(test)]
+mod index_tests;
+#[cfg(test)]
+mod power_tests;
 #[cfg(test)]
 mod tests;
 
 pub use self::header::{ItemId, ItemKind};
+pub use self::index::INDEX_FILE;
 pub use self::open::StoreReport;
 pub use crate::piece_layout::{POINTS_AT, RECORD_AT, SLOT_BYTES};
 
+use self::commit::Commit;
 use self::header::Header;
-use self::slots::Slots;
+use self::index::{CLAIMED_AT_ONCE, Index};
+use self::slots::{Slots, State};
+use self::turns::Turns;
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
 use crate::error::IoError;
@@ -39,6 +61,7 @@ use crate::pool::{AcquireError, Pool, Slab, SlabMut};
 use crate::task;
 use consensus::piece_set::PieceSet;
 use futures::channel::oneshot;
+use futures::lock::Mutex;
 use std::cell::RefCell;
 use std::future::Future;
 use std::path::Path;
@@ -47,7 +70,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Memory that an open store keeps.
-pub const STORE_SCRATCH_BYTES: usize = BLOCK_BYTES;
+pub const STORE_SCRATCH_BYTES: usize = 64 * BLOCK_BYTES;
 /// The file.
 pub const ITEMS_FILE: &str = "items.bin";
 /// How often the disk is asked for an item, and the pause between: a cable or a controller may have a bad moment.
@@ -131,8 +154,14 @@ struct Inner {
     pool: Pool,
     file: Arc<DirectFile>,
     slots: RefCell<Slots>,
-    /// One writer at a time grows the file.
-    growing: futures::lock::Mutex<()>,
+    commit: Commit,
+    turns: Turns,
+    /// None if opened `tmp`.
+    index: Option<Index>,
+    /// One writer at a time claims slots and grows the file.
+    claiming: Mutex<()>,
+    /// A block to read headers into: puts that wait hold the pool's slabs. Only work that goes to its end takes it out.
+    header: Mutex<Option<SlabMut>>,
     /// A block of zeros.
     zeros: Slab,
     tmp: bool,
@@ -208,6 +237,7 @@ impl PieceStore {
             }
             return match read.map(|buf| check(id, buf.narrow(..SLOT_BYTES))) {
                 Ok(Some((slab, Header { blake3, epoch, .. }))) => {
+                    self.0.slots.borrow_mut().set_seen(entry.slot);
                     Ok(Some(Item { slab, blake3, epoch, stamp: entry.stamp }))
                 }
                 Ok(None) => {
@@ -222,7 +252,9 @@ impl PieceStore {
                     continue;
                 }
                 Err(error) => {
-                    self.0.slots.borrow_mut().retire(id);
+                    let mut slots = self.0.slots.borrow_mut();
+                    slots.remove(id);
+                    slots.retire(entry.slot, Some(id));
                     Err(error.into())
                 }
             };
@@ -244,16 +276,15 @@ impl PieceStore {
         Header { id, epoch, blake3 }.write_to(&mut slab);
         let (store, slab) = (self.clone(), slab.freeze());
         to_end(async move {
+            let _turn = store.0.turns.take(id).await;
             let slot = store.free_slot(class).await?;
-            let written = store.write_item(class, offset(slot), &slab).await;
-            if let Err(error) = written {
-                store.0.slots.borrow_mut().retire_slot(slot);
-                return Err(error);
-            }
-            let (replaced, stamp) = store.0.slots.borrow_mut().insert(id, slot, epoch);
-            if let Some(old) = replaced {
-                store.clear(class, old.slot).await?;
-            }
+            store.write_item(class, id, slot, &slab).await?;
+            let stamp = {
+                let mut slots = store.0.slots.borrow_mut();
+                slots.let_go(id);
+                slots.insert(id, slot, epoch)
+            };
+            store.forget(class, id).await?;
             Ok(Item { slab, blake3, epoch, stamp })
         })
         .await
@@ -269,67 +300,125 @@ impl PieceStore {
 
     /// Removes an item, durably unless opened `tmp`; false if it was not there.
     pub async fn remove(&self, class: Class, id: ItemId) -> Result<bool, StoreError> {
-        let Some(entry) = self.0.slots.borrow_mut().remove(id) else { return Ok(false) };
+        let is_there = self.0.slots.borrow_mut().let_go(id);
         let store = self.clone();
-        to_end(async move { store.clear(class, entry.slot).await }).await?;
-        Ok(true)
+        to_end(async move {
+            let _turn = store.0.turns.take(id).await;
+            store.forget(class, id).await
+        })
+        .await?;
+        Ok(is_there)
     }
 
-    /// Zeroes the header of a slot that the index does not name any more, and frees it.
-    async fn clear(&self, class: Class, slot: u64) -> Result<(), StoreError> {
+    /// Clears the slots that an item was in before it was removed or replaced. Only then it is gone: until then it could be found again.
+    async fn forget(&self, class: Class, id: ItemId) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        let suspects = self.0.slots.borrow_mut().take_suspects(id);
+        for slot in suspects {
+            outcome = outcome.and(self.clear(class, slot, Some(id)).await);
+        }
+        outcome
+    }
+
+    /// Zeroes the header of a slot that the index does not name any more, and frees it. If it turns out to be of another item than `id`, it stays.
+    async fn clear(&self, class: Class, slot: u64, id: Option<ItemId>) -> Result<(), StoreError> {
+        if !self.0.slots.borrow().is_seen(slot) && !self.is_still(class, slot, id).await? {
+            return Ok(());
+        }
+        let erased = self.erase(class, slot).await;
+        let mut slots = self.0.slots.borrow_mut();
+        match erased {
+            // It stays unused, though it took that.
+            Ok(()) if slots.state(slot) == State::Retired => {}
+            Ok(()) => slots.free(slot),
+            Err(_) => slots.retire(slot, id),
+        }
+        erased
+    }
+
+    async fn erase(&self, class: Class, slot: u64) -> Result<(), StoreError> {
+        self.doubt(class, &[slot]).await?;
         let zeros = self.0.zeros.clone();
-        match self.write(class, offset(slot), &zeros).await {
-            Ok(()) => self.0.slots.borrow_mut().free(slot),
-            Err(error) => {
-                self.0.slots.borrow_mut().retire_slot(slot);
-                return Err(error);
-            }
+        self.write(class, offset(slot), &zeros).await
+    }
+
+    /// The header last, when the item is durable: what a header names after a power loss is there. A slot that this fails for is not used again.
+    async fn write_item(&self, class: Class, id: ItemId, slot: u64, bytes: &Slab) -> Result<(), StoreError> {
+        let offset = offset(slot);
+        let written = self.write(class, offset + RECORD_AT as u64, &bytes.slice(RECORD_AT..)).await;
+        if written.is_err() {
+            self.0.slots.borrow_mut().retire(slot, None);
+            return written;
         }
-        Ok(())
+        let written = self.write(class, offset, &bytes.slice(..RECORD_AT)).await;
+        if written.is_err() {
+            self.0.slots.borrow_mut().retire(slot, Some(id));
+        }
+        written
     }
 
-    /// The header last, when the item is durable: what a header names after a power loss is there.
-    async fn write_item(&self, class: Class, offset: u64, slot: &Slab) -> Result<(), StoreError> {
-        self.write(class, offset + RECORD_AT as u64, &slot.slice(RECORD_AT..)).await?;
-        self.write(class, offset, &slot.slice(..RECORD_AT)).await
-    }
-
+    /// Writes, durably unless opened `tmp`.
     async fn write(&self, class: Class, offset: u64, bytes: &Slab) -> Result<(), StoreError> {
-        self.0.disk.write(class, &self.0.file, offset, bytes).await?;
-        if !self.0.tmp {
-            self.0.disk.sync(class, &self.0.file).await?;
+        let write = self.0.disk.write(class, &self.0.file, offset, bytes);
+        if self.0.tmp {
+            write.await?;
+        } else {
+            self.0.commit.durably(class, write).await?;
         }
         Ok(())
     }
 
-    /// A slot nobody uses; the file grows for it if it may.
+    /// A slot to be written: nobody uses it, and the index on disk does not say that it is free. The file grows for it if it may.
     async fn free_slot(&self, class: Class) -> Result<u64, StoreError> {
-        let _growing = self.0.growing.lock().await;
-        let grow = {
-            let mut slots = self.0.slots.borrow_mut();
-            if let Some(slot) = slots.take_free() {
+        loop {
+            if let Some(slot) = self.0.slots.borrow_mut().take_claimed() {
                 return Ok(slot);
             }
-            let (from, capacity) = (slots.in_file(), slots.capacity());
-            let to = (from + GROW_SLOTS).min(capacity);
-            if from >= to {
-                return Err(StoreError::Full { slots: capacity });
+            let _claiming = self.0.claiming.lock().await;
+            if self.0.slots.borrow().has_claimed() {
+                continue;
             }
-            from..to
+            let next = self.0.slots.borrow().next_free(CLAIMED_AT_ONCE);
+            if next.is_empty() {
+                self.grow(class).await?;
+                continue;
+            }
+            for &slot in &next {
+                self.see(class, slot).await?;
+            }
+            let claimed = self.0.slots.borrow_mut().claim(&next);
+            let doubted = self.doubt(class, &claimed).await;
+            let mut slots = self.0.slots.borrow_mut();
+            match doubted {
+                Ok(()) => slots.add_claimed(claimed),
+                Err(error) => {
+                    claimed.into_iter().for_each(|slot| slots.free(slot));
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn grow(&self, class: Class) -> Result<(), StoreError> {
+        let (from, capacity) = {
+            let slots = self.0.slots.borrow();
+            (slots.in_file(), slots.capacity())
         };
-        let bytes = (grow.end - grow.start) * SLOT_BYTES as u64;
-        let grown = self.0.disk.allocate(class, &self.0.file, offset(grow.start), bytes).await;
-        let mut slots = self.0.slots.borrow_mut();
-        match grown {
-            Ok(()) => slots.grow(grow.end),
+        let to = (from + GROW_SLOTS).min(capacity);
+        if from >= to {
+            return Err(StoreError::Full { slots: capacity });
+        }
+        let bytes = (to - from) * SLOT_BYTES as u64;
+        match self.0.disk.allocate(class, &self.0.file, offset(from), bytes).await {
+            Ok(()) => self.0.slots.borrow_mut().grow(to),
             Err(IoError::DiskFull { .. }) => {
                 // Others took the space meanwhile.
-                slots.limit(grow.start);
-                return Err(StoreError::Full { slots: grow.start });
+                self.0.slots.borrow_mut().limit(from);
+                return Err(StoreError::Full { slots: from });
             }
             Err(error) => return Err(error.into()),
         }
-        Ok(slots.take_free().expect("the file has just grown"))
+        Ok(())
     }
 }
 

@@ -1,19 +1,24 @@
-//! Opening a store: its file made or resized, its index rebuilt from the headers.
+//! Opening a store: its file made or resized, its index read, and from the headers where that does not know.
 
-use super::header::Header;
-use super::slots::Slots;
+use super::commit::Commit;
+use super::index::{Index, SLOTS_A_BLOCK, read_block};
+use super::seen::{Found, fits};
+use super::slots::{Slots, State};
 use super::space::Space;
+use super::turns::Turns;
 use super::{
-    ITEMS_FILE, Inner, PieceStore, SLOT_BYTES, STORE_SCRATCH_BYTES, StoreConfig, StoreError, check, offset,
+    ITEMS_FILE, Inner, PieceStore, READ_TRIES, SLOT_BYTES, STORE_SCRATCH_BYTES, StoreConfig, StoreError,
+    offset,
 };
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
 use crate::error::IoError;
 use crate::file::{Access, DirectFile, sync_directory};
 use crate::parts::Parts;
-use crate::pool::SlabMut;
+use crate::pool::{SLAB_BYTES, SlabMut};
+use futures::lock::Mutex;
 use futures::{StreamExt, stream};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::Path;
 use std::rc::Rc;
@@ -23,6 +28,10 @@ use std::sync::Arc;
 const HEADERS_AT_ONCE: usize = 64;
 /// Whole items read at a time.
 const ITEMS_AT_ONCE: usize = 4;
+/// Slots that are compared with the index before it is believed.
+const SAMPLE_SLOTS: u64 = 16;
+/// Slots that the disk may refuse before it is asked only once for each.
+const MOST_TRIED_AGAIN: u64 = 64;
 const CLASS: Class = Class::Serving;
 
 /// What opening a store found.
@@ -34,14 +43,8 @@ pub struct StoreReport {
     pub unreadable: u64,
     /// Second copies of an item: the whole one of the latest epoch stays.
     pub duplicates: u64,
-}
-
-/// What a slot holds.
-enum Found {
-    Nothing,
-    Damaged,
-    Unreadable,
-    Item(Header),
+    /// Slots that are as the index said, whose headers were not read yet; all others' were.
+    pub believed: u64,
 }
 
 impl PieceStore {
@@ -64,118 +67,162 @@ impl PieceStore {
         config: &StoreConfig,
         space: impl FnOnce(&Path) -> Result<Space, IoError>,
     ) -> Result<(Self, StoreReport), StoreError> {
-        let (file, slots) = open_file(dir, config, space)?;
-        let mut zeros = scratch.narrow(..STORE_SCRATCH_BYTES);
-        zeros.fill(0);
+        let (file, slots, written) = open_file(dir, config, space)?;
+        let mut blocks = scratch.narrow(..STORE_SCRATCH_BYTES);
+        let index_blocks = blocks.split_off(2 * BLOCK_BYTES);
+        let header_block = blocks.split_off(BLOCK_BYTES);
+        blocks.fill(0);
+        let index = if config.tmp {
+            Index::remove(dir)?;
+            None
+        } else {
+            Some(Index::open(dir, &file, slots.capacity(), index_blocks)?)
+        };
         let store = Self(Rc::new(Inner {
-            pool: zeros.pool().clone(),
+            pool: blocks.pool().clone(),
+            commit: Commit::new(disk.clone(), file.clone()),
+            turns: Turns::default(),
             disk,
             file,
             slots: RefCell::new(slots),
-            growing: futures::lock::Mutex::new(()),
-            zeros: zeros.freeze(),
+            index,
+            claiming: Mutex::new(()),
+            header: Mutex::new(Some(header_block)),
+            zeros: blocks.freeze(),
             tmp: config.tmp,
         }));
-        let report = store.scan().await?;
+        store.sync_first().await?;
+        let report = store.find_items(written).await?;
         Ok((store, report))
     }
 
-    async fn scan(&self) -> Result<StoreReport, StoreError> {
+    /// What an earlier process wrote and had no time to sync is read as if it were durable, and older copies are cleared for it: so it must be.
+    async fn sync_first(&self) -> Result<(), StoreError> {
+        if let Some(index) = &self.0.index {
+            self.0.disk.sync(CLASS, &self.0.file).await?;
+            self.0.disk.sync(CLASS, &index.file).await?;
+        }
+        Ok(())
+    }
+
+    /// Fills the index in memory; slots from `written` on have just been made of zeros.
+    async fn find_items(&self, written: u64) -> Result<StoreReport, StoreError> {
         let mut report = StoreReport::default();
-        let (slots, blocks) = (self.0.slots.borrow().in_file(), Parts::new(&self.0.pool, BLOCK_BYTES));
-        let blocks = &blocks;
-        let at_once = if self.0.tmp { ITEMS_AT_ONCE } else { HEADERS_AT_ONCE };
-        let mut found = stream::iter((0..slots).rev())
-            .map(|slot| async move {
-                let found = self.read_header(slot, blocks).await;
-                let Ok(Found::Item(header)) = found else { return (slot, found) };
-                (slot, if self.0.tmp { self.read_item(slot, header).await } else { found })
-            })
-            .buffer_unordered(at_once);
-        while let Some((slot, found)) = found.next().await {
-            match found? {
-                Found::Item(header) => self.take_in(slot, &header, &mut report).await?,
-                Found::Unreadable => report.unreadable += 1,
-                Found::Nothing => self.0.slots.borrow_mut().free(slot),
-                Found::Damaged => {
-                    report.damaged += 1;
-                    // Its header may be whole: left there, it would name the item again when next opened, perhaps before a good copy.
-                    match self.clear(CLASS, slot).await {
-                        Err(StoreError::Io(error)) => {
-                            unreadable(error)?;
-                            report.unreadable += 1;
-                        }
-                        cleared => cleared?,
-                    }
-                }
+        self.believe_index(written).await?;
+        if !self.is_sample_right().await? {
+            tracing::warn!(
+                "{}: the index beside it is of another file; reading all headers",
+                self.path().display()
+            );
+            self.0.slots.borrow_mut().doubt_all();
+        }
+        {
+            let mut slots = self.0.slots.borrow_mut();
+            (written..slots.in_file()).for_each(|slot| slots.free(slot));
+        }
+        self.scan(&mut report).await?;
+        report.believed = self.0.slots.borrow().believed();
+        match self.write_index(CLASS).await {
+            // It is tried again with the next put.
+            Err(StoreError::Io(error)) if !matches!(error, IoError::Closed { .. }) => {
+                tracing::warn!("{error}");
             }
+            written => written?,
         }
         Ok(report)
     }
 
-    /// Notes an item. Of two the older is cleared, once the newer is seen to be whole: it may have been on its way when power was lost.
-    async fn take_in(&self, slot: u64, header: &Header, report: &mut StoreReport) -> Result<(), StoreError> {
-        let known = self.0.slots.borrow().get(header.id);
-        let Some(known) = known else {
-            self.0.slots.borrow_mut().insert(header.id, slot, header.epoch);
-            return Ok(());
-        };
-        report.duplicates += 1;
-        let (this, other) = ((slot, header.epoch), (known.slot, known.epoch));
-        let (newer, older) = if other.1 > this.1 { (other, this) } else { (this, other) };
-        let is_whole = matches!(self.read_item(newer.0, *header).await?, Found::Item(_));
-        report.damaged += u64::from(!is_whole);
-        let (kept, cleared) = if is_whole { (newer, older) } else { (older, newer) };
-        self.0.slots.borrow_mut().insert(header.id, kept.0, kept.1);
-        match self.clear(CLASS, cleared.0).await {
-            // One bad place of the disk: the other copy is good.
-            Err(StoreError::Io(error)) => {
-                unreadable(error)?;
-                report.unreadable += 1;
-                Ok(())
+    /// Takes over what the index on disk says. What it does not say, or cannot be read, stays unknown.
+    async fn believe_index(&self, written: u64) -> Result<(), StoreError> {
+        let Some(index) = &self.0.index else { return Ok(()) };
+        let (blocks, at_once) = (written.div_ceil(SLOTS_A_BLOCK), SLAB_BYTES / BLOCK_BYTES);
+        for first in (0..blocks).step_by(at_once) {
+            let bytes = (blocks - first).min(at_once as u64) as usize * BLOCK_BYTES;
+            let buf = self.0.pool.acquire().await?;
+            let read = self.0.disk.read(CLASS, &index.file, first * BLOCK_BYTES as u64, buf, 0..bytes).await;
+            let buf = match read {
+                Ok(buf) => buf,
+                Err(error @ IoError::Closed { .. }) => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!("{error}");
+                    continue;
+                }
+            };
+            let mut slots = self.0.slots.borrow_mut();
+            for (number, block) in (first..).zip(buf[..bytes].chunks_exact(BLOCK_BYTES)) {
+                let of_block = number * SLOTS_A_BLOCK..written;
+                let notes = of_block.zip(read_block(block, number, index.inode));
+                notes.for_each(|(slot, note)| slots.believe(slot, note));
             }
-            cleared => cleared,
         }
+        Ok(())
     }
 
-    async fn read_header(&self, slot: u64, blocks: &Parts) -> Result<Found, StoreError> {
-        let buf = blocks.take().await?;
-        match self.0.disk.read(CLASS, &self.0.file, offset(slot), buf, 0..BLOCK_BYTES).await {
-            Ok(buf) => {
-                let header = Header::read_from(&buf);
+    /// Whether some slots across the file are what the index said: one that belongs to another file is seen at once.
+    async fn is_sample_right(&self) -> Result<bool, StoreError> {
+        let in_file = self.0.slots.borrow().in_file();
+        let mut buf = self.0.pool.acquire().await?;
+        for slot in (0..in_file).step_by((in_file / SAMPLE_SLOTS).max(1) as usize) {
+            let believed = self.0.slots.borrow().state(slot);
+            if believed == State::Unknown {
+                continue;
+            }
+            let (back, found) = self.look(CLASS, slot, buf, READ_TRIES).await;
+            buf = back;
+            let found = found?;
+            if fits(believed, &found) {
+                self.0.slots.borrow_mut().set_seen(slot);
+            } else if !matches!(found, Found::Unreadable) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the headers of all slots of which nothing is known, in the order of the file. On a hard disk that costs what reading all of it would
+    /// (the next header comes by the head when the item before it has), and no order costs less; on others 1/256 of it.
+    async fn scan(&self, report: &mut StoreReport) -> Result<(), StoreError> {
+        let (unknown, blocks) = (self.0.slots.borrow().unknown(), Parts::new(&self.0.pool, BLOCK_BYTES));
+        // A disk that gives nothing is not asked for ever.
+        let (blocks, bad) = (&blocks, &Cell::new(0));
+        let at_once = if self.0.tmp { ITEMS_AT_ONCE } else { HEADERS_AT_ONCE };
+        let mut found = stream::iter(unknown)
+            .map(|slot| async move {
+                let tries = if bad.get() < MOST_TRIED_AGAIN { READ_TRIES } else { 1 };
+                let (buf, found) = self.look(CLASS, slot, blocks.take().await?, tries).await;
                 blocks.give(buf);
-                Ok(header.map_or(Found::Damaged, |header| header.map_or(Found::Nothing, Found::Item)))
+                bad.set(bad.get() + u64::from(matches!(found, Ok(Found::Unreadable))));
+                let found = match found? {
+                    Found::Item(header) if self.0.tmp => self.read_item(slot, header).await?,
+                    found => found,
+                };
+                Ok::<_, StoreError>((slot, found))
+            })
+            .buffer_unordered(at_once);
+        // What takes more of the disk comes after: reads that nobody polls meanwhile would keep their turns at it.
+        let mut later = Vec::new();
+        while let Some(seen) = found.next().await {
+            let (slot, found) = seen?;
+            let is_known = |id| self.0.slots.borrow().get(id).is_some();
+            match found {
+                Found::Damaged => later.push((slot, found)),
+                Found::Item(header) if is_known(header.id) => later.push((slot, found)),
+                _ => self.settle(slot, found, report).await?,
             }
-            Err(error) => unreadable(error),
         }
-    }
-
-    async fn read_item(&self, slot: u64, header: Header) -> Result<Found, StoreError> {
-        let buf = self.0.pool.acquire().await?;
-        match self.0.disk.read(CLASS, &self.0.file, offset(slot), buf, 0..SLOT_BYTES).await {
-            Ok(buf) => {
-                let item = check(header.id, buf.narrow(..SLOT_BYTES));
-                Ok(item.map_or(Found::Damaged, |_| Found::Item(header)))
-            }
-            Err(error) => unreadable(error),
+        for (slot, found) in later {
+            self.settle(slot, found, report).await?;
         }
+        Ok(())
     }
 }
 
-/// One bad place of a disk is no reason to do without the rest.
-fn unreadable(error: IoError) -> Result<Found, StoreError> {
-    match error {
-        IoError::Closed { .. } => Err(error.into()),
-        _ => Ok(Found::Unreadable),
-    }
-}
-
-/// The locked file with the slots it may have. A given size is reserved at once, unless it grows to it.
+/// The locked file, the slots it may have, and how many of them were there before. A given size is reserved at once, unless it grows to it.
 fn open_file(
     dir: &Path,
     config: &StoreConfig,
     space: impl FnOnce(&Path) -> Result<Space, IoError>,
-) -> Result<(Arc<DirectFile>, Slots), StoreError> {
+) -> Result<(Arc<DirectFile>, Slots, u64), StoreError> {
     fs::create_dir_all(dir).map_err(|error| IoError::open(dir, error))?;
     let path = dir.join(ITEMS_FILE);
     let exists = path.try_exists().map_err(|error| IoError::open(&path, error))?;
@@ -197,5 +244,6 @@ fn open_file(
         sync_directory(&path)?;
     }
     let in_file = file.size_bytes()? / SLOT_BYTES as u64;
-    Ok((file, Slots::new(in_file, capacity)))
+    let written = now_bytes.div_ceil(SLOT_BYTES as u64).min(in_file);
+    Ok((file, Slots::new(in_file, capacity), written))
 }

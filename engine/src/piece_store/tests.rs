@@ -13,23 +13,28 @@ fn config(tmp: bool) -> StoreConfig {
     StoreConfig { size_bytes: Some(SLOTS * SLOT_BYTES as u64 + 5), tmp, ..StoreConfig::default() }
 }
 
-async fn open(disk: &Disk, pool: &Pool, dir: &Path, config: &StoreConfig) -> (PieceStore, StoreReport) {
+pub(super) async fn open(
+    disk: &Disk,
+    pool: &Pool,
+    dir: &Path,
+    config: &StoreConfig,
+) -> (PieceStore, StoreReport) {
     let scratch = pool.try_acquire().unwrap().narrow(..STORE_SCRATCH_BYTES);
     PieceStore::open(disk.clone(), scratch, dir, config).await.unwrap()
 }
 
-fn id(index: u64) -> ItemId {
+pub(super) fn id(index: u64) -> ItemId {
     ItemId { kind: if index.is_multiple_of(3) { ItemKind::Parity } else { ItemKind::Piece }, index }
 }
 
 /// An item in wire order, made of a seed.
-fn item(id: ItemId, seed: u8) -> Vec<u8> {
+pub(super) fn item(id: ItemId, seed: u8) -> Vec<u8> {
     let mut bytes = vec![0; id.kind.size_bytes()];
     blake3::Hasher::new().update(&id.index.to_le_bytes()).update(&[seed]).finalize_xof().fill(&mut bytes);
     bytes
 }
 
-async fn put(store: &PieceStore, pool: &Pool, id: ItemId, seed: u8) -> Result<Item, StoreError> {
+pub(super) async fn put(store: &PieceStore, pool: &Pool, id: ItemId, seed: u8) -> Result<Item, StoreError> {
     let bytes = item(id, seed);
     let mut slab = pool.acquire().await.unwrap().narrow(..SLOT_BYTES);
     slab.fill(0xEE);
@@ -39,7 +44,7 @@ async fn put(store: &PieceStore, pool: &Pool, id: ItemId, seed: u8) -> Result<It
 }
 
 /// The item as the store gives it, in wire order.
-async fn get(store: &PieceStore, id: ItemId) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
+pub(super) async fn get(store: &PieceStore, id: ItemId) -> Result<Option<(Vec<u8>, u64)>, StoreError> {
     let item = store.get(Class::Serving, id).await?;
     Ok(item.map(|item| {
         let mut bytes = item.slab[RECORD_AT..].to_vec();

@@ -92,6 +92,11 @@ impl CacheHandler {
             let outcome = store.map(|(store, report)| {
                 opening.counters.damaged.fetch_add(report.damaged, Ordering::Relaxed);
                 opening.parities.found(&store);
+                let (counters, lost) = (opening.counters.clone(), opening.lost.clone());
+                store.check_behind(move || {
+                    count(&counters.damaged);
+                    lost.notify_one();
+                });
                 opening.store.get_or_init(|| store).len()
             });
             // Whoever waited may have been told to end meanwhile.
