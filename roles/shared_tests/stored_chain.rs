@@ -1,10 +1,12 @@
-//! Development chains of one segment, kept between runs: archiving it takes a while. Each test works on a copy of its own
-//! (the segment hard-linked, so that a copy costs nothing).
+//! Development chains of one segment or a few, kept between runs: archiving takes a while. Each test works on a copy of its own
+//! (the segments hard-linked, so that a copy costs nothing).
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use consensus::constants::SEGMENT_SIZE;
 use devnet::{DevNode, DevNodeConfig, DevNodeError, GenesisParameters};
 use tempfile::TempDir;
 
@@ -22,12 +24,27 @@ pub fn stored_chain(name: &str, parameters: &GenesisParameters) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let (base, history) = (folder.join("base"), folder.join("history.txt"));
     fs::create_dir_all(&folder).unwrap();
-    fs::write(&history, HISTORY).unwrap();
-    let config = DevNodeConfig { history: vec![history], ..config(&base, parameters.clone()) };
-    let make = || std::thread::scope(|scope| scope.spawn(|| block_on_start(config.clone())).join().unwrap());
+    let config = DevNodeConfig { history: vec![history.clone()], ..config(&base, parameters.clone()) };
+    let make = || {
+        if !base.join("genesis.json").exists() {
+            write_history(&history, parameters.segments.unwrap_or(1)).unwrap();
+        }
+        std::thread::scope(|scope| scope.spawn(|| block_on_start(config.clone())).join().unwrap())
+    };
     // A chain of another version is not worth a failure.
     make().or_else(|_| fs::remove_dir_all(&base).map(|()| make()).unwrap()).unwrap();
+    // The chain has it all.
+    let _ = fs::remove_file(&history);
     base
+}
+
+/// A text: the first segment is full at once. Behind it, where there are to be others, noise that fills all.
+fn write_history(path: &Path, segments: u64) -> io::Result<()> {
+    let bytes = if segments > 1 { segments * SEGMENT_SIZE as u64 } else { 0 };
+    let mut noise = blake3::Hasher::new().update(HISTORY.as_bytes()).finalize_xof().take(bytes);
+    let mut file = File::create(path)?;
+    file.write_all(HISTORY.as_bytes())?;
+    io::copy(&mut noise, &mut file).map(drop)
 }
 
 fn block_on_start(config: DevNodeConfig) -> Result<(), DevNodeError> {

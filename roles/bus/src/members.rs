@@ -49,6 +49,18 @@ fn key(role: Role, id: InstanceId) -> String {
     format!("{}.{id}", role.token())
 }
 
+/// What the member of this id has told of itself, if it has and the bucket can be read within a moment.
+pub async fn entry_of(
+    bus: &SharedBus,
+    id: InstanceId,
+    liveness: Liveness,
+) -> Result<Option<MemberEntry>, BusError> {
+    let Ok(bucket) = open_bucket(bus.clone(), liveness).await? else { return Ok(None) };
+    let entries = tokio::time::timeout(OPEN_PATIENCE, bucket.entries(&format!("*.{id}"))).await;
+    let entries = entries.unwrap_or(Ok(Vec::new()))?;
+    Ok(entries.iter().find_map(|entry| MemberEntry::from_bytes(&entry.value).ok()))
+}
+
 /// A member's presence. Dropped, the heartbeats stop and others notice in time; [`Self::leave`] tells them at once.
 pub struct Announced {
     /// The bucket, once it is open.

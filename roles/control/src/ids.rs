@@ -3,7 +3,7 @@
 use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
 use std::fmt;
 use std::str::FromStr;
-use ulid::Ulid;
+use ulid::{ULID_LEN, Ulid};
 
 /// A text that is not a ULID.
 #[derive(Debug, thiserror::Error)]
@@ -17,8 +17,9 @@ macro_rules! id {
         pub struct $name(pub [u8; 16]);
 
         impl fmt::Display for $name {
+            /// As wide as is asked for: ids stand in tables.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}", Ulid::from_bytes(self.0))
+                f.pad(Ulid::from_bytes(self.0).array_to_str(&mut [0; ULID_LEN]))
             }
         }
 
@@ -57,6 +58,7 @@ mod tests {
         let id = FarmId([0x5a; 16]);
         assert_eq!(id.to_string().parse::<FarmId>().unwrap(), id);
         assert!(crate::names::valid_token(&id.to_string()));
+        assert_eq!(format!("{id:<28}|"), format!("{id}  |"));
         for text in
             ["", "01ARZ3NDEKTSV4RRFFQ69G5FA", "01ARZ3NDEKTSV4RRFFQ69G5FAVX", "Ü1ARZ3NDEKTSV4RRFFQ69G5FA"]
         {

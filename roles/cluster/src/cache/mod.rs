@@ -3,7 +3,7 @@
 //! ```text
 //!   controller ── PutItem ─▶ hash checked ─▶ store on disk ─▶ Stored        plot-server ── GetItem ─▶ store ─▶ Item
 //!                                         └ and some of it in memory ┘
-//!   DIR/items.bin: the pieces       DIR/id: who the cache is, so that it owns them again after a restart
+//!   DIR/items.bin: the pieces       DIR/id: who the cache is, so that it owns them again after a restart; locked while it runs
 //!   DIR/settings: what the cluster had agreed on, and so whose pieces these are
 //! ```
 //! What it should hold and does not it pulls from others, and lets go what is theirs ([`control::refill`]).
@@ -12,6 +12,7 @@
 //! pieces in full before they give them, from there on the hash does.
 
 mod calls;
+mod claim;
 mod counting;
 mod fullness;
 mod handler;
@@ -31,9 +32,9 @@ pub use in_memory::MemCounters;
 pub use mem_size::{MemSize, MemSizeError};
 pub use spec::{CacheSpec, SpecError};
 
+use self::claim::Claim;
 use self::handler::{CacheHandler, Parts};
 use self::refill::Refilling;
-use bus::Fresh;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -55,11 +56,8 @@ use control::ids::{BadId, InstanceId};
 use control::messages::{ClusterInfo, Epoch, Role, subjects};
 use control::refill::Kind;
 use control::rendezvous::fingerprint;
-use engine::files;
 use topology::checks::memory_available_bytes;
 
-/// The file that says who the cache is.
-const ID_FILE: &str = "id";
 /// Time for requests in progress when the process ends.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// How often the counters are logged.
@@ -96,7 +94,7 @@ impl Config {
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     /// The directory cannot be used.
-    #[error("{}: {source}; check that the disk is mounted and the owner of the directory", path.display())]
+    #[error("{}: {source}; check that the disk is mounted and has room, and the owner of the directory", path.display())]
     Directory {
         /// The file or directory.
         path: PathBuf,
@@ -110,6 +108,31 @@ pub enum CacheError {
         path: PathBuf,
         /// What is wrong.
         source: BadId,
+    },
+    /// A process has the directory.
+    #[error("{}: a process uses this cache already: name another directory, or stop that process", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another directory has the same id.
+    #[error(
+        "the cache in {path} on host {host} has the same id ({id}) as one that runs on host {other_host} ({other_addresses}): a copy would \
+         answer for pieces that the other one has, and not be missed when it lacks them. Remove {path}/id: this cache is then one of its \
+         own; or stop the other one",
+        path = path.display()
+    )]
+    Copied {
+        /// The directory.
+        path: PathBuf,
+        /// This host.
+        host: String,
+        /// The id.
+        id: InstanceId,
+        /// The other's host.
+        other_host: String,
+        /// Where the other one listens.
+        other_addresses: String,
     },
     /// The pieces are of another chain.
     #[error(
@@ -144,12 +167,15 @@ impl From<CacheError> for RoleError {
 
 /// Caches until told to end.
 pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
+    // Until the end.
+    let claim = Claim::take(&config.spec.path)?;
+    let (id, slots) = (claim.id, config.spec.slots().map_err(CacheError::from)?);
     let serving = config.host.slabs;
     let mem_slabs = config.mem_cache.slabs(serving, memory_available_bytes()).map_err(CacheError::from)?;
+    claim.alone_on(&bus, config.host.liveness).await?;
     if mem_slabs > 0 {
         tracing::info!(pieces = mem_slabs, "takes memory for pieces, which may be a while");
     }
-    let (id, slots) = prepare(&config.spec)?;
     let memory = Memory::new(&config.spec.path);
     let (known, is_known) = watch::channel(memory.read());
     let counters = Arc::<Counters>::default();
@@ -200,24 +226,6 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     };
     host.shutdown(SHUTDOWN_LIMIT).await;
     outcome
-}
-
-/// Who the cache is and how many pieces it may hold.
-fn prepare(spec: &CacheSpec) -> Result<(InstanceId, u64), CacheError> {
-    let refused = |path: &Path, source| CacheError::Directory { path: path.to_owned(), source };
-    std::fs::create_dir_all(&spec.path).map_err(|source| refused(&spec.path, source))?;
-    let path = spec.path.join(ID_FILE);
-    let id = match std::fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().map_err(|source| CacheError::Id { path, source })?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id = InstanceId::generate();
-            let written = files::replace(&path, id.to_string().as_bytes());
-            written.map_err(|source| refused(&path, source))?;
-            id
-        }
-        Err(error) => return Err(refused(&path, error)),
-    };
-    Ok((id, spec.slots()?))
 }
 
 /// Waits for the store, then follows the settings and the epochs and logs the counters.

@@ -107,6 +107,9 @@ impl Running {
                 () = sleep_until(wake_at.unwrap_or(self.started)), if wake_at.is_some() => Some(Event::Tick),
                 _ = telling.tick() => {
                     self.teller.tell(self.machine.progress(), self.machine.is_settled());
+                    if self.of.drain {
+                        self.teller.tell_kept(self.machine.kept());
+                    }
                     None
                 }
             };
@@ -287,6 +290,7 @@ struct Teller {
     began: Option<Instant>,
     has_told: bool,
     nowhere_told: u64,
+    kept_told: u64,
 }
 
 impl Teller {
@@ -324,6 +328,16 @@ impl Teller {
         if nowhere > 0 && std::mem::replace(&mut self.nowhere_told, nowhere) != nowhere {
             tracing::warn!(
                 "{nowhere} pieces are with no cache, and no controller has them or can rebuild them now: asked for again until they are there"
+            );
+        }
+    }
+
+    /// What a cache that drains waits for, each time that it is something else.
+    fn tell_kept(&mut self, kept: u64) {
+        if kept > 0 && std::mem::replace(&mut self.kept_told, kept) != kept {
+            tracing::warn!(
+                "{kept} pieces stay here until their owners have them, and so does this cache: if an owner does not come back, \
+                 `util reinitialization-cache` gives its share to the others"
             );
         }
     }

@@ -9,7 +9,7 @@
 //! ```
 //! Owns: one rebuilt segment at a time, in memory. Never: where its pieces go (each cache pulls what is its own).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use control::ids::InstanceId;
 use control::messages::{HoldingsAnswer, HoldingsRequest, Role};
 use engine::pool::Slab;
 use engine::threads::ThreadWorkers;
+use futures::future::try_join_all;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::time::{Instant, timeout};
 use transport::message::{ItemKind, Layout, Request, Response};
@@ -44,7 +45,9 @@ const KEPT_FOR: Duration = Duration::from_secs(300);
 const ASKED_WITHIN: Duration = Duration::from_secs(30);
 /// Time for one segment; what hangs is given up.
 const REBUILT_WITHIN: Duration = Duration::from_secs(600);
-/// Pauses after a segment could not be rebuilt.
+/// Before a controller has run for so long it does not know who is there: a cache says so every two seconds, and a bit.
+const HEARD_WITHIN: Duration = Duration::from_secs(6);
+/// Pauses after a segment could not be rebuilt. They are over when a cache comes.
 const FAILED_PAUSE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(900));
 /// Segments of which it is remembered that they could not be; the one that may be tried again first is forgotten.
 const FAILED_MAX: usize = 1024;
@@ -128,8 +131,18 @@ enum Present {
 #[derive(Default)]
 struct State {
     present: Present,
-    /// Segments that could not be rebuilt: not before when they are tried again, and after which pause.
-    failed: BTreeMap<u64, (Instant, Duration)>,
+    /// Segments that could not be rebuilt.
+    failed: BTreeMap<u64, Failed>,
+}
+
+/// A segment that could not be rebuilt.
+struct Failed {
+    /// Not before then it is tried again,
+    not_before: Instant,
+    /// which is after this pause,
+    pause: Duration,
+    /// unless others than these caches have come.
+    caches: BTreeSet<InstanceId>,
 }
 
 /// What a rebuilder says about a piece.
@@ -153,19 +166,25 @@ struct Inner {
     kzg: Arc<Kzg>,
     workers: ThreadWorkers,
     verifier: Verifier,
+    started: Instant,
     state: Mutex<State>,
 }
 
 impl Rebuilder {
     pub fn new(context: Arc<Context>, kzg: Arc<Kzg>, workers: ThreadWorkers, verifier: Verifier) -> Self {
-        Self(Arc::new(Inner { context, kzg, workers, verifier, state: Mutex::default() }))
+        let started = Instant::now();
+        Self(Arc::new(Inner { context, kzg, workers, verifier, started, state: Mutex::default() }))
     }
 
     /// A piece that was rebuilt. If it was not, that begins now, unless another segment is being rebuilt, or this one just could not.
     pub fn piece(&self, index: PieceIndex) -> Rebuilt {
         let (segment_index, position, now) = (index.segment_index(), index.position(), Instant::now());
+        if now < self.0.started + HEARD_WITHIN {
+            return Rebuilt::Busy;
+        }
+        let caches = self.0.caches();
         let mut state = self.state();
-        if state.failed.get(&segment_index).is_some_and(|(not_before, _)| now < *not_before) {
+        if state.failed.get(&segment_index).is_some_and(|failed| failed.holds(now, &caches)) {
             return Rebuilt::Not;
         }
         match &mut state.present {
@@ -186,7 +205,7 @@ impl Rebuilder {
         }
         state.present = Present::Underway { segment_index };
         drop(state);
-        tokio::spawn(self.clone().work(index));
+        tokio::spawn(self.clone().work(index, caches));
         Rebuilt::NotYet
     }
 
@@ -194,11 +213,11 @@ impl Rebuilder {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn work(self, index: PieceIndex) {
+    async fn work(self, index: PieceIndex, caches: BTreeSet<InstanceId>) {
         let (segment_index, began) = (index.segment_index(), Instant::now());
         let late = RebuildError::Late { segment_index };
         let rebuilt = timeout(REBUILT_WITHIN, self.0.rebuild(index)).await.unwrap_or(Err(late));
-        if self.note(segment_index, began, rebuilt) {
+        if self.note(segment_index, began, rebuilt, caches) {
             self.forget_when_nobody_asks(segment_index).await;
         }
     }
@@ -209,6 +228,7 @@ impl Rebuilder {
         segment_index: u64,
         began: Instant,
         rebuilt: Result<BTreeMap<u8, Verified>, RebuildError>,
+        caches: BTreeSet<InstanceId>,
     ) -> bool {
         let (mut state, now) = (self.state(), Instant::now());
         match rebuilt {
@@ -227,7 +247,7 @@ impl Rebuilder {
             Err(error) => {
                 tracing::error!("{error}");
                 state.present = Present::Nothing;
-                state.fail(segment_index, now);
+                state.fail(segment_index, now, caches);
                 false
             }
         }
@@ -252,19 +272,35 @@ impl Rebuilder {
 }
 
 impl State {
-    fn fail(&mut self, segment_index: u64, now: Instant) {
-        let before = self.failed.get(&segment_index).map(|(_, pause)| *pause * 2);
-        let pause = before.unwrap_or(FAILED_PAUSE.0).min(FAILED_PAUSE.1);
-        self.failed.insert(segment_index, (now + pause, pause));
+    fn fail(&mut self, segment_index: u64, now: Instant, caches: BTreeSet<InstanceId>) {
+        let before = self.failed.get(&segment_index).filter(|failed| failed.knew(&caches));
+        let pause = before.map_or(FAILED_PAUSE.0, |failed| failed.pause * 2).min(FAILED_PAUSE.1);
+        self.failed.insert(segment_index, Failed { not_before: now + pause, pause, caches });
         if self.failed.len() > FAILED_MAX {
-            let first =
-                self.failed.iter().min_by_key(|(_, (not_before, _))| *not_before).map(|(index, _)| *index);
-            first.and_then(|index| self.failed.remove(&index));
+            let first = self.failed.iter().min_by_key(|(_, failed)| failed.not_before);
+            first.map(|(index, _)| *index).and_then(|index| self.failed.remove(&index));
         }
     }
 }
 
+impl Failed {
+    /// Whether it is not worth another try yet, with these caches.
+    fn holds(&self, now: Instant, caches: &BTreeSet<InstanceId>) -> bool {
+        now < self.not_before && self.knew(caches)
+    }
+
+    fn knew(&self, caches: &BTreeSet<InstanceId>) -> bool {
+        caches.is_subset(&self.caches)
+    }
+}
+
 impl Inner {
+    /// The caches that are there.
+    fn caches(&self) -> BTreeSet<InstanceId> {
+        let of = |role| self.context.host.members(role);
+        [Role::FullPieceCache, Role::ShardedCache].into_iter().flat_map(of).map(|cache| cache.id).collect()
+    }
+
     /// The pieces of a segment that nobody has, and this one. Where somebody gives this one after all, it is that alone.
     async fn rebuild(&self, index: PieceIndex) -> Result<BTreeMap<u8, Verified>, RebuildError> {
         let (segment_index, wanted) = (index.segment_index(), index.position());
@@ -286,13 +322,13 @@ impl Inner {
         let missing: Vec<u8> = (0..=u8::MAX).filter(|position| !holders.contains_key(position)).collect();
         let gathered = self.gather(segment_index, commitment, holders).await?;
         let rebuilt = self.reconstruct(segment_index, commitment, gathered, missing.clone()).await?;
-        let mut pieces = BTreeMap::new();
-        for (position, piece) in missing.into_iter().zip(rebuilt) {
+        // All of them at once: a batch costs hardly more than a piece.
+        let verified = missing.into_iter().zip(rebuilt).map(async |(position, piece)| {
             let index = PieceIndex::new(segment_index, position).expect("a segment of the history");
             let verdict = self.verifier.verify(index, commitment, piece).await.ok_or(RebuildError::Ended)?;
-            pieces.insert(position, verdict.map_err(|_| RebuildError::Wrong { segment_index })?);
-        }
-        Ok(pieces)
+            verdict.map(|piece| (position, piece)).map_err(|_| RebuildError::Wrong { segment_index })
+        });
+        Ok(try_join_all(verified).await?.into_iter().collect())
     }
 
     /// Who has which pieces of a segment, as they say, and how many do not say it.
@@ -300,9 +336,7 @@ impl Inner {
         let genesis_hash = self.context.genesis_hash;
         let request =
             HoldingsRequest { genesis_hash, from_segment: segment_index, segments: 1, lets_go_by: None };
-        let caches = [Role::FullPieceCache, Role::ShardedCache].map(|role| self.context.host.members(role));
-        let asks =
-            caches.into_iter().flatten().map(|cache| holdings_of(&self.context, request, cache.id).boxed());
+        let asks = self.caches().into_iter().map(|cache| holdings_of(&self.context, request, cache).boxed());
         let mut answers = stream::iter(asks).buffer_unordered(GATHERED_AT_ONCE);
         let (mut holders, mut unanswered) = (BTreeMap::<u8, Vec<_>>::new(), 0);
         while let Some((cache, answer)) = answers.next().await {
@@ -424,4 +458,27 @@ fn from_slab(slab: &Slab) -> Piece {
     piece.set_commitment(commitment.try_into().expect("two points end the block"));
     piece.set_witness(witness.try_into().expect("two points end the block"));
     piece
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_segment_is_tried_again_ever_later_or_when_a_cache_comes() {
+        let caches = |ids: &[u8]| ids.iter().map(|id| InstanceId([*id; 16])).collect::<BTreeSet<_>>();
+        let (mut state, began) = (State::default(), Instant::now());
+        let is_held = |state: &State, after: u64, ids: &[u8]| {
+            state.failed[&7].holds(began + Duration::from_secs(after), &caches(ids))
+        };
+        state.fail(7, began, caches(&[1, 2]));
+        assert!(is_held(&state, 29, &[1, 2]) && is_held(&state, 29, &[2]), "who has gone brings nothing");
+        assert!(!is_held(&state, 30, &[1, 2]) && !is_held(&state, 1, &[1, 2, 3]));
+        state.fail(7, began, caches(&[1, 2]));
+        assert!(is_held(&state, 59, &[1, 2]) && !is_held(&state, 60, &[1, 2]));
+        state.fail(7, began, caches(&[1, 2, 3]));
+        assert!(is_held(&state, 29, &[1, 2, 3]) && !is_held(&state, 30, &[1, 2, 3]), "anew");
+        (0..2 * FAILED_MAX as u64).for_each(|segment| state.fail(segment, began, caches(&[1])));
+        assert_eq!(state.failed.len(), FAILED_MAX);
+    }
 }

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
 use bytes::Bytes;
 use consensus::constants::{PIECE_SIZE, RECORD_SIZE};
@@ -19,6 +18,7 @@ use control::messages::{CacheCounters, ClusterInfo, Control, Role, subjects};
 use futures::{FutureExt, StreamExt, future, join, stream};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::presence;
 use crate::host::{Host, HostConfig, HostError, ServesNothing};
 use crate::pieces::PieceSource;
 
@@ -166,7 +166,7 @@ pub async fn run(
     progress: impl FnMut(u64, u64),
 ) -> Result<Report, BenchmarkError> {
     let name = || bus.cluster().to_string();
-    let info = Cluster::open(&**bus).await?.info().await?.ok_or_else(|| BenchmarkError::NoCluster(name()))?;
+    let info = presence::info(bus).await?.ok_or_else(|| BenchmarkError::NoCluster(name()))?;
     let slabs = options.concurrency * options.items.slabs() + SPARE_SLABS;
     let config = HostConfig { slabs, ..HostConfig::new(Role::TOOL) };
     let host = Host::start(config, bus.clone(), |_| Rc::new(ServesNothing)).await?;

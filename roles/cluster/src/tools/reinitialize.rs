@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bus::cluster::Cluster;
 use bus::epochs::Epochs;
 use bus::{BusError, SharedBus};
 use consensus::constants::SEGMENT_PIECES;
@@ -25,7 +24,7 @@ use control::rendezvous::Owners;
 use control::store::{Expect, Found, Wrote};
 use tokio::time::sleep;
 
-use super::presence::{HEARD_WITHIN, caches};
+use super::presence::{HEARD_WITHIN, caches, info};
 
 /// How often caches are asked what they hold.
 const ASK_EVERY: Duration = Duration::from_secs(2);
@@ -98,8 +97,7 @@ pub async fn run(
     mut tell: impl FnMut(Step<'_>),
 ) -> Result<(), ReinitializeError> {
     let cluster = || bus.cluster().to_string();
-    let info =
-        Cluster::open(&**bus).await?.info().await?.ok_or_else(|| ReinitializeError::NoCluster(cluster()))?;
+    let info = info(bus).await?.ok_or_else(|| ReinitializeError::NoCluster(cluster()))?;
     let epochs = Epochs::open(&**bus).await?;
     let before = find(&epochs).await?.0.map_or(0, |epoch| epoch.number);
     let listen = options.delay.max(HEARD_WITHIN);

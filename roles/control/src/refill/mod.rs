@@ -122,6 +122,12 @@ impl Refill {
         self.is_settled && self.progress.is_done()
     }
 
+    /// Pieces that are others' and stay here after a round all the same: no owner says that he has them. None while a round is under way.
+    pub fn kept(&self) -> u64 {
+        let is_over = matches!(self.round, Round::Idle) && !self.is_stale;
+        if is_over { self.progress.surplus.saturating_sub(self.progress.let_go) } else { 0 }
+    }
+
     /// What follows from `event`.
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         self.now = now;

@@ -214,6 +214,7 @@ fn without_a_full_cache_the_old_owners_give() {
     world.settle();
     world.check_settled();
     assert!(world.caches[&id(1)].held.is_empty());
+    assert_eq!(world.caches[&id(1)].refill.kept(), 0);
 }
 
 #[test]
@@ -300,6 +301,9 @@ fn what_is_not_history_yet_leaves_a_drained_cache_only_when_its_owner_has_it() {
     }
     assert_eq!(world.caches[&id(1)].held, [placed].into());
     assert!(world.caches[&id(1)].refill.progress().held > 0, "not drained");
+    while world.caches[&id(1)].refill.kept() != 1 {
+        assert!(world.step(3));
+    }
     let owner = Owners::new(&world.epoch).of(crate::messages::ItemKind::Piece, placed, 1)[0];
     world.caches.get_mut(&owner).unwrap().held.insert(placed);
     while world.caches[&id(1)].refill.progress().held > 0 {

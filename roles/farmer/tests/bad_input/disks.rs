@@ -82,6 +82,40 @@ async fn a_cache_that_does_not_fit_says_so() {
     cache.terminate();
 }
 
+/// As a file system does that has found errors on its disk.
+#[tokio::test]
+async fn a_cache_on_a_disk_that_takes_no_writes_says_so() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let (nats, _bus) = cluster::start(&info()).await;
+    let (path, new) = (disk.0.path().join("cache"), disk.0.path().join("new"));
+    let cache =
+        |path: &Path| member(&nats.url(), &["sharded-cache", &format!("path={},size=5MiB", path.display())]);
+    let mut running = Running::start(&mut cache(&path));
+    running.hear(&["the cache is open"]);
+    running.terminate();
+    let mut remount = Command::new("mount");
+    assert!(remount.args(["-o", "remount,ro"]).arg(disk.0.path()).status().unwrap().success());
+    let words = ["Read-only file system"];
+    refused(&mut cache(&path), &[&words[..], &[path.to_str().unwrap()]].concat());
+    refused(&mut cache(&new), &[&words[..], &[new.to_str().unwrap()]].concat());
+}
+
+/// Not even for the id of a cache.
+#[tokio::test]
+async fn a_cache_on_a_full_disk_says_so() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let (nats, _bus) = cluster::start(&info()).await;
+    let path = disk.0.path().join("cache");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(disk.0.path().join("others"), vec![1; DISK_BYTES as usize + 4096]).unwrap_err();
+    for size in ["", ",size=5MiB"] {
+        let line = format!("path={}{size}", path.display());
+        let words = [path.to_str().unwrap(), "No space left on device", "has room"];
+        refused(&mut member(&nats.url(), &["sharded-cache", &line]), &words);
+    }
+    assert!(!path.join("id").exists(), "half an id");
+}
+
 /// A chain whose sectors are larger than the disk.
 fn large_sectors() -> ClusterInfo {
     let protocol_info = ProtocolInfo { max_pieces_in_sector: 20, ..info().protocol_info };

@@ -84,13 +84,19 @@ fn the_guides_tools_refuse_what_cannot_be() {
         line.args([&["util"], arguments].concat());
         line
     };
-    for delay in ["-1", "86401", "soon"] {
+    for delay in ["-1", "86401", "99999999999999999999", "soon", ""] {
         let line = &["reinitialization-cache", "--nats-servers", NATS, "--delay", delay];
         misunderstood(&mut tool(line), &["--delay"]);
     }
-    for sectors in ["0", "-1", "4294967296"] {
-        let line = &["sharded-cache-benchmark", "--nats-servers", NATS, "--sectors", sectors];
-        misunderstood(&mut tool(line), &["--sectors"]);
+    for (flag, values) in [
+        ("--sectors", &["0", "-1", "1000001", "4294967296", "many"][..]),
+        ("--epoch", &["0", "-1", "1000001", "99999999999999999999"]),
+        ("--concurrency", &["0", "1025", "65536"]),
+    ] {
+        for value in values {
+            let line = &["sharded-cache-benchmark", "--nats-servers", NATS, flag, value];
+            misunderstood(&mut tool(line), &[flag, value]);
+        }
     }
     let line = &["sharded-cache-benchmark", "--nats-servers", NATS, "--cache-item-type", "segment"];
     misunderstood(&mut tool(line), &["segment", "parity-piece"]);

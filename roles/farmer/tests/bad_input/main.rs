@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod caches;
 #[allow(dead_code, reason = "shared with the tests of the development node")]
 #[path = "../../../shared_tests/chain.rs"]
 mod chain;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,8 +50,8 @@ pub struct House {
     pub nats: NatsCluster,
     folder: TempDir,
     chain: PathBuf,
-    /// Held until all of it is gone.
-    _one: MutexGuard<'static, ()>,
+    /// Held until all of it is gone; none of one that hardly needs a core.
+    _one: Option<MutexGuard<'static, ()>>,
 }
 
 impl House {
@@ -58,13 +59,20 @@ impl House {
     pub fn start(servers: usize) -> Self {
         let one = one_at_a_time();
         let chain = stored_chain("foul-days-chain", &parameters());
+        let mut house = Self::beside(servers, chain);
+        house._one = Some(one);
+        house
+    }
+
+    /// The same on this chain, beside the clusters of other tests: it mostly waits.
+    pub fn beside(servers: usize, chain: PathBuf) -> Self {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         // One alone is no cluster: it would wait for others to elect a leader.
         let nats = match servers {
             1 => NatsCluster { servers: vec![NatsServer::start()] },
             _ => NatsCluster::start(servers),
         };
-        Self { processes: BTreeMap::new(), nats, folder, chain, _one: one }
+        Self { processes: BTreeMap::new(), nats, folder, chain, _one: None }
     }
 
     /// A path in the cluster's folder.
@@ -187,16 +195,23 @@ impl House {
         }
     }
 
+    /// How one ends that is to.
+    pub fn until_ended(&mut self, name: &str) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(ended) = self.get(name).ended() {
+                return ended;
+            }
+            assert!(started.elapsed() < PATIENCE, "{name} does not end");
+            std::thread::sleep(LOOK_INTERVAL);
+        }
+    }
+
     /// SIGTERM to a plot-client, and the numbers of its last line: what became of everything.
     pub fn outcomes(&mut self, name: &str) -> BTreeMap<String, u64> {
         self.get(name).terminate();
-        let process = self.processes.get_mut(name).unwrap();
-        let asked = Instant::now();
-        while process.ended().is_none() {
-            assert!(asked.elapsed() < PATIENCE, "{name} does not end");
-            std::thread::sleep(LOOK_INTERVAL);
-        }
-        let log = process.log();
+        self.until_ended(name);
+        let log = self.processes[name].log();
         let line = log.lines().rfind(|line| line.contains("farming slots=")).unwrap();
         eprintln!("{name}: {line}");
         let number = |part: &str| {
