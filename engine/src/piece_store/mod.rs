@@ -28,9 +28,11 @@
 //! to fetch one anew.
 
 mod commit;
+mod doubt;
 mod header;
 mod index;
 mod open;
+mod report;
 mod seen;
 mod slots;
 mod space;
@@ -45,7 +47,7 @@ mod tests;
 
 pub use self::header::{ItemId, ItemKind};
 pub use self::index::INDEX_FILE;
-pub use self::open::StoreReport;
+pub use self::report::{StoreError, StoreReport};
 pub use crate::piece_layout::{POINTS_AT, RECORD_AT, SLOT_BYTES};
 
 use self::commit::Commit;
@@ -57,7 +59,7 @@ use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
 use crate::error::IoError;
 use crate::file::DirectFile;
-use crate::pool::{AcquireError, Pool, Slab, SlabMut};
+use crate::pool::{Pool, Slab, SlabMut};
 use crate::task;
 use consensus::piece_set::PieceSet;
 use futures::channel::oneshot;
@@ -88,48 +90,6 @@ pub struct StoreConfig {
     pub grows: bool,
     /// Nothing is forced to disk; instead, all items are read and checked at opening.
     pub tmp: bool,
-}
-
-/// Why the store cannot do as asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The disk refused.
-    #[error(transparent)]
-    Io(#[from] IoError),
-    /// No memory to read into.
-    #[error("{0}; give more buffer memory")]
-    Buffers(#[from] AcquireError),
-    /// The item on disk is damaged. It is dropped: fetch it from elsewhere.
-    #[error(
-        "{path}: item {id} at offset {offset} is damaged and was dropped; if this goes on, check the disk"
-    )]
-    Damaged {
-        /// The item.
-        id: ItemId,
-        /// The file.
-        path: String,
-        /// Of its slot.
-        offset: u64,
-    },
-    /// All slots are taken.
-    #[error("the cache is full: all of its {slots} slots are in use")]
-    Full {
-        /// Slots.
-        slots: u64,
-    },
-    /// Not even one slot.
-    #[error(
-        "{path}: {bytes} bytes are too few for a cache: give size= of at least {SLOT_BYTES}, or free space"
-    )]
-    TooSmall {
-        /// The file.
-        path: String,
-        /// Bytes there are for it.
-        bytes: u64,
-    },
-    /// The executor ends.
-    #[error("the executor is shutting down")]
-    Closed,
 }
 
 /// An item as read, or as put.

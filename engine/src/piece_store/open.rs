@@ -8,7 +8,7 @@ use super::space::Space;
 use super::turns::Turns;
 use super::{
     ITEMS_FILE, Inner, PieceStore, READ_TRIES, SLOT_BYTES, STORE_SCRATCH_BYTES, StoreConfig, StoreError,
-    offset,
+    StoreReport, offset,
 };
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
@@ -33,19 +33,6 @@ const SAMPLE_SLOTS: u64 = 16;
 /// Slots that the disk may refuse before it is asked only once for each.
 const MOST_TRIED_AGAIN: u64 = 64;
 const CLASS: Class = Class::Serving;
-
-/// What opening a store found.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct StoreReport {
-    /// Slots whose item is damaged: they are free.
-    pub damaged: u64,
-    /// Slots that the disk does not give: they are not used.
-    pub unreadable: u64,
-    /// Second copies of an item: the whole one of the latest epoch stays.
-    pub duplicates: u64,
-    /// Slots that are as the index said, whose headers were not read yet; all others' were.
-    pub believed: u64,
-}
 
 impl PieceStore {
     /// Opens the store in `dir`, made if missing. `scratch` is [`STORE_SCRATCH_BYTES`] of memory that starts at a block.

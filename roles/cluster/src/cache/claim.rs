@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::CacheError;
+use super::error::CacheError;
 use crate::host::host_name;
 use bus::members::{Liveness, entry_of};
 use bus::{Fresh, SharedBus};
