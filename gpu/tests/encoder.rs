@@ -78,6 +78,9 @@ fn a_sector_of_records_whose_parity_came_with_them_equals_that_of_consensus() {
                 .unwrap(),
         );
         assert_eq!(session.submit(invalid).await, Err(PieceError::Parity { piece_offset: 0 }));
+        // The first of a worker is looked at.
+        let wrong = arrived_with_parity(at, 0, &pieces[0], &pieces[1]).await;
+        assert_eq!(session.submit(wrong).await, Err(PieceError::Parity { piece_offset: 0 }));
         for offset in [2, 0, 1] {
             let piece = &pieces[usize::from(offset)];
             let arrived = arrived_with_parity(at, offset, piece, piece).await;

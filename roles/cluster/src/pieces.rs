@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use transport::message::{self, Blake3Hash, Layout, RefusalCode, Request, Response};
 
 use crate::host::{Host, HostError, Present};
-use crate::nearness::nearest_first;
+use crate::nearness::{distance, nearest_first};
 use crate::silence::Silences;
 use crate::wrong;
 use bus::BusError;
@@ -22,7 +22,7 @@ use bus::epochs::Epochs;
 use control::ids::InstanceId;
 use control::messages::{Epoch, ItemKind, Role};
 use control::refill::{Peers, sources};
-use control::rendezvous::{OWNERS_TRIED, Owners};
+use control::rendezvous::Owners;
 
 /// A cache answers from its disk.
 const CACHE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,7 +41,9 @@ pub struct PieceSource {
     pub(crate) host: Host,
     owners: watch::Receiver<Arc<Owners>>,
     prefer_near: bool,
-    pub(crate) silences: Silences,
+    silences: Silences,
+    /// Making parity takes longer than giving a piece: who is slow there is not so here.
+    pub(crate) parity_silences: Silences,
 }
 
 /// A piece that was given.
@@ -85,7 +87,13 @@ impl PieceSource {
                 }
             }
         });
-        Ok(Self { host, owners, prefer_near, silences: Silences::default() })
+        Ok(Self {
+            host,
+            owners,
+            prefer_near,
+            silences: Silences::default(),
+            parity_silences: Silences::default(),
+        })
     }
 
     /// The owners of items in the present epoch, and a notice of each change.
@@ -119,15 +127,31 @@ impl PieceSource {
 
     /// The piece, asked of one after the other, each once.
     pub async fn once(&self, index: u64) -> Result<Given, NotGiven> {
+        self.asked(index, &self.candidates(index), patience).await
+    }
+
+    /// The same of caches alone, each for no longer than this.
+    pub async fn from_caches(&self, index: u64, within: Duration) -> Result<Given, NotGiven> {
+        let mut caches = self.candidates(index);
+        caches.retain(|(_, role)| *role != Role::Controller);
+        self.asked(index, &caches, |_| within).await
+    }
+
+    async fn asked(
+        &self,
+        index: u64,
+        candidates: &[(InstanceId, Role)],
+        patience: impl Fn(&Role) -> Duration,
+    ) -> Result<Given, NotGiven> {
         let mut last = NotGiven::Nobody;
-        for (in_vain, (peer, role)) in (0..).zip(self.candidates(index)) {
+        for (in_vain, &(peer, role)) in (0..).zip(candidates) {
             if self.silences.is_silent(peer) {
                 last = NotGiven::Silent;
                 continue;
             }
             let asked = self.ask(peer, index, patience(&role)).await;
-            self.silences.note(peer, &asked);
-            wrong::tell(&self.host, (ItemKind::Piece, index), &asked).await;
+            let begins = self.silences.note(peer, &asked);
+            wrong::tell(&self.host, (ItemKind::Piece, index), &asked, begins).await;
             match asked {
                 Ok((slab, blake3)) => return Ok(Given { slab, blake3, from: peer, in_vain }),
                 Err(HostError::Ended) => return Err(HostError::Ended.into()),
@@ -146,8 +170,8 @@ impl PieceSource {
         Err(last)
     }
 
-    /// Whom to ask, in order. Near ones come first among those that should have the piece: its owner, and every full-piece cache. Its other
-    /// owners are for when that is away, and would mostly be asked in vain.
+    /// Whom to ask, in order. Near ones come first among those that should have the piece: its owner, the nearest where it has several, and every
+    /// full-piece cache. Those who would be owners are for when these are away, and would mostly be asked in vain.
     fn candidates(&self, index: u64) -> Vec<(InstanceId, Role)> {
         let present = self.host.present();
         let present = present.borrow();
@@ -157,8 +181,9 @@ impl PieceSource {
         if self.prefer_near
             && let Some(own) = present.get(&self.host.id())
         {
-            let owners = owners.of(ItemKind::Piece, index, OWNERS_TRIED);
-            let owner = from.first().copied().filter(|entry| owners.contains(&entry.id));
+            let owners = owners.of_piece(index);
+            let present_owners = from.iter().copied().filter(|entry| owners.contains(&entry.id));
+            let owner = present_owners.min_by_key(|entry| distance(own, entry));
             let (full, rest): (Vec<_>, Vec<_>) =
                 from.into_iter().partition(|entry| entry.role == Role::FullPieceCache);
             let rest = rest.into_iter().filter(|entry| owner.is_none_or(|owner| owner.id != entry.id));

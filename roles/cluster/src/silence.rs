@@ -25,6 +25,8 @@ struct Silence {
     unanswered: u32,
     until: Option<Instant>,
     pause: Duration,
+    /// For damaged bytes.
+    is_damaged: bool,
 }
 
 impl Silences {
@@ -35,34 +37,43 @@ impl Silences {
 
     /// It answered, if only to refuse.
     fn answered(&self, id: InstanceId) {
-        self.lock().remove(&id);
-    }
-
-    /// Notes what became of a request.
-    pub fn note<T>(&self, id: InstanceId, asked: &Result<T, HostError>) {
-        match asked {
-            Ok(_) => self.answered(id),
-            Err(error) if error.refusal().is_some() => self.answered(id),
-            Err(HostError::Request { source: ClientError::TimedOut { .. }, .. }) => self.silent(id, 1),
-            // What it gives next is no better.
-            Err(HostError::Damaged { .. }) => self.silent(id, SILENCES_MAX),
-            Err(_) => {}
+        let mut silences = self.lock();
+        // One that gave damaged bytes gives good ones in between.
+        let is_damaged = |it: &Silence| it.is_damaged && it.until.is_some_and(|until| Instant::now() < until);
+        if !silences.get(&id).is_some_and(is_damaged) {
+            silences.remove(&id);
         }
     }
 
-    /// It did not answer, or what is as bad as so many times.
-    fn silent(&self, id: InstanceId, times: u32) {
+    /// Notes what became of a request. Whether the member begins to be passed over for it.
+    pub fn note<T>(&self, id: InstanceId, asked: &Result<T, HostError>) -> bool {
+        match asked {
+            Err(HostError::Request { source: ClientError::TimedOut { .. }, .. }) => self.silent(id, false),
+            Err(HostError::Damaged { .. }) => self.silent(id, true),
+            Err(error) if error.refusal().is_none() => false,
+            Ok(_) | Err(_) => {
+                self.answered(id);
+                false
+            }
+        }
+    }
+
+    /// It did not answer, or gave damaged bytes, of which one time is enough.
+    fn silent(&self, id: InstanceId, is_damaged: bool) -> bool {
         let mut silences = self.lock();
         let silence = silences.entry(id).or_default();
         // What was asked before it was passed over tells nothing new.
         if silence.until.is_some_and(|until| Instant::now() < until) {
-            return;
+            return false;
         }
-        silence.unanswered += times;
-        if silence.unanswered >= SILENCES_MAX {
+        silence.unanswered += 1;
+        silence.is_damaged = is_damaged;
+        let is_over = is_damaged || silence.unanswered >= SILENCES_MAX;
+        if is_over {
             silence.pause = (silence.pause * 2).clamp(FIRST_PAUSE, MAX_PAUSE);
             (silence.unanswered, silence.until) = (0, Some(Instant::now() + silence.pause));
         }
+        is_over
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<InstanceId, Silence>> {
@@ -81,19 +92,24 @@ mod tests {
         for pause in [15, 30, 60, 60] {
             (0..SILENCES_MAX).for_each(|_| {
                 assert!(!silences.is_silent(id));
-                silences.silent(id, 1);
+                silences.silent(id, false);
             });
-            (0..99).for_each(|_| silences.silent(id, 1));
+            assert!((0..99).all(|_| !silences.silent(id, false)));
             assert!(silences.is_silent(id));
             tokio::time::sleep(Duration::from_secs(pause)).await;
             assert!(!silences.is_silent(id));
         }
         silences.answered(id);
-        silences.silent(id, 1);
-        silences.silent(id, 1);
+        silences.silent(id, false);
+        silences.silent(id, false);
         assert!(!silences.is_silent(id));
         let damaged: Result<(), _> = Err(HostError::Damaged { peer: id, role: Role::ShardedCache });
-        silences.note(id, &damaged);
-        assert!(silences.is_silent(id), "at once");
+        assert!(silences.note(id, &damaged) && silences.is_silent(id), "at once");
+        assert!(!silences.note(id, &damaged), "told once");
+        silences.note(id, &Ok(()));
+        assert!(silences.is_silent(id), "good bytes in between");
+        tokio::time::sleep(MAX_PAUSE).await;
+        silences.note(id, &Ok(()));
+        assert!(silences.note(id, &damaged));
     }
 }

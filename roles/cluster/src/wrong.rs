@@ -4,19 +4,28 @@
 //!   reader ── bytes fail their hash ─▶ another member is asked, this one passed over for a while
 //!       └── Invalidation ─▶ the cache that gave them reads its slot ── damaged ─▶ dropped, and refilled
 //! ```
-//! Owns: that message. Never: whether it is true. A cache believes its disk alone, and nobody can have it drop what is whole.
+//! Owns: that message. Never: whether it is true. A cache believes its disk alone, and nobody can have it drop a piece that is whole; parity it
+//! just makes anew.
 
 use control::ids::InstanceId;
 use control::messages::{Control, Invalidation, ItemKind, subjects};
 
 use crate::host::{Host, HostError};
 
-/// After each request for an item: tells if what came is wrong.
-pub async fn tell<T>(host: &Host, (kind, piece_index): (ItemKind, u64), asked: &Result<T, HostError>) {
+/// After each request for an item: tells if what came is wrong, and in the log when the member `begins` to be passed over for it.
+pub async fn tell<T>(host: &Host, item: (ItemKind, u64), asked: &Result<T, HostError>, begins: bool) {
     let Err(error @ HostError::Damaged { peer, .. }) = asked else { return };
-    let what = if kind == ItemKind::Piece { "piece" } else { "parity of piece" };
-    tracing::warn!("{what} {piece_index}: {error}; others are asked, and it is for a while not");
-    let Ok(message) = (Invalidation { kind, piece_index, holder: *peer }).to_bytes() else { return };
+    if begins {
+        let (kind, index) = item;
+        let what = if kind == ItemKind::Piece { "piece" } else { "parity of piece" };
+        tracing::warn!("{what} {index}: {error}; others are asked, and it is for a while not");
+    }
+    complain(host, item, *peer).await;
+}
+
+/// Tells a cache that it gave an item wrongly.
+pub async fn complain(host: &Host, (kind, piece_index): (ItemKind, u64), holder: InstanceId) {
+    let Ok(message) = (Invalidation { kind, piece_index, holder }).to_bytes() else { return };
     if let Err(error) = host.bus().publish(subjects::INVALIDATION, message).await {
         tracing::debug!("{error}");
     }

@@ -19,6 +19,9 @@ use crate::store::{Expect, Found};
 /// How often the members are looked at: caches that join together make one epoch.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Writes of an epoch with the copies that are wanted, where it is not heard whether one was done.
+const COPIES_TRIES: u32 = 4;
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -35,8 +38,8 @@ pub enum Action {
 #[derive(Debug)]
 pub struct Epochs {
     rebalance_after: Duration,
-    /// Copies of each piece that the operator wants, until an epoch has them.
-    copies: Option<u8>,
+    /// Copies of each piece that the operator wants, until an epoch has had them, or was to have them so often.
+    copies: Option<(u8, u32)>,
     /// Since when members of the epoch are away.
     since: BTreeMap<InstanceId, Duration>,
     /// The newest epoch seen.
@@ -49,6 +52,7 @@ impl Epochs {
     /// Members are given up after `rebalance_after`. The epochs keep the copies that they have, unless others are wanted at this start: of
     /// controllers that were told different numbers, the one that starts last has it.
     pub fn new(rebalance_after: Duration, copies: Option<u8>) -> Self {
+        let copies = copies.map(|copies| (copies, COPIES_TRIES));
         Self { rebalance_after, copies, since: BTreeMap::new(), last: None, proposed: None }
     }
 
@@ -71,7 +75,7 @@ impl Epochs {
             self.last = Some(newer.clone());
         }
         let old = self.last.clone().unwrap_or_else(Epoch::nobody);
-        let copies = self.copies.unwrap_or(old.copies);
+        let copies = self.copies.map_or(old.copies, |(copies, _)| copies);
         if read.is_some_and(|epoch| epoch.copies == copies) {
             self.copies = None;
         }
@@ -83,8 +87,15 @@ impl Epochs {
             return None;
         }
         let epoch = self.number(old.number, members, copies);
+        // Somebody who was told another number may write as often: one must leave it.
+        self.copies = self.copies.and_then(|(copies, tries)| Some((copies, tries.checked_sub(1)?)));
         self.proposed = Some(epoch.clone());
         Some(Action::Write { epoch, expect })
+    }
+
+    /// The last one proposed was written: from now on it is as whoever starts later wants it.
+    pub fn wrote(&mut self) {
+        self.copies = None;
     }
 
     /// The members under a number above `seen` that stands for no others.
@@ -233,6 +244,27 @@ mod tests {
         let mut silent = Epochs::new(LIMIT, None);
         let grown = next(&mut silent, Some(&three), &[(1, 9), (2, 5)], NOW).unwrap();
         assert_eq!((grown.number, grown.copies), (7, 3));
+    }
+
+    /// Whether it is heard that a write was done or not.
+    #[test]
+    fn two_that_were_told_different_numbers_do_not_write_against_each_other() {
+        for is_heard in [true, false] {
+            let mut both = [2, 3].map(|copies| Epochs::new(LIMIT, Some(copies)));
+            let (mut store, mut written) = (None::<Epoch>, 0);
+            for look in 0..40 {
+                let machine = &mut both[look % 2];
+                if let Some(epoch) = next(machine, store.as_ref(), &[(1, 7), (2, 5)], NOW) {
+                    store = Some(epoch);
+                    written += 1;
+                    if is_heard {
+                        machine.wrote();
+                    }
+                }
+            }
+            assert!((1..=10).contains(&written), "{written} epochs");
+            assert!([2, 3].contains(&store.unwrap().copies));
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Which segments are placed, by what the caches say that they hold (DESIGN 3: what a cache holds is on its disk).
 //!
-//! As strict as placing is: each piece lies with its owner in the present epoch or with one of those who would be
-//! ([`OWNERS_TRIED`]), or in a full-piece cache; that is where readers ask. A cache that does not answer has nothing.
+//! As strict as placing of one copy is: each piece lies with its owner in the present epoch or with one of those who would be
+//! ([`OWNERS_TRIED`]), or in a full-piece cache; that is where readers ask. A cache that does not answer has nothing. Further
+//! copies do not count here: the caches make them of what is history, and it would have none while they wait for it.
 
 use std::collections::BTreeMap;
 
@@ -112,7 +113,7 @@ mod tests {
         HoldingsAnswer::Held { highest: Some(9), pieces: sets.iter().map(|set| set.to_bytes()).collect() }
     }
 
-    /// What each of five caches is the first to own in a segment.
+    /// What each cache is the first to own in a segment.
     fn owned(epoch: &Epoch, segment: u64, n: u8) -> PieceSet {
         let owners = Owners::new(epoch);
         let first = |position| {
@@ -124,24 +125,25 @@ mod tests {
 
     #[test]
     fn a_segment_is_placed_when_each_piece_lies_where_it_is_asked_for() {
-        let epoch = epoch(&[5, 5, 5, 5, 5]);
-        let mut all = survey(&epoch, &[1, 2, 3, 4, 5], &[]);
-        assert_eq!(all.caches().len(), 5);
-        for n in 1..=5 {
+        let epoch = epoch(&[5; 8]);
+        let everybody = [1, 2, 3, 4, 5, 6, 7, 8];
+        let mut all = survey(&epoch, &everybody, &[]);
+        assert_eq!(all.caches().len(), 8);
+        for n in 1..=8 {
             let sets = [owned(&epoch, FROM, n), PieceSet::EMPTY, owned(&epoch, FROM + 2, n)];
             assert!(all.answered(id(n), &held(&sets)));
         }
         assert_eq!(all.placed(), [FROM, FROM + 2]);
 
-        let mut one_is_silent = survey(&epoch, &[1, 2, 3, 4, 5], &[]);
-        for n in 1..=4 {
+        let mut one_is_silent = survey(&epoch, &everybody, &[]);
+        for n in 1..=7 {
             one_is_silent.answered(id(n), &held(&[owned(&epoch, FROM, n)]));
         }
         assert!(one_is_silent.placed().is_empty());
 
-        let mut misplaced = survey(&epoch, &[1, 2, 3, 4, 5], &[]);
+        let mut misplaced = survey(&epoch, &everybody, &[]);
         misplaced.answered(id(1), &held(&[PieceSet::FULL]));
-        assert!(misplaced.placed().is_empty(), "it has all, and is asked for three fifths of them");
+        assert!(misplaced.placed().is_empty(), "it has all, and is asked for five eighths of them");
     }
 
     #[test]

@@ -10,8 +10,8 @@
 use super::messages::{Epoch, ItemKind, MAX_COPIES};
 use crate::ids::InstanceId;
 
-/// Owners that are given an item, or asked for it: the owner, and those who would be.
-pub const OWNERS_TRIED: usize = MAX_COPIES as usize;
+/// Owners that are given an item, or asked for it: the owners, and those who would be where one is away or full.
+pub const OWNERS_TRIED: usize = MAX_COPIES as usize + 2;
 
 /// An epoch made ready for look-ups.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl Owners {
             hash: hash_id(member.id),
             weight: member.weight as f64,
         };
-        Self { members: with_weight.map(candidate).collect(), copies: epoch.copies.into() }
+        Self { members: with_weight.map(candidate).collect(), copies: epoch.copies.max(1).into() }
     }
 
     /// Who is to hold a piece: as many as the epoch says, or as there are.

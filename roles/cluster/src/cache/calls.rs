@@ -31,8 +31,8 @@ pub enum Call {
     Has(u64, oneshot::Sender<bool>),
     /// Store a piece.
     Put(Arrived, oneshot::Sender<Result<(), StoreError>>),
-    /// Read an item, which drops it if it is damaged: whether it was.
-    Recheck(ItemId, oneshot::Sender<bool>),
+    /// Read a piece, which drops it if it is damaged or cannot be read. Parity is dropped unread: it is as quickly made again.
+    Recheck(ItemId, oneshot::Sender<Verdict>),
     /// Remove a piece, if the epoch of this fingerprint is still the present one.
     Remove(u64, u64, oneshot::Sender<Result<bool, StoreError>>),
 }
@@ -44,6 +44,19 @@ pub struct EpochNow {
     pub number: u64,
     /// What tells it from others of that number.
     pub fingerprint: u64,
+}
+
+/// What is found of an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is as it was put.
+    Whole,
+    /// It was here, damaged or unreadable, and is not any more.
+    Lost,
+    /// It was not here.
+    Absent,
+    /// It could not be read now.
+    Unknown,
 }
 
 /// Slots of the store.
@@ -146,9 +159,16 @@ impl Call {
             }
             Self::Recheck(id, done) => {
                 let Some(store) = store.cloned() else { return };
+                let parities = parities.clone();
                 spawn_local(async move {
-                    let found = store.get(Class::Scrub, id).await;
-                    let _ = done.send(matches!(found, Err(StoreError::Damaged { .. })));
+                    let verdict = match id.kind {
+                        ItemKind::Piece => recheck(&store, id).await,
+                        ItemKind::Parity => parities
+                            .drop_one(&store, id.index)
+                            .await
+                            .map_or(Verdict::Unknown, |()| Verdict::Absent),
+                    };
+                    let _ = done.send(verdict);
                 })
                 .detach();
             }
@@ -162,6 +182,16 @@ impl Call {
                 }
             }
         }
+    }
+}
+
+async fn recheck(store: &PieceStore, id: ItemId) -> Verdict {
+    let was_here = store.contains(id);
+    match store.get(Class::Scrub, id).await {
+        Ok(Some(_)) => Verdict::Whole,
+        _ if was_here && !store.contains(id) => Verdict::Lost,
+        Ok(None) => Verdict::Absent,
+        Err(_) => Verdict::Unknown,
     }
 }
 

@@ -36,6 +36,7 @@ pub use spec::{CacheSpec, SpecError};
 
 use self::claim::Claim;
 use self::handler::{CacheHandler, Parts};
+use self::recheck::Losses;
 use self::refill::Refilling;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -129,11 +130,12 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let genesis_hash = || is_known.borrow().as_ref().map(|info| info.genesis_hash);
     let tell = || is_known.borrow().clone();
     let (epoch, in_epoch) = watch::channel(None);
+    let losses = Losses { counters: counters.clone(), lost: lost.clone() };
     let refilling = Refilling {
         host: host.clone(),
         calls: calls.clone(),
         kind,
-        lost: lost.clone(),
+        lost,
         bandwidth_bytes_per_s: config.refill_bytes_per_s,
         drain: config.drain,
     };
@@ -143,8 +145,8 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         () = refilling.run(is_known.clone(), in_epoch) => Ok(()),
         () = room::tell(&host, &calls, config.drain).then(|()| pending()) => Ok(()),
         () = holdings::answer(host.bus(), questions, &calls, genesis_hash) => Ok(()),
-        () = patrol::walk(&calls, &lost) => Ok(()),
-        () = recheck::follow(id, complaints, &calls, &lost) => Ok(()),
+        () = patrol::walk(&calls, &losses) => Ok(()),
+        () = recheck::follow(id, complaints, &calls, &losses) => Ok(()),
         outcome = parity::make(host.clone(), wanted) => outcome.map_err(Into::into),
         () = counting::answer(host.bus(), count_questions, &counters) => Ok(()),
         outcome = recall::tell(host.bus(), tell) => outcome.map_err(Into::into),

@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,10 +21,10 @@ use control::messages;
 use engine::Class;
 use engine::piece_store::{ItemId, ItemKind, PieceStore, RECORD_AT, SLOT_BYTES, StoreError};
 use engine::pool::{Slab, SlabMut};
+use engine::task::spawn_local;
 use futures::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use transport::message::{Blake3Hash, Refusal, RefusalCode};
 
 use crate::host::Host;
@@ -34,8 +35,8 @@ use bus::BusError;
 const MADE_AT_ONCE: usize = 2;
 /// Requests that wait for that; whoever comes then extends the record himself.
 const WAITING_MAX: usize = 32;
-/// Time to get the piece from another member.
-const PIECE_WITHIN: Duration = Duration::from_secs(2);
+/// How long another cache may take to give the piece: whoever waits for parity does not wait long.
+const PIECE_WITHIN: Duration = Duration::from_secs(1);
 
 const UNSTABLE: &str = "the same record was extended to different parity: check this machine's memory";
 
@@ -55,9 +56,10 @@ impl Parities {
         self.0.borrow().len() as u64
     }
 
-    /// Keeps one, if there is room for it; gives it back as it is to be served.
+    /// Keeps one, if there is room for it; gives it back as it is to be served. What is begun goes on though nobody waits for it: parity that is
+    /// in the store is noted here.
     pub async fn keep(
-        &self,
+        self: &Rc<Self>,
         store: &PieceStore,
         (index, epoch): (u64, u64),
         made: Made,
@@ -65,9 +67,23 @@ impl Parities {
         if !made.is_own || store.room() == 0 {
             return Ok(made.slab.freeze());
         }
-        let item = store.put(Class::SectorWrite, parity(index), epoch, made.blake3, made.slab).await?;
-        self.0.borrow_mut().insert(index);
-        Ok(item.slab)
+        let (parities, store) = (self.clone(), store.clone());
+        let (done, kept) = oneshot::channel();
+        spawn_local(async move {
+            let put = store.put(Class::SectorWrite, parity(index), epoch, made.blake3, made.slab).await;
+            if put.is_ok() {
+                parities.0.borrow_mut().insert(index);
+            }
+            let _ = done.send(put.map(|item| item.slab));
+        })
+        .detach();
+        kept.await.unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Removes one that may be wrong.
+    pub async fn drop_one(&self, store: &PieceStore, index: u64) -> Result<(), StoreError> {
+        self.0.borrow_mut().remove(&index);
+        store.remove(Class::SectorWrite, parity(index)).await.map(drop)
     }
 
     /// Frees a slot for a piece, if one is taken by parity.
@@ -131,7 +147,9 @@ pub async fn make(host: Host, mut wanted: mpsc::Receiver<Wanted>) -> Result<(), 
         tokio::select! {
             Some(Wanted { index, piece, done }) = wanted.recv(), if work.len() < MADE_AT_ONCE => {
                 // Whoever asked may have gone.
-                work.push(async move { drop(done.send(maker.make(index, piece).await)) });
+                if !done.is_closed() {
+                    work.push(async move { drop(done.send(maker.make(index, piece).await)) });
+                }
             }
             Some(()) = work.next() => {}
             else => return Ok(()),
@@ -176,11 +194,8 @@ impl Maker {
     }
 
     async fn fetch(&self, index: u64) -> Result<Slab, Refusal> {
-        match timeout(PIECE_WITHIN, self.source.once(index)).await {
-            Ok(Ok(given)) => Ok(given.slab),
-            Ok(Err(error)) => Err(Refusal::new(RefusalCode::NotFound, error.to_string())),
-            Err(_) => Err(Refusal::new(RefusalCode::Busy, format!("piece {index} did not come in time"))),
-        }
+        let given = self.source.from_caches(index, PIECE_WITHIN).await;
+        given.map(|given| given.slab).map_err(|error| Refusal::new(RefusalCode::NotFound, error.to_string()))
     }
 }
 

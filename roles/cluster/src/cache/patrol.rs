@@ -3,17 +3,16 @@
 //! One piece a second at the lowest priority: a terabyte takes eleven days, and a mebibyte a second is nothing to a disk. A round begins at a
 //! piece that is drawn, so that a cache that is started often does not always read the same ones.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bus::Fresh;
 use control::ids::InstanceId;
 use control::refill::Pieces;
 use engine::piece_store::{ItemId, ItemKind};
-use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::calls::{Call, Calls};
+use super::calls::{Call, Calls, Verdict};
+use super::recheck::Losses;
 use consensus::piece::PieceIndex;
 
 /// A piece is read each time.
@@ -21,8 +20,8 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Rounds of a small cache are no closer than this.
 const ROUND: Duration = Duration::from_secs(24 * 3600);
 
-/// Reads one piece after the other until the executor ends. `lost` is told of each that was damaged.
-pub async fn walk(calls: &Calls, lost: &Arc<Notify>) {
+/// Reads one piece after the other until the executor ends. `losses` is told of each that was damaged.
+pub async fn walk(calls: &Calls, losses: &Losses) {
     let mut ticks = interval(EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let drawn = InstanceId::generate().0;
@@ -37,11 +36,8 @@ pub async fn walk(calls: &Calls, lost: &Arc<Notify>) {
             ticks.tick().await;
             let id = ItemId { kind: ItemKind::Piece, index };
             match calls.make(|done| Call::Recheck(id, done)).await {
-                Some(true) => {
-                    tracing::warn!("{id} was damaged on the disk: it is fetched anew");
-                    lost.notify_one();
-                }
-                Some(false) => {}
+                Some(Verdict::Lost) => losses.tell(id),
+                Some(_) => {}
                 None => return,
             }
         }

@@ -254,8 +254,8 @@ impl Pull {
         let (request, nothing) =
             (Request::GetItem { index, kind: ItemKind::Piece }, Layout::Run { phase: 0 });
         let asked = self.of.host.request(peer, request, Vec::new(), nothing, patience(&role)).await;
-        self.silences.note(peer, &asked);
-        wrong::tell(&self.of.host, (messages::ItemKind::Piece, index), &asked).await;
+        let begins = self.silences.note(peer, &asked);
+        wrong::tell(&self.of.host, (messages::ItemKind::Piece, index), &asked, begins).await;
         let error = match asked {
             Ok(HostReply { response: Response::Item { blake3 }, payload: Some(slab) }) => {
                 self.pace().came(bytes, self.started.elapsed());

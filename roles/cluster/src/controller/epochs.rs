@@ -50,6 +50,7 @@ pub async fn keep(
             continue;
         };
         if let Ok(Wrote::Done(_)) = epochs.write(&epoch, expect).await {
+            machine.wrote();
             tracing::info!(epoch = epoch.number, caches = epoch.members.len(), "a new epoch begins");
         }
     }

@@ -36,6 +36,7 @@ use crate::role::{RoleError, await_cluster};
 use crate::shutdown::Shutdown;
 use async_trait::async_trait;
 use bus::SharedBus;
+use control::ids::InstanceId;
 use control::messages::Role;
 use engine::pool::Slab;
 use engine::threads::ThreadWorkers;
@@ -124,8 +125,12 @@ impl Pieces for PieceSource {
         Ok(PieceSource::get(self, index, &|reason| missing.note(index, reason)).await?)
     }
 
-    async fn parity(&self, index: u64) -> Option<Slab> {
-        PieceSource::parity(self, index).await.map(|(slab, ..)| slab)
+    async fn parity(&self, index: u64) -> Option<(Slab, InstanceId)> {
+        PieceSource::parity(self, index).await.map(|(slab, _, giver)| (slab, giver))
+    }
+
+    async fn parity_was_wrong(&self, index: u64, giver: InstanceId) {
+        PieceSource::parity_was_wrong(self, index, giver).await;
     }
 }
 

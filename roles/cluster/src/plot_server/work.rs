@@ -10,6 +10,7 @@ use super::staging::{Staging, StagingError, Unfinished};
 use async_trait::async_trait;
 use consensus::constants::{POINT_SIZE, RECORD_SIZE};
 use consensus::sector::ProtocolInfo;
+use control::ids::InstanceId;
 use control::messages::PlotJob;
 use control::plot_server::Made;
 use engine::pool::{AcquireError, Pool, Slab};
@@ -44,10 +45,13 @@ pub trait Pieces: Send + Sync + 'static {
     /// The piece of this index of the history. Asks on when nobody has it, and notes that each time; dropping the future ends that.
     async fn get(&self, index: u64, missing: &Missing) -> Result<FetchedPiece, PieceFailure>;
 
-    /// The parity chunks of its record, on a block, if somebody gives them at once.
-    async fn parity(&self, _index: u64) -> Option<Slab> {
+    /// The parity chunks of its record, on a block, and who gave them, if somebody does at once.
+    async fn parity(&self, _index: u64) -> Option<(Slab, InstanceId)> {
         None
     }
+
+    /// What this member gave was not the record's parity.
+    async fn parity_was_wrong(&self, _index: u64, _giver: InstanceId) {}
 }
 
 /// Why a sector was not made.
@@ -215,7 +219,8 @@ impl Workshop {
     ) -> Result<(), MakeError> {
         let mut with_parity = self.with_parity;
         for attempt in 1.. {
-            let piece = self.fetch(session, (piece_offset, index), with_parity, &progress.missing).await?;
+            let (piece, giver) =
+                self.fetch(session, (piece_offset, index), with_parity, &progress.missing).await?;
             progress.missing.came(index);
             progress.pieces.fetch_add(1, Ordering::Relaxed);
             match session.submit(piece).await {
@@ -228,6 +233,9 @@ impl Workshop {
                     tracing::warn!("piece {index}: {error}");
                     progress.pieces.fetch_sub(1, Ordering::Relaxed);
                     with_parity = false;
+                    if let Some(giver) = giver {
+                        self.pieces.parity_was_wrong(index, giver).await;
+                    }
                 }
                 Err(reason) => return Err(MakeError::Piece { index, reason }),
             }
@@ -236,14 +244,14 @@ impl Workshop {
         Ok(())
     }
 
-    /// A piece for its place, as soon as the session has a credit for it.
+    /// A piece for its place, as soon as the session has a credit for it, and who gave its parity.
     async fn fetch(
         &self,
         session: &dyn EncodingSession,
         (piece_offset, index): (u16, u64),
         with_parity: bool,
         missing: &Missing,
-    ) -> Result<PieceToEncode, MakeError> {
+    ) -> Result<(PieceToEncode, Option<InstanceId>), MakeError> {
         let credit = session.credit().await;
         let failed = |error: PieceFailure| MakeError::Fetch { index, reason: error.to_string() };
         let parity = async { if with_parity { self.pieces.parity(index).await } else { None } };
@@ -252,7 +260,8 @@ impl Workshop {
         let record = slab.slice(PIECE_RECORD_AT..PIECE_RECORD_AT + RECORD_SIZE);
         let (points, _) = slab[PIECE_POINTS_AT..PIECE_RECORD_AT].as_chunks::<POINT_SIZE>();
         let (commitment, witness) = (points[0], points[1]);
-        Ok(PieceToEncode { piece_offset, record, parity, credit, commitment, witness, hash })
+        let (parity, giver) = parity.unzip();
+        Ok((PieceToEncode { piece_offset, record, parity, credit, commitment, witness, hash }, giver))
     }
 
     /// Writes the sector as it comes, filled up to whole blocks.

@@ -215,6 +215,26 @@ async fn parity_is_made_when_it_is_asked_for_and_gives_way_to_pieces() {
     put(&host, id, 2).await;
     assert_eq!(parities(folder.path()), 1, "all four slots were taken");
     tokio::time::timeout(PATIENCE, are_kept(1)).await.unwrap();
+    // Said to be wrong it is dropped, and its giver not asked for any for a while.
+    for index in [0, 1] {
+        source.parity_was_wrong(index, id).await;
+    }
+    let are_dropped = async {
+        while parities(folder.path()) > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, are_dropped).await.unwrap();
+    assert!(source.parity(0).await.is_none());
+    let source = PieceSource::start(host.clone(), false).await.unwrap();
+    source.owners().wait_for(|owners| !owners.is_empty()).await.unwrap();
+    tokio::time::timeout(PATIENCE, async {
+        while parities(folder.path()) == 0 {
+            gives_parity(&host, &source, 0).await;
+        }
+    })
+    .await
+    .unwrap();
     running.stop().await;
     // Started again it knows what there is, and what gives way.
     let (running, id) = cache(&bus, folder.path(), &host).await;

@@ -8,6 +8,7 @@ use consensus::piece::Piece;
 use consensus::sector::{
     ProtocolInfo, RecordEncoder, RecordMetadata, SectorAssembler, SectorId, public_key_hash,
 };
+use control::ids::InstanceId;
 use control::messages::PlotJob;
 use engine::pool::{Pool, Slab};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +24,9 @@ pub fn piece(index: u64) -> Piece {
     piece.set_witness(&[index as u8 ^ 1; 48]);
     piece
 }
+
+/// Whoever gives parity.
+const GIVER: InstanceId = InstanceId([9; 16]);
 
 /// Gives [`piece`]s, and their parity. The first of all pieces comes damaged, and the first parity is none.
 pub struct Library {
@@ -45,14 +49,18 @@ impl Pieces for Library {
         Ok((slab.freeze(), view.hash()))
     }
 
-    async fn parity(&self, index: u64) -> Option<Slab> {
+    async fn parity(&self, index: u64) -> Option<(Slab, InstanceId)> {
         let mut slab = self.pool.acquire().await.ok()?.narrow(..1 << 20);
         match self.parities.fetch_add(1, Ordering::Relaxed) {
             0 => slab.fill(0xff),
             1 => return None,
             _ => extend_record(piece(index).view().record, slab.as_chunks_mut().0).ok()?,
         }
-        Some(slab.freeze())
+        Some((slab.freeze(), GIVER))
+    }
+
+    async fn parity_was_wrong(&self, _: u64, giver: InstanceId) {
+        assert_eq!(giver, GIVER);
     }
 }
 

@@ -11,7 +11,7 @@ message! {
         pub number: u64,
         /// The members, in order of their ids, each once.
         pub members: Vec<EpochMember>,
-        /// Owners that each piece has: sharded caches that hold it, 1 to [`MAX_COPIES`].
+        /// Owners that each piece has: sharded caches that hold it, 1 to [`MAX_COPIES`]. 0, of the release before there were any, is 1.
         pub copies: u8,
     }
 }
@@ -31,7 +31,7 @@ impl Control for Epoch {
         if !in_order || self.members.len() > MAX_EPOCH_MEMBERS {
             return Err(MessageError::Impossible("epoch members out of order or too many"));
         }
-        if (1..=MAX_COPIES).contains(&self.copies) {
+        if self.copies <= MAX_COPIES {
             return Ok(());
         }
         Err(MessageError::Impossible("copies of a piece"))

@@ -3,10 +3,15 @@
 use super::{OLDEST_VERSION, VERSION};
 use crate::messages::MAX_MESSAGE_BYTES;
 use bytes::Bytes;
+use std::cmp::Ordering;
+
 use parity_scale_codec::{DecodeWithMemLimit, DecodeWithMemTracking, Encode};
 
 /// Memory a message may claim while it is decoded.
 const DECODE_MEMORY_BYTES: usize = 4 * MAX_MESSAGE_BYTES;
+
+/// Bytes that a release appends to a message at most.
+const APPENDED_BYTES_MAX: usize = 16;
 
 /// Why bytes are not a message, or a message cannot become bytes.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -57,7 +62,8 @@ pub trait Control: Encode + DecodeWithMemTracking {
         Ok(bytes.into())
     }
 
-    /// The message in `bytes`, which may be anything. Of a newer release's message the fields that this release knows.
+    /// The message in `bytes`, which may be anything. Of a newer release's message the fields that this release knows; of an older one's those
+    /// that it lacks are zero.
     fn from_bytes(bytes: &[u8]) -> Result<Self, MessageError> {
         let malformed = MessageError::Malformed { size_bytes: bytes.len() };
         let &[version, found, ref body @ ..] = bytes else { return Err(malformed) };
@@ -70,10 +76,22 @@ pub trait Control: Encode + DecodeWithMemTracking {
         if bytes.len() >= MAX_MESSAGE_BYTES {
             return Err(malformed);
         }
+        // What a release before this one had not yet is zero.
+        let padded;
         let mut rest = body;
-        match Self::decode_with_mem_limit(&mut rest, DECODE_MEMORY_BYTES) {
+        if version < VERSION {
+            padded = [body, &[0; APPENDED_BYTES_MAX]].concat();
+            rest = &padded;
+        }
+        let decoded = Self::decode_with_mem_limit(&mut rest, DECODE_MEMORY_BYTES);
+        let is_whole = match version.cmp(&VERSION) {
             // What a newer release has appended is not for us.
-            Ok(message) if rest.is_empty() || version > VERSION => message.check().map(|()| message),
+            Ordering::Greater => true,
+            Ordering::Equal => rest.is_empty(),
+            Ordering::Less => rest.len() <= APPENDED_BYTES_MAX,
+        };
+        match decoded {
+            Ok(message) if is_whole => message.check().map(|()| message),
             _ => Err(malformed),
         }
     }

@@ -4,7 +4,7 @@
 /// once when something big was put on the wrong road.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Version of all layouts; grows with each release that appends to one.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// The oldest version that this release can read.
 pub const OLDEST_VERSION: u8 = 2;
 /// SCALE of a solution (PROTOCOL 8), bytes.

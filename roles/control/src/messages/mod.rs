@@ -6,7 +6,7 @@
 //! SCALE, because the network's own solution arrives in it, it is compact, and it has one encoding a value. Bytes
 //! from the bus are hostile until decoded: memory is bounded, kind and version must fit, nothing may follow (but in the
 //! words of a newer release, which appends fields that this one leaves), and [`Control::check`] holds. Fields are only
-//! appended, with a new version; any other change is a new kind.
+//! appended, with a new version, and so that zeros mean what was before; any other change is a new kind.
 
 mod codec;
 mod limits;

@@ -214,6 +214,18 @@ fn a_newer_message_is_read_as_far_as_it_is_known() {
     assert!(matches!(PlotJob::from_bytes(&cut), Err(MessageError::Malformed { .. })));
 }
 
+/// The release before had no copies and no word for full caches.
+#[test]
+fn what_an_older_message_lacks_is_zero() {
+    let older = |bytes: &[u8]| [&[VERSION - 1], &bytes[1..bytes.len() - 1]].concat();
+    let read = Epoch::from_bytes(&older(&epoch(3).to_bytes().unwrap())).unwrap();
+    assert_eq!(read, Epoch { copies: 0, ..epoch(3) });
+    let full = MemberEntry { is_full: true, ..member() }.to_bytes().unwrap();
+    assert_eq!(MemberEntry::from_bytes(&older(&full)).unwrap(), member());
+    let longer = [&older(&full)[..], &[0; 2]].concat();
+    assert!(matches!(MemberEntry::from_bytes(&longer), Err(MessageError::Malformed { .. })));
+}
+
 /// A role that only a newer release has is kept as it is.
 #[test]
 fn unknown_roles_are_kept() {

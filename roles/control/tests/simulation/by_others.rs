@@ -87,11 +87,11 @@ impl World {
             }
             let owners = owners.of(ItemKind::Piece, segment * PIECES + u64::from(position), OWNERS_TRIED);
             let takers: Vec<_> = owners.iter().filter_map(|owner| reachable.get(owner)).collect();
-            let takers = &takers[..takers.len().min(epoch.copies.into())];
+            let takers = &takers[..takers.len().min(epoch.copies.max(1).into())];
             for &&cache in takers {
                 self.processes[cache].disk.pieces.entry(segment).or_default().insert(position);
             }
-            is_placed &= takers.len() + full.len() >= usize::from(epoch.copies);
+            is_placed &= takers.len() + full.len() >= usize::from(epoch.copies.max(1));
         }
         is_placed
     }

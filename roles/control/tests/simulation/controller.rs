@@ -56,6 +56,11 @@ impl Controller {
         }
     }
 
+    /// One that was told how many copies of each piece there are to be.
+    pub fn with_copies(self, copies: Option<u8>) -> Self {
+        Self { keeping: self.keeping.with_copies(copies), ..self }
+    }
+
     fn id(&mut self) -> Id {
         self.next_id += 1;
         self.next_id

@@ -54,9 +54,18 @@ pub struct Keeping {
     mutant: Option<Mutant>,
 }
 
+fn new_epochs(copies: Option<u8>) -> epochs::Epochs {
+    epochs::Epochs::new(Duration::from_secs(900), copies)
+}
+
 impl Keeping {
     pub fn new(me: InstanceId, spooled: Vec<u64>, remembered: Option<u64>, mutant: Option<Mutant>) -> Self {
         Self::of_chain(me, own(1), spooled, remembered, mutant)
+    }
+
+    /// One that was told how many copies of each piece there are to be.
+    pub fn with_copies(self, copies: Option<u8>) -> Self {
+        Self { epochs: new_epochs(copies), ..self }
     }
 
     /// One whose node has these rules.
@@ -68,8 +77,6 @@ impl Keeping {
         mutant: Option<Mutant>,
     ) -> Self {
         let mut segments = Segments::new(me, SPOOL_SEGMENTS_MAX, Duration::ZERO);
-        // A few were told how many copies there are to be, and not alike.
-        let copies = Some(1 + me.0[0] % 64).filter(|copies| *copies < 3);
         segments.on(Event::Found(spooled), Duration::ZERO);
         Self {
             me,
@@ -80,7 +87,7 @@ impl Keeping {
             settings: None,
             remembered: remembered.filter(|_| mutant != Some(Mutant::NobodyRemembers)),
             recall: Recall::default(),
-            epochs: epochs::Epochs::new(Duration::from_secs(900), copies),
+            epochs: new_epochs(None),
             epoch: None,
             look_at_epoch: Duration::ZERO,
             caches: 0,
@@ -417,6 +424,7 @@ impl Keeping {
         match self.asked.remove(&id) {
             Some(Asked::Lease) => self.lease(lease::Event::Wrote(wrote), around),
             Some(Asked::Settings) => self.settings(settings::Event::Wrote(wrote), around),
+            Some(Asked::Epoch) if matches!(wrote, Wrote::Done(_)) => self.epochs.wrote(),
             Some(Asked::Told(tell)) => {
                 let is_told = matches!(wrote, Wrote::Done(_));
                 self.segments(if is_told { Event::Told(tell) } else { Event::NotTold(tell) }, around);

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use consensus::constants::SEGMENT_PIECES;
 use consensus::piece::PieceIndex;
+use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
-use control::messages::{self, Epoch, Role};
+use control::messages::{self, Epoch, HoldingsAnswer, HoldingsRequest, MemberEntry, Role};
 use control::rendezvous::{OWNERS_TRIED, Owners};
 use engine::pool::Slab;
 use futures::{FutureExt, StreamExt, stream};
@@ -17,7 +18,10 @@ use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
 use super::super::context::Context;
 use super::super::pieces::{PieceError, into_slab};
 use super::super::spool::SpoolError;
+use super::look::holdings_of;
 
+/// Caches asked at once what they have.
+const ASKED_AT_ONCE: usize = 16;
 /// Pieces on their way to caches at once.
 const PUTS_IN_FLIGHT: usize = 8;
 /// A cache writes to its disk before it answers.
@@ -76,6 +80,8 @@ struct Placing<'a> {
     owners: Owners,
     /// Caches that must have each piece.
     copies: usize,
+    /// What each cache has of it already: it is not brought again.
+    held: BTreeMap<InstanceId, PieceSet>,
     /// How often each cache did not answer.
     silences: Mutex<BTreeMap<InstanceId, u32>>,
 }
@@ -83,8 +89,9 @@ struct Placing<'a> {
 /// Brings all pieces of a segment that is here to their owners in `epoch` and to all full-piece caches.
 pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>, told: &Told) -> Placed {
     let epoch = epoch.unwrap_or_else(Epoch::nobody);
-    let (owners, copies) = (Owners::new(&epoch), usize::from(epoch.copies));
-    let placing = Placing { context, segment_index: index, owners, copies, silences: Mutex::default() };
+    let (owners, copies) = (Owners::new(&epoch), usize::from(epoch.copies.max(1)));
+    let held = held(context, index).await;
+    let placing = Placing { context, segment_index: index, owners, copies, held, silences: Mutex::default() };
     let (mut taken, mut damaged) = (0, 0);
     let all = async {
         let mut pieces = stream::iter(0..=u8::MAX)
@@ -138,6 +145,21 @@ pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>, told: &T
     Placed::NotAll
 }
 
+/// What the present caches have of a segment; one that does not say has nothing.
+async fn held(context: &Context, from_segment: u64) -> BTreeMap<InstanceId, PieceSet> {
+    let request =
+        HoldingsRequest { genesis_hash: context.genesis_hash, from_segment, segments: 1, lets_go_by: None };
+    let roles = [Role::ShardedCache, Role::FullPieceCache].into_iter();
+    let caches = roles.flat_map(|role| context.host.members(role));
+    let asks = caches.map(|cache| holdings_of(context, request, cache.id).boxed());
+    let answers = stream::iter(asks).buffer_unordered(ASKED_AT_ONCE);
+    let set = |(cache, answer)| match answer {
+        Ok(HoldingsAnswer::Held { pieces, .. }) => Some((cache, PieceSet::from_bytes(*pieces.first()?))),
+        _ => None,
+    };
+    answers.filter_map(async |answer| set(answer)).collect().await
+}
+
 impl Placing<'_> {
     async fn place(&self, position: u8) -> Piece {
         let Some(index) = PieceIndex::new(self.segment_index, position) else { return Piece::NotTaken };
@@ -158,29 +180,33 @@ impl Placing<'_> {
     /// Gives a piece to its owners, or to the next ones, and to all full-piece caches. Whether enough caches that readers ask have it.
     async fn place_piece(&self, index: PieceIndex) -> Result<bool, PieceError> {
         let host = &self.context.host;
+        let full = host.members(Role::FullPieceCache);
+        let shards = host.members(Role::ShardedCache);
+        let owners = self.owners.of(messages::ItemKind::Piece, index.0, OWNERS_TRIED);
+        let owners: Vec<_> =
+            owners.iter().filter_map(|owner| shards.iter().find(|shard| shard.id == *owner)).collect();
+        let has_it =
+            |cache: &MemberEntry| self.held.get(&cache.id).is_some_and(|set| set.contains(index.position()));
+        // Whoever misses it at its owners asks a full-piece cache.
+        let (mut in_full, mut in_shards) = (0, owners.iter().filter(|cache| has_it(cache)).count());
+        let mut takers = owners.into_iter().filter(|cache| !has_it(cache) && !cache.is_full);
+        let is_everywhere = full.iter().all(&has_it) && in_shards >= self.copies;
+        if is_everywhere {
+            return Ok(true);
+        }
         let Some(piece) = self.context.pieces.held(index).await? else { return Ok(false) };
         let (slab, blake3) = into_slab(&piece, host.pool()).await?;
         drop(piece);
-        let (mut in_full, mut in_shards) = (0, 0);
-        for cache in host.members(Role::FullPieceCache).iter().filter(|cache| !cache.is_full) {
-            in_full += usize::from(self.put(cache.id, index, &slab, blake3).await);
+        for cache in &full {
+            let is_here = has_it(cache) || (!cache.is_full && self.put(cache.id, index, &slab, blake3).await);
+            in_full += usize::from(is_here);
         }
-        for owner in self.owners_with_room(index) {
-            in_shards += usize::from(self.put(owner, index, &slab, blake3).await);
-            if in_shards == self.copies {
-                break;
-            }
+        while in_shards < self.copies
+            && let Some(cache) = takers.next()
+        {
+            in_shards += usize::from(self.put(cache.id, index, &slab, blake3).await);
         }
-        // Whoever misses it at its owners asks a full-piece cache.
         Ok(in_full + in_shards >= self.copies)
-    }
-
-    /// The owners of a piece and those who would be, as far as they are present and do not say that they are full.
-    fn owners_with_room(&self, index: PieceIndex) -> impl Iterator<Item = InstanceId> {
-        let present = self.context.host.members(Role::ShardedCache);
-        let with_room: BTreeSet<_> = present.iter().filter(|it| !it.is_full).map(|it| it.id).collect();
-        let owners = self.owners.of(messages::ItemKind::Piece, index.0, OWNERS_TRIED);
-        owners.into_iter().filter(move |owner| with_room.contains(owner))
     }
 
     /// Whether `peer` has taken the piece.
