@@ -150,7 +150,7 @@ mod tests {
     fn what_is_sealed_is_opened_in_the_same_cluster_only() {
         let (here, there) = (name("here"), name("there"));
         let sealed = seal(&here, b"payload");
-        assert_eq!(sealed[..], *b"AFcb\x02\x02\x04herepayload");
+        assert_eq!(sealed[..], *b"AFcb\x02\x03\x04herepayload");
         assert_eq!(open(&here, &sealed).unwrap(), "payload");
         assert_eq!(open(&there, &sealed), Err(EnvelopeError::OtherCluster { name: "here".to_owned() }));
         assert_eq!(open(&here, &seal(&here, b"")).unwrap(), "");
@@ -165,9 +165,10 @@ mod tests {
         let of = |oldest_reader: u8, writer: u8| {
             open(&here, &Bytes::from([&b"AFcb"[..], &[oldest_reader, writer], b"\x01hx"].concat()))
         };
-        assert_eq!(of(2, 2).unwrap(), "x");
-        assert_eq!(of(2, 3).unwrap(), "x", "the next one, which only appends");
-        assert_eq!(of(3, 3), Err(EnvelopeError::OtherRelease { writer: 3 }));
+        assert_eq!(of(2, 2).unwrap(), "x", "the one before, which lacks what was appended");
+        assert_eq!(of(2, 3).unwrap(), "x");
+        assert_eq!(of(2, 4).unwrap(), "x", "the next one, which only appends");
+        assert_eq!(of(4, 4), Err(EnvelopeError::OtherRelease { writer: 4 }));
         assert_eq!(of(1, 1), Err(EnvelopeError::OtherRelease { writer: 1 }));
         assert_eq!(of(2, 1), Err(EnvelopeError::Garbage { size_bytes: 9 }), "read by none, not even its own");
         // Before there were envelopes: version and kind first.
@@ -180,7 +181,7 @@ mod tests {
     proptest! {
         #[test]
         fn anything_is_opened_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..80), begin in any::<bool>()) {
-            let bytes = if begin { [&b"AFcb\x02\x02"[..], &bytes].concat() } else { bytes };
+            let bytes = if begin { [&b"AFcb\x02\x03"[..], &bytes].concat() } else { bytes };
             let bytes = Bytes::from(bytes);
             if let Ok(payload) = open(&ClusterName::default(), &bytes) {
                 prop_assert_eq!(seal(&ClusterName::default(), &payload), bytes);

@@ -86,10 +86,12 @@ impl Scenario {
         let nodes = 2 + world.random.below(2) as usize;
         world.nodes = (0..nodes).map(|_| Node::new(1)).collect();
         let controllers = 2 + world.random.below(2) as usize;
-        let has_copies = world.random.chance(0.25);
+        // Drawn apart: what else happens in a run stays as it is.
+        let mut random = Random::new(!seed);
+        let has_copies = random.chance(0.25);
         for nth in 0..controllers {
             // Not all are told, and not all alike.
-            let copies = Some(world.random.below(4) as u8).filter(|copies| has_copies && *copies > 0);
+            let copies = Some(random.below(4) as u8).filter(|copies| has_copies && *copies > 0);
             let make = Box::new(move |disk: &_, id| {
                 Box::new(Controller::new(id, disk, mutant).with_copies(copies)) as _
             });
