@@ -13,7 +13,7 @@ impl PieceStore {
     /// Sees that the index on disk says durably that it does not know these slots, whose state here must be so already. Those who wait
     /// meanwhile share the next write.
     pub(super) async fn doubt(&self, class: Class, slots: &[u64]) -> Result<(), StoreError> {
-        let Some(index) = &self.0.index else { return Ok(()) };
+        let Some(index) = self.0.index.as_ref().filter(|index| index.is_used()) else { return Ok(()) };
         let mut scratch = index.writing.lock().await;
         if self.0.slots.borrow().are_doubted(slots) {
             return Ok(());
@@ -23,7 +23,7 @@ impl PieceStore {
 
     /// Writes what changed since it was last written.
     pub(super) async fn write_index(&self, class: Class) -> Result<(), StoreError> {
-        let Some(index) = &self.0.index else { return Ok(()) };
+        let Some(index) = self.0.index.as_ref().filter(|index| index.is_used()) else { return Ok(()) };
         let mut scratch = index.writing.lock().await;
         self.write_changed(class, index, &mut scratch).await
     }
@@ -46,6 +46,11 @@ impl PieceStore {
         }
         let mut slots = self.0.slots.borrow_mut();
         changed.iter().for_each(|&block| slots.noted(block, written.is_ok()));
+        drop(slots);
+        index.wrote(written.is_ok());
+        if !index.is_used() {
+            return Ok(());
+        }
         Ok(written?)
     }
 

@@ -22,6 +22,7 @@ use crate::file::{Access, DirectFile, sync_directory};
 use crate::pool::SlabMut;
 use consensus::constants::HASH_SIZE;
 use futures::lock::Mutex;
+use std::cell::Cell;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -33,6 +34,8 @@ pub const INDEX_FILE: &str = "index.bin";
 pub(super) const SLOTS_A_BLOCK: u64 = 128;
 /// Slots that are put in doubt at once for coming puts.
 pub(super) const CLAIMED_AT_ONCE: usize = 64;
+/// Writes in a row that may fail.
+const FAILURES_MAX: u32 = 3;
 const MAGIC: [u8; 8] = *b"ASFINDX1";
 const NOTES_AT: usize = 64;
 const NOTE_BYTES: usize = 24;
@@ -55,6 +58,8 @@ pub(super) struct Index {
     pub inode: u64,
     /// Held by who writes, and what is written from: puts that wait hold the pool's slabs. Only work that goes to its end takes it out.
     pub writing: Mutex<Option<SlabMut>>,
+    /// Writes in a row that failed; none once the store does without it.
+    pub failures: Cell<Option<u32>>,
 }
 
 impl Index {
@@ -69,7 +74,39 @@ impl Index {
         if file.size_bytes()? < bytes {
             file.set_size(bytes)?;
         }
-        Ok(Self { file, inode: items.inode()?, writing: Mutex::new(Some(scratch)) })
+        Ok(Self {
+            file,
+            inode: items.inode()?,
+            writing: Mutex::new(Some(scratch)),
+            failures: Cell::new(Some(0)),
+        })
+    }
+
+    /// Whether the store still goes by it.
+    pub fn is_used(&self) -> bool {
+        self.failures.get().is_some()
+    }
+
+    /// Notes how a write ended. After some in vain the store goes on without: one bad block here is no reason to keep no items. The file is
+    /// removed, since it would lie from then on, or else the store does not go on.
+    pub fn wrote(&self, is_done: bool) {
+        let failures = self.failures.get().map(|failures| if is_done { 0 } else { failures + 1 });
+        self.failures.set(failures);
+        if failures.is_none_or(|failures| failures < FAILURES_MAX) {
+            return;
+        }
+        let path = self.file.path();
+        match path.parent().map(Self::remove) {
+            Some(Ok(())) => {
+                tracing::warn!(
+                    "{}: it cannot be written, and the cache goes on without: its next start reads all headers",
+                    path.display()
+                );
+                self.failures.set(None);
+            }
+            Some(Err(error)) => tracing::warn!("{error}"),
+            None => {}
+        }
     }
 
     /// Removes it: what is done without it would make it lie.

@@ -120,8 +120,9 @@ struct Inner {
     index: Option<Index>,
     /// One writer at a time claims slots and grows the file.
     claiming: Mutex<()>,
-    /// A block to read headers into: puts that wait hold the pool's slabs. Only work that goes to its end takes it out.
-    header: Mutex<Option<SlabMut>>,
+    /// Blocks to read headers into, the second one for the check behind the index, which may wait for a bad place of the disk: puts that wait
+    /// hold the pool's slabs. Only work that goes to its end takes one out.
+    headers: [Mutex<Option<SlabMut>>; 2],
     /// A block of zeros.
     zeros: Slab,
     tmp: bool,
@@ -173,6 +174,12 @@ impl PieceStore {
         self.0.slots.borrow().pieces(segment_index)
     }
 
+    /// Those of them of which it is known that they are whole: what others may delete because it is here. After an opening without the index
+    /// that is what has been read or put since.
+    pub fn whole_pieces(&self, segment_index: u64) -> PieceSet {
+        self.0.slots.borrow().whole_pieces(segment_index)
+    }
+
     /// The segments of which there is a piece, in order.
     pub fn segments(&self) -> impl Iterator<Item = u64> + use<> {
         self.0.slots.borrow().segments().into_iter()
@@ -197,7 +204,9 @@ impl PieceStore {
             }
             return match read.map(|buf| check(id, buf.narrow(..SLOT_BYTES))) {
                 Ok(Some((slab, Header { blake3, epoch, .. }))) => {
-                    self.0.slots.borrow_mut().set_seen(entry.slot);
+                    let mut slots = self.0.slots.borrow_mut();
+                    slots.set_seen(entry.slot);
+                    slots.set_whole(entry.slot);
                     Ok(Some(Item { slab, blake3, epoch, stamp: entry.stamp }))
                 }
                 Ok(None) => {
@@ -242,7 +251,9 @@ impl PieceStore {
             let stamp = {
                 let mut slots = store.0.slots.borrow_mut();
                 slots.let_go(id);
-                slots.insert(id, slot, epoch)
+                let stamp = slots.insert(id, slot, epoch);
+                slots.set_whole(slot);
+                stamp
             };
             store.forget(class, id).await?;
             Ok(Item { slab, blake3, epoch, stamp })
@@ -285,7 +296,13 @@ impl PieceStore {
         if !self.0.slots.borrow().is_seen(slot) && !self.is_still(class, slot, id).await? {
             return Ok(());
         }
-        let erased = self.erase(class, slot).await;
+        if let Err(error) = self.doubt(class, &[slot]).await {
+            // Nothing is wrong with the slot: it is cleared with the next change of the item.
+            self.0.slots.borrow_mut().suspect(slot, id);
+            return Err(error);
+        }
+        let zeros = self.0.zeros.clone();
+        let erased = self.write(class, offset(slot), &zeros).await;
         let mut slots = self.0.slots.borrow_mut();
         match erased {
             // It stays unused, though it took that.
@@ -294,12 +311,6 @@ impl PieceStore {
             Err(_) => slots.retire(slot, id),
         }
         erased
-    }
-
-    async fn erase(&self, class: Class, slot: u64) -> Result<(), StoreError> {
-        self.doubt(class, &[slot]).await?;
-        let zeros = self.0.zeros.clone();
-        self.write(class, offset(slot), &zeros).await
     }
 
     /// The header last, when the item is durable: what a header names after a power loss is there. A slot that this fails for is not used again.

@@ -32,6 +32,8 @@ const ITEMS_AT_ONCE: usize = 4;
 const SAMPLE_SLOTS: u64 = 16;
 /// Slots that the disk may refuse before it is asked only once for each.
 const MOST_TRIED_AGAIN: u64 = 64;
+/// Slots of which nothing is known that are read whole at opening.
+const READ_WHOLE_MAX: usize = 512;
 const CLASS: Class = Class::Serving;
 
 impl PieceStore {
@@ -56,14 +58,15 @@ impl PieceStore {
     ) -> Result<(Self, StoreReport), StoreError> {
         let (file, slots, written) = open_file(dir, config, space)?;
         let mut blocks = scratch.narrow(..STORE_SCRATCH_BYTES);
-        let index_blocks = blocks.split_off(2 * BLOCK_BYTES);
-        let header_block = blocks.split_off(BLOCK_BYTES);
+        let mut index_blocks = blocks.split_off(BLOCK_BYTES);
+        let mut header_blocks = index_blocks.split_off(index_blocks.len() - 2 * BLOCK_BYTES);
+        let header_blocks = [header_blocks.split_off(BLOCK_BYTES), header_blocks];
         blocks.fill(0);
         let index = if config.tmp {
             Index::remove(dir)?;
             None
         } else {
-            Some(Index::open(dir, &file, slots.capacity(), index_blocks)?)
+            open_index(dir, &file, slots.capacity(), index_blocks)?
         };
         let store = Self(Rc::new(Inner {
             pool: blocks.pool().clone(),
@@ -74,7 +77,7 @@ impl PieceStore {
             slots: RefCell::new(slots),
             index,
             claiming: Mutex::new(()),
-            header: Mutex::new(Some(header_block)),
+            headers: header_blocks.map(|block| Mutex::new(Some(block))),
             zeros: blocks.freeze(),
             tmp: config.tmp,
         }));
@@ -85,11 +88,14 @@ impl PieceStore {
 
     /// What an earlier process wrote and had no time to sync is read as if it were durable, and older copies are cleared for it: so it must be.
     async fn sync_first(&self) -> Result<(), StoreError> {
-        if let Some(index) = &self.0.index {
-            self.0.disk.sync(CLASS, &self.0.file).await?;
-            self.0.disk.sync(CLASS, &index.file).await?;
+        if self.0.tmp {
+            return Ok(());
         }
-        Ok(())
+        self.0.disk.sync(CLASS, &self.0.file).await?;
+        match &self.0.index {
+            Some(index) => Ok(self.0.disk.sync(CLASS, &index.file).await?),
+            None => Ok(()),
+        }
     }
 
     /// Fills the index in memory; slots from `written` on have just been made of zeros.
@@ -158,7 +164,9 @@ impl PieceStore {
             buf = back;
             let found = found?;
             if fits(believed, &found) {
-                self.0.slots.borrow_mut().set_seen(slot);
+                let mut slots = self.0.slots.borrow_mut();
+                slots.set_seen(slot);
+                slots.set_whole(slot);
             } else if !matches!(found, Found::Unreadable) {
                 return Ok(false);
             }
@@ -169,10 +177,14 @@ impl PieceStore {
     /// Reads the headers of all slots of which nothing is known, in the order of the file. On a hard disk that costs what reading all of it would
     /// (the next header comes by the head when the item before it has), and no order costs less; on others 1/256 of it.
     async fn scan(&self, report: &mut StoreReport) -> Result<(), StoreError> {
-        let (unknown, blocks) = (self.0.slots.borrow().unknown(), Parts::new(&self.0.pool, BLOCK_BYTES));
+        let unknown = self.0.slots.borrow().unknown();
+        // One slab is enough for all, and is here before they begin: others may want slabs, too.
+        let blocks = Parts::of(self.0.pool.acquire().await?, BLOCK_BYTES);
+        // Of a few, as after a crash, nothing is taken on trust: a header that was being written then may name what is not all there.
+        let reads_items = self.0.tmp || unknown.len() <= READ_WHOLE_MAX;
         // A disk that gives nothing is not asked for ever.
         let (blocks, bad) = (&blocks, &Cell::new(0));
-        let at_once = if self.0.tmp { ITEMS_AT_ONCE } else { HEADERS_AT_ONCE };
+        let at_once = if reads_items { ITEMS_AT_ONCE } else { HEADERS_AT_ONCE };
         let mut found = stream::iter(unknown)
             .map(|slot| async move {
                 let tries = if bad.get() < MOST_TRIED_AGAIN { READ_TRIES } else { 1 };
@@ -180,7 +192,7 @@ impl PieceStore {
                 blocks.give(buf);
                 bad.set(bad.get() + u64::from(matches!(found, Ok(Found::Unreadable))));
                 let found = match found? {
-                    Found::Item(header) if self.0.tmp => self.read_item(slot, header).await?,
+                    Found::Item(header) if reads_items => self.read_item(slot, header).await?,
                     found => found,
                 };
                 Ok::<_, StoreError>((slot, found))
@@ -194,13 +206,37 @@ impl PieceStore {
             match found {
                 Found::Damaged => later.push((slot, found)),
                 Found::Item(header) if is_known(header.id) => later.push((slot, found)),
-                _ => self.settle(slot, found, report).await?,
+                _ => {
+                    let is_read = reads_items && matches!(found, Found::Item(_));
+                    self.settle(slot, found, report).await?;
+                    if is_read {
+                        self.0.slots.borrow_mut().set_whole(slot);
+                    }
+                }
             }
         }
         for (slot, found) in later {
             self.settle(slot, found, report).await?;
         }
         Ok(())
+    }
+}
+
+/// The index beside the items. A disk on which there can be none has its items all the same: all headers are read then.
+fn open_index(
+    dir: &Path,
+    items: &DirectFile,
+    slots: u64,
+    blocks: SlabMut,
+) -> Result<Option<Index>, StoreError> {
+    match Index::open(dir, items, slots, blocks) {
+        Ok(index) => Ok(Some(index)),
+        Err(error) => {
+            tracing::warn!("{error}; the cache does without it, and reads all headers at each start");
+            // Left there, it would say what was.
+            Index::remove(dir)?;
+            Ok(None)
+        }
     }
 }
 
@@ -213,8 +249,13 @@ fn open_file(
     fs::create_dir_all(dir).map_err(|error| IoError::open(dir, error))?;
     let path = dir.join(ITEMS_FILE);
     let exists = path.try_exists().map_err(|error| IoError::open(&path, error))?;
-    let file =
-        if exists { DirectFile::open(&path, Access::ReadWrite)? } else { DirectFile::create(&path, 0)? };
+    let file = if exists {
+        DirectFile::open(&path, Access::ReadWrite)?
+    } else {
+        // It may get the same inode again.
+        Index::remove(dir)?;
+        DirectFile::create(&path, 0)?
+    };
     file.lock_exclusive()?;
     let now_bytes = file.size_bytes()?;
     let bytes = match config.size_bytes {

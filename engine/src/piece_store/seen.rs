@@ -68,10 +68,11 @@ impl PieceStore {
         }
         if fits(believed, &found) {
             slots.set_seen(slot);
-            if let Found::Item(Header { id, epoch, .. }) = found
-                && slots.get(id).is_some_and(|entry| entry.epoch != epoch)
-            {
-                slots.insert(id, slot, epoch);
+            if let Found::Item(Header { id, epoch, .. }) = found {
+                if slots.get(id).is_some_and(|entry| entry.epoch != epoch) {
+                    slots.insert(id, slot, epoch);
+                }
+                slots.set_whole(slot);
             }
             return Ok(false);
         }
@@ -203,7 +204,7 @@ impl PieceStore {
     }
 
     async fn look_alone(&self, class: Class, slot: u64) -> Result<Found, StoreError> {
-        let mut scratch = self.0.header.lock().await;
+        let mut scratch = self.0.headers[usize::from(class == Class::Scrub)].lock().await;
         let buf = scratch.take().expect("who reads gives the memory back");
         let (buf, found) = self.look(class, slot, buf, READ_TRIES).await;
         *scratch = Some(buf);

@@ -58,6 +58,9 @@ struct Slot {
     state: State,
     /// Its header was read or written since the store was opened; before, the state is what the index on disk said.
     is_seen: bool,
+    /// Its item is whole, for all that can be known: it was put or read since the store was opened, or its header is as the index on disk said,
+    /// which named it when it was durable.
+    is_whole: bool,
     on_disk: OnDisk,
 }
 
@@ -119,6 +122,16 @@ impl Slots {
         self.pieces.get(&segment_index).copied().unwrap_or_default()
     }
 
+    /// Those of them that are whole.
+    pub fn whole_pieces(&self, segment_index: u64) -> PieceSet {
+        let set = self.pieces(segment_index);
+        let is_whole = |position: &u8| {
+            let index = PieceIndex::new(segment_index, *position);
+            index.is_some_and(|index| self.is_whole(ItemId { kind: ItemKind::Piece, index: index.0 }))
+        };
+        (0..=u8::MAX).filter(|position| set.contains(*position)).filter(is_whole).collect()
+    }
+
     /// The segments of which there is a piece.
     pub fn segments(&self) -> Vec<u64> {
         self.pieces.keys().copied().collect()
@@ -141,7 +154,16 @@ impl Slots {
         self.slots[slot as usize].is_seen = true;
     }
 
-    /// Names the slot of an item, and gives the entry's stamp; the slot of an earlier entry is for the caller to clear.
+    pub fn set_whole(&mut self, slot: u64) {
+        self.slots[slot as usize].is_whole = true;
+    }
+
+    /// Whether an item is here and whole.
+    pub fn is_whole(&self, id: ItemId) -> bool {
+        self.get(id).is_some_and(|entry| self.slots[entry.slot as usize].is_whole)
+    }
+
+    /// Names the slot of an item whose bytes were not looked at, and gives the entry's stamp; the slot of an earlier entry is for the caller to clear.
     pub fn insert(&mut self, id: ItemId, slot: u64, epoch: u64) -> u64 {
         if let Some(earlier) = self.get(id) {
             self.set(earlier.slot, State::Busy);
@@ -189,15 +211,26 @@ impl Slots {
         self.suspects.remove(&id).unwrap_or_default()
     }
 
+    /// Whether a slot could not be cleared yet.
+    #[cfg(test)]
+    pub fn is_suspect(&self, slot: u64) -> bool {
+        self.suspects.values().flatten().any(|suspect| *suspect == slot)
+    }
+
+    /// A slot that could not be cleared yet.
+    pub fn suspect(&mut self, slot: u64, id: Option<ItemId>) {
+        if let Some(id) = id {
+            self.suspects.entry(id).or_default().push(slot);
+        }
+    }
+
     /// A slot that shall not be used again. Its header may name `suspect`.
     pub fn retire(&mut self, slot: u64, suspect: Option<ItemId>) {
         if self.state(slot) != State::Retired {
             tracing::warn!("slot {slot} of the cache is not used any more: the disk refuses it");
         }
         self.set(slot, State::Retired);
-        if let Some(id) = suspect {
-            self.suspects.entry(id).or_default().push(slot);
-        }
+        self.suspect(slot, suspect);
     }
 
     /// A slot whose header is known to be zero.
@@ -337,7 +370,8 @@ impl Slots {
     }
 
     fn set(&mut self, slot: u64, state: State) {
-        self.slots[slot as usize].state = state;
+        let of = &mut self.slots[slot as usize];
+        (of.state, of.is_whole) = (state, false);
         self.changed.insert(block_of(slot));
     }
 

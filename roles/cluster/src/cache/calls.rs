@@ -122,12 +122,12 @@ impl Call {
                 let answer = match (store, request.lets_go_by) {
                     (None, _) => refused("it still reads what it has"),
                     (_, Some(by)) if by != epoch.fingerprint => refused("it goes by another epoch"),
-                    // Whoever asks so deletes what is named: that must be durable here, and no more is named than was there before.
+                    // Whoever asks so deletes what is named: that must be durable here and whole, and no more is named than was there before.
                     (Some(store), Some(_)) => {
-                        let held = holdings(store, &request);
+                        let held = holdings(store, &request, PieceStore::whole_pieces);
                         store.sync().await.map_or_else(|error| refused(&error.to_string()), |()| held)
                     }
-                    (Some(store), None) => holdings(store, &request),
+                    (Some(store), None) => holdings(store, &request, PieceStore::pieces),
                 };
                 let _ = done.send(answer);
             }
@@ -203,9 +203,13 @@ fn look(store: &PieceStore) -> Pieces {
     store.segments().map(|segment| (segment, store.pieces(segment))).collect()
 }
 
-fn holdings(store: &PieceStore, request: &HoldingsRequest) -> HoldingsAnswer {
+fn holdings(
+    store: &PieceStore,
+    request: &HoldingsRequest,
+    of: impl Fn(&PieceStore, u64) -> PieceSet,
+) -> HoldingsAnswer {
     let segments = (request.from_segment..).take(usize::from(request.segments));
-    let mut sets: Vec<_> = segments.map(|segment| store.pieces(segment)).collect();
+    let mut sets: Vec<_> = segments.map(|segment| of(store, segment)).collect();
     let last = sets.iter().rposition(|set| !set.is_empty()).map_or(0, |last| last + 1);
     sets.truncate(last);
     let pieces = sets.into_iter().map(PieceSet::to_bytes).collect();
