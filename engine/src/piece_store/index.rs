@@ -111,12 +111,16 @@ impl Index {
 
     /// Removes it: what is done without it would make it lie.
     pub fn remove(dir: &Path) -> Result<(), StoreError> {
-        let path = dir.join(INDEX_FILE);
-        match fs::remove_file(&path) {
-            Ok(()) => Ok(sync_directory(&path)?),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(IoError::open(&path, error).into()),
-        }
+        remove(&dir.join(INDEX_FILE))
+    }
+}
+
+/// Removes a file, durably, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(sync_directory(path)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(IoError::open(path, error).into()),
     }
 }
 

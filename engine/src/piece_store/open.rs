@@ -1,7 +1,7 @@
 //! Opening a store: its file made or resized, its index read, and from the headers where that does not know.
 
 use super::commit::Commit;
-use super::index::{Index, SLOTS_A_BLOCK, read_block};
+use super::index::{Index, SLOTS_A_BLOCK, read_block, remove};
 use super::seen::{Found, fits};
 use super::slots::{Slots, State};
 use super::space::Space;
@@ -32,6 +32,8 @@ const ITEMS_AT_ONCE: usize = 4;
 const SAMPLE_SLOTS: u64 = 16;
 /// Slots that the disk may refuse before it is asked only once for each.
 const MOST_TRIED_AGAIN: u64 = 64;
+/// An empty file, there from the first opening as `tmp` on: what was written then may be there in part.
+pub(super) const LOOSE_FILE: &str = "not-synced";
 /// Slots of which nothing is known that are read whole at opening.
 const READ_WHOLE_MAX: usize = 512;
 const CLASS: Class = Class::Serving;
@@ -57,6 +59,10 @@ impl PieceStore {
         space: impl FnOnce(&Path) -> Result<Space, IoError>,
     ) -> Result<(Self, StoreReport), StoreError> {
         let (file, slots, written) = open_file(dir, config, space)?;
+        let is_loose = dir.join(LOOSE_FILE).exists();
+        if config.tmp && !is_loose {
+            DirectFile::create(&dir.join(LOOSE_FILE), 0)?;
+        }
         let mut blocks = scratch.narrow(..STORE_SCRATCH_BYTES);
         let mut index_blocks = blocks.split_off(BLOCK_BYTES);
         let mut header_blocks = index_blocks.split_off(index_blocks.len() - 2 * BLOCK_BYTES);
@@ -82,7 +88,12 @@ impl PieceStore {
             tmp: config.tmp,
         }));
         store.sync_first().await?;
-        let report = store.find_items(written).await?;
+        let report = store.find_items(written, is_loose).await?;
+        if is_loose && !config.tmp {
+            // All that is here was read, and is durable.
+            store.0.disk.sync(CLASS, &store.0.file).await?;
+            remove(&dir.join(LOOSE_FILE))?;
+        }
         Ok((store, report))
     }
 
@@ -98,8 +109,8 @@ impl PieceStore {
         }
     }
 
-    /// Fills the index in memory; slots from `written` on have just been made of zeros.
-    async fn find_items(&self, written: u64) -> Result<StoreReport, StoreError> {
+    /// Fills the index in memory; slots from `written` on have just been made of zeros. Of a store that was `loose`, items are read whole.
+    async fn find_items(&self, written: u64, is_loose: bool) -> Result<StoreReport, StoreError> {
         let mut report = StoreReport::default();
         self.believe_index(written).await?;
         if !self.is_sample_right().await? {
@@ -113,7 +124,7 @@ impl PieceStore {
             let mut slots = self.0.slots.borrow_mut();
             (written..slots.in_file()).for_each(|slot| slots.free(slot));
         }
-        self.scan(&mut report).await?;
+        self.scan(is_loose, &mut report).await?;
         report.believed = self.0.slots.borrow().believed();
         match self.write_index(CLASS).await {
             // It is tried again with the next put.
@@ -176,12 +187,12 @@ impl PieceStore {
 
     /// Reads the headers of all slots of which nothing is known, in the order of the file. On a hard disk that costs what reading all of it would
     /// (the next header comes by the head when the item before it has), and no order costs less; on others 1/256 of it.
-    async fn scan(&self, report: &mut StoreReport) -> Result<(), StoreError> {
+    async fn scan(&self, is_loose: bool, report: &mut StoreReport) -> Result<(), StoreError> {
         let unknown = self.0.slots.borrow().unknown();
         // One slab is enough for all, and is here before they begin: others may want slabs, too.
         let blocks = Parts::of(self.0.pool.acquire().await?, BLOCK_BYTES);
         // Of a few, as after a crash, nothing is taken on trust: a header that was being written then may name what is not all there.
-        let reads_items = self.0.tmp || unknown.len() <= READ_WHOLE_MAX;
+        let reads_items = self.0.tmp || is_loose || unknown.len() <= READ_WHOLE_MAX;
         // A disk that gives nothing is not asked for ever.
         let (blocks, bad) = (&blocks, &Cell::new(0));
         let at_once = if reads_items { ITEMS_AT_ONCE } else { HEADERS_AT_ONCE };

@@ -1,3 +1,4 @@
+use super::open::LOOSE_FILE;
 use super::space::Space;
 use super::*;
 use crate::on_disk::on_disk;
@@ -459,5 +460,19 @@ fn a_store_that_grows_takes_what_it_has() {
         drop(store);
         let (store, _) = open(&disk, &pool, dir.path(), &config).await;
         assert_eq!((store.len(), store.capacity()), (1, 600));
+    });
+}
+
+/// What was written without syncs may be there in part: whoever opens the store in earnest reads all of it once.
+#[test]
+fn a_store_that_was_opened_tmp_is_known_by_it_until_all_was_read() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let is_loose = || dir.path().join(LOOSE_FILE).exists();
+        for tmp in [true, true, false, false] {
+            let (store, _) = open(&disk, &pool, dir.path(), &config(tmp)).await;
+            assert_eq!(is_loose(), tmp);
+            put(&store, &pool, id(1), 1).await.unwrap();
+        }
     });
 }
