@@ -213,6 +213,9 @@ pub enum RecordFault {
     /// Its s-buckets do not hold as many chunks as the sector.
     #[error("its metadata counts {0} chunks")]
     Chunks(u32),
+    /// An s-bucket has more chunks than the sector has records.
+    #[error("its metadata gives s-bucket {0} more chunks than the sector has records")]
+    TooManyChunks(u16),
     /// They differ from the contents map.
     #[error("its metadata and contents map differ at s-bucket {0}")]
     SBucketSize(u16),

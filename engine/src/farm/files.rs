@@ -144,6 +144,10 @@ pub(super) fn check_record(
     if metadata.pieces_in_sector != pieces {
         return Err(RecordFault::OtherPieces(metadata.pieces_in_sector));
     }
+    let sizes = (0..=u16::MAX).zip(&metadata.s_bucket_sizes);
+    if let Some((s_bucket, _)) = sizes.into_iter().find(|(_, size)| **size > pieces) {
+        return Err(RecordFault::TooManyChunks(s_bucket));
+    }
     let chunks: u32 = metadata.s_bucket_sizes.iter().map(|&size| u32::from(size)).sum();
     let expected = u32::from(pieces) * RECORD_CHUNKS as u32;
     if chunks == expected || is_expired(metadata) { Ok(()) } else { Err(RecordFault::Chunks(chunks)) }

@@ -24,6 +24,7 @@ mod format;
 mod info;
 mod inspect;
 mod layout;
+mod map_bytes;
 mod open;
 mod read;
 mod scrub;

@@ -1,12 +1,11 @@
 //! Checking every sector of a farm against all that is known of it.
 
+use super::map_bytes::MapBytes;
 use super::{Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
 use crate::disk::{Class, Disk};
 use crate::file::Access;
 use crate::parts::Parts;
 use crate::pool::SlabMut;
-use consensus::constants::contents_map_size;
-use consensus::sector::ContentsMap;
 use std::path::Path;
 
 /// Part of a slab for one read.
@@ -92,21 +91,16 @@ impl Farm {
     pub async fn check_sector(&self, class: Class, sector: u16) -> Result<Option<SectorFault>, SectorError> {
         let (sizes, generation) = self.plotted(sector)?;
         let parts = Parts::new(&self.0.files.pool, PART_BYTES);
-        let map_bytes = contents_map_size(self.layout().pieces_in_sector());
-        let mut map = Vec::with_capacity(map_bytes);
-        let checksums = self
-            .checksums(class, sector, &parts, |part| {
-                let left = map_bytes - map.len();
-                map.extend_from_slice(&part[..left.min(part.len())]);
-            })
-            .await;
+        let pieces = self.layout().pieces_in_sector();
+        let mut map = MapBytes::new(pieces);
+        let checksums = self.checksums(class, sector, &parts, |part| map.take(part)).await;
         self.check_unchanged(sector, generation)?;
         let (computed, stored) = match checksums {
             Ok(checksums) => checksums,
             Err(SectorError::Io(error)) => return Ok(Some(SectorFault::Unreadable(error.to_string()))),
             Err(error) => return Err(error),
         };
-        let map = match ContentsMap::decode(&map, self.layout().pieces_in_sector()) {
+        let map = match map.decode(pieces) {
             Ok(map) => map,
             Err(error) => return Ok(Some(error.into())),
         };

@@ -1,8 +1,9 @@
 //! Replacing a sector: bytes by ranges, in any order, then the check of the whole, then its record (PROTOCOL 7's order).
 
 use super::files::{check_record, state_of};
+use super::map_bytes::MapBytes;
 use super::state::{Sector, State};
-use super::{Farm, SectorError};
+use super::{Farm, RecordFault, SectorError};
 use crate::disk::Class;
 use crate::error::{Action, IoError};
 use crate::parts::Parts;
@@ -145,8 +146,8 @@ impl SectorWriter {
     }
 
     /// Makes the sector count, when all its bytes are written: reads them back, compares the checksum (the sector's last 32
-    /// bytes, PROTOCOL 5.3), and makes bytes, record and count durable, in this order. A wrong checksum discards the saved
-    /// progress.
+    /// bytes, PROTOCOL 5.3) and the metadata with the contents map, and makes bytes, record and count durable, in this order. Bytes
+    /// that are not right discard the saved progress.
     pub async fn finish(
         self,
         metadata: &SectorMetadata,
@@ -156,11 +157,20 @@ impl SectorWriter {
         check_record(farm.layout(), sector, metadata)
             .map_err(|source| SectorError::Metadata { sector, source })?;
         let parts = Parts::new(&farm.0.files.pool, CHECK_PART_BYTES);
-        let (computed, stored) = farm.checksums(CLASS, sector, &parts, |_| ()).await?;
+        let pieces = farm.layout().pieces_in_sector();
+        let mut map = MapBytes::new(pieces);
+        let (computed, stored) = farm.checksums(CLASS, sector, &parts, |part| map.take(part)).await?;
         drop(parts);
         if computed != stored || stored != *checksum {
             self.discard_progress()?;
             return Err(SectorError::Checksum { sector });
+        }
+        let map = map.decode(pieces).map_err(|source| SectorError::ContentsMap { sector, source });
+        let sizes = map.inspect_err(|_| drop(self.discard_progress()))?.s_bucket_sizes();
+        // Whoever made the sector made both: what is read by one of them must be where the other says.
+        if let Some(s_bucket) = (0..=u16::MAX).find(|s_bucket| differs(&sizes, metadata, *s_bucket)) {
+            self.discard_progress()?;
+            return Err(SectorError::Metadata { sector, source: RecordFault::SBucketSize(s_bucket) });
         }
         farm.0.files.plot.sync(CLASS).await?;
         farm.commit(metadata).await?;
@@ -170,6 +180,11 @@ impl SectorWriter {
     fn progress_path(&self) -> PathBuf {
         self.farm.dir().join(format!("writing-{}.bin", self.sector))
     }
+}
+
+/// Whether metadata and contents map give an s-bucket different sizes.
+fn differs(of_map: &[u16], metadata: &SectorMetadata, s_bucket: u16) -> bool {
+    of_map[usize::from(s_bucket)] != metadata.s_bucket_sizes[usize::from(s_bucket)]
 }
 
 impl Drop for SectorWriter {

@@ -219,3 +219,41 @@ fn a_farm_grows_and_shrinks() {
         assert_eq!(farm.statuses(), [plotted, SectorStatus::NotPlotted, SectorStatus::NotPlotted]);
     });
 }
+
+/// A plot-server's metadata whose sizes add up, and cannot be: not taken, and so never audited.
+#[test]
+fn sizes_that_cannot_be_or_are_not_those_of_the_contents_map_are_not_taken() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 1)).await;
+        let made = Made::new(1, 0, 5, 1);
+        let with_sizes = |change: &dyn Fn(&mut Vec<u16>)| {
+            let mut made = Made::new(1, 0, 5, 1);
+            change(&mut made.metadata.s_bucket_sizes);
+            // As it comes from the wire.
+            SectorMetadata::decode(&made.metadata.encode()).unwrap()
+        };
+        let all_in_one = with_sizes(&|sizes| {
+            sizes.fill(0);
+            sizes[7] = 32_768;
+        });
+        let error = made.write(&farm).await.finish(&all_in_one, &made.checksum()).await.unwrap_err();
+        assert!(
+            matches!(error, SectorError::Metadata { source: RecordFault::TooManyChunks(7), .. }),
+            "{error}"
+        );
+        let moved = with_sizes(&|sizes| {
+            let (full, empty) =
+                (sizes.iter().position(|size| *size == 1), sizes.iter().position(|size| *size == 0));
+            sizes.swap(full.unwrap(), empty.unwrap());
+        });
+        let error = made.write(&farm).await.finish(&moved, &made.checksum()).await.unwrap_err();
+        assert!(
+            matches!(error, SectorError::Metadata { source: RecordFault::SBucketSize(_), .. }),
+            "{error}"
+        );
+        assert!(!matches!(farm.status(0), SectorStatus::Plotted { .. }));
+        made.plot(&farm).await;
+        made.check_in(&farm).await;
+    });
+}
