@@ -43,6 +43,10 @@ impl Claim {
         let path = directory.join(ID_FILE);
         let opened = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::info!(
+                    "{}: no cache has been here yet, this is a new one; if there should be one, check that its disk is mounted",
+                    directory.display()
+                );
                 files::replace(&path, InstanceId::generate().to_string().as_bytes())
                     .and_then(|()| File::open(&path))
             }

@@ -50,7 +50,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::host::{Host, HostConfig};
 use crate::recall::{self, Memory};
-use crate::role::RoleError;
+use crate::role::{RoleError, await_cluster};
 use crate::shutdown::Shutdown;
 use bus::SharedBus;
 use bus::cluster::Cluster;
@@ -167,6 +167,9 @@ async fn serve(
 ) -> Result<(), RoleError> {
     let items = is_open.await.unwrap_or(Err(StoreError::Closed)).map_err(CacheError::from)?;
     tracing::info!(items, "the cache is open");
+    if known.borrow().is_none() {
+        belongs(known, await_cluster(&**host.bus()).await?, items, &path)?;
+    }
     let mut infos = Cluster::open(&**host.bus()).await?.watch_info().await?;
     let mut epochs = Epochs::open(&**host.bus()).await?.watch().await?;
     let mut log = tokio::time::interval_at(tokio::time::Instant::now() + LOG_INTERVAL, LOG_INTERVAL);
@@ -202,5 +205,6 @@ fn follow(host: &Host, counters: &Counters, epoch: &Epoch) {
     counters.fingerprint.store(fingerprint(epoch), Ordering::Release);
     counters.epoch.store(epoch.number, Ordering::Release);
     let weight = epoch.members.iter().find(|member| member.id == host.id()).map(|member| member.weight);
-    tracing::info!(epoch = epoch.number, members = epoch.members.len(), weight, "epoch");
+    let (members, copies) = (epoch.members.len(), epoch.copies.max(1));
+    tracing::info!(epoch = epoch.number, members, copies, weight, "epoch");
 }

@@ -290,6 +290,7 @@ struct Teller {
     began: Option<Instant>,
     has_told: bool,
     nowhere_told: u64,
+    not_taken_told: u64,
     kept_told: u64,
 }
 
@@ -316,6 +317,14 @@ impl Teller {
         let Progress { lacking, pulled, nowhere, not_taken, surplus, let_go, .. } = progress;
         let Some(began) = self.began.filter(|_| !is_settled && !progress.is_done()) else { return };
         self.has_told = true;
+        if not_taken > 0 && std::mem::replace(&mut self.not_taken_told, not_taken) != not_taken {
+            tracing::warn!(
+                "there is no room for {not_taken} pieces that this cache should hold: give it more with size=, or start another cache"
+            );
+        }
+        if pulled == 0 && lacking == not_taken && surplus == let_go {
+            return;
+        }
         let minutes = began.elapsed().as_secs_f64() / 60.0 * (lacking - pulled) as f64 / pulled.max(1) as f64;
         tracing::info!(
             nowhere,

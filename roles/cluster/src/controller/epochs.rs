@@ -51,7 +51,17 @@ pub async fn keep(
         };
         if let Ok(Wrote::Done(_)) = epochs.write(&epoch, expect).await {
             machine.wrote();
-            tracing::info!(epoch = epoch.number, caches = epoch.members.len(), "a new epoch begins");
+            let (caches, copies) = (epoch.members.len(), epoch.copies.max(1));
+            tracing::info!(epoch = epoch.number, caches, copies, "a new epoch begins");
+            if let Found::Value(before, _) = &found
+                && before.copies.max(1) != copies
+            {
+                let before = before.copies.max(1);
+                tracing::warn!(
+                    "each piece is to have {copies} copies from now on, and had {before}: this controller was started with --copies {copies}; \
+                     start all controllers with the same"
+                );
+            }
         }
     }
 }

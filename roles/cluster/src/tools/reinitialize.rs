@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bus::epochs::Epochs;
 use bus::{BusError, SharedBus};
-use consensus::constants::SEGMENT_PIECES;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
 use control::messages::{
@@ -56,6 +55,12 @@ pub enum ReinitializeError {
     /// Nobody could own a piece.
     #[error("no sharded cache is heard in cluster `{0}`: start sharded-cache, or correct --cluster")]
     NoCaches(String),
+    /// The others hold what they should.
+    #[error(
+        "{0} of the caches have no room for all that they should hold: give them more with size=, or start another one; the others hold \
+         what they should"
+    )]
+    NoRoom(usize),
     /// Another release keeps the epochs.
     #[error("the present epoch is of another release: use the command of that release")]
     OtherRelease,
@@ -72,6 +77,8 @@ pub enum Step<'a> {
         number: u64,
         /// Segments of history.
         segments: u64,
+        /// Sharded caches that are to hold each piece.
+        copies: u8,
         /// In order of ids.
         shares: &'a [Share],
         /// Hosts by id.
@@ -118,6 +125,7 @@ pub async fn run(
             tell(Step::Planned {
                 number: next.number,
                 segments,
+                copies: next.copies.max(1),
                 shares: &shares,
                 names: &names,
                 absent: &absent,
@@ -175,7 +183,8 @@ async fn wait(
         let left: u64 = filling.missing.values().map(count).sum();
         tell(Step::Filled { held: filling.of - left, of: filling.of });
         if left == 0 {
-            return Ok(());
+            let short = filling.short;
+            return if short == 0 { Ok(()) } else { Err(ReinitializeError::NoRoom(short)) };
         }
         sleep(ASK_EVERY).await;
         let (now, _) = find(epochs).await?;
@@ -192,6 +201,8 @@ struct Filling {
     genesis_hash: [u8; 32],
     missing: BTreeMap<InstanceId, BTreeMap<u64, PieceSet>>,
     of: u64,
+    /// Caches that cannot hold all that they should.
+    short: usize,
 }
 
 impl Filling {
@@ -202,17 +213,15 @@ impl Filling {
             Role::FullPieceCache => PieceSet::FULL,
             _ => owned(&owners, entry.id, segment),
         };
-        let fits = |entry: &&MemberEntry| {
-            entry.role == Role::ShardedCache
-                || entry.capacity >= segments.saturating_mul(SEGMENT_PIECES as u64)
-        };
-        let of = |entry: &MemberEntry| {
+        let of = |entry: &MemberEntry| -> BTreeMap<_, _> {
             let sets = (0..segments).map(|segment| (segment, should(entry, segment)));
-            (entry.id, sets.filter(|(_, set)| !set.is_empty()).collect())
+            sets.filter(|(_, set)| !set.is_empty()).collect()
         };
-        let missing: BTreeMap<_, BTreeMap<_, _>> = caches.values().filter(fits).map(of).collect();
-        let of = missing.values().map(count).sum();
-        Self { genesis_hash: info.genesis_hash, missing, of }
+        let all = caches.values().map(|entry| (entry, of(entry)));
+        let (fitting, short): (Vec<_>, Vec<_>) = all.partition(|(entry, its)| count(its) <= entry.capacity);
+        let missing: BTreeMap<_, _> = fitting.into_iter().map(|(entry, its)| (entry.id, its)).collect();
+        let (of, short) = (missing.values().map(count).sum(), short.len());
+        Self { genesis_hash: info.genesis_hash, missing, of, short }
     }
 
     /// Asks all caches what they hold now.

@@ -66,6 +66,8 @@ async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> 
             if let Ok(answer) = answer {
                 return answer;
             }
+            // Where nobody listens yet the answer comes at once.
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let answer = tokio::time::timeout(PATIENCE, ask).await.unwrap();

@@ -67,6 +67,9 @@ impl Role {
 impl fmt::Display for Role {
     /// The token; of an unknown role with its number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::TOOL {
+            return f.write_str("tool");
+        }
         f.write_str(self.token())?;
         if let Self::Other(number) = self { write!(f, "-{number}") } else { Ok(()) }
     }

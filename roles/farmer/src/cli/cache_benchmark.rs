@@ -56,6 +56,15 @@ impl From<ItemType> for Items {
     }
 }
 
+/// As `--cache-item-type` has it.
+fn value(items: Items) -> &'static str {
+    match items {
+        Items::Piece => "piece",
+        Items::Parity => "parity-piece",
+        Items::Split => "split-parity-piece",
+    }
+}
+
 fn name(items: Items) -> &'static str {
     match items {
         Items::Piece => "pieces",
@@ -147,7 +156,9 @@ fn print(report: &Report) {
         report.missing.len()
     );
     if let Some(FromMemory { hits, misses }) = report.memory {
-        println!("the caches gave {hits} from memory and read {misses} from disk, to all who asked");
+        println!(
+            "caches with --mem-cache gave {hits} from memory and read {misses} from disk, to all who asked"
+        );
     }
     for (index, reason) in report.missing.iter().take(NAMED_MAX) {
         println!("piece {index}: {reason}");
@@ -165,7 +176,7 @@ fn as_json(report: &Report) -> Value {
         })
     };
     json!({
-        "items": name(report.items),
+        "cache_item_type": value(report.items),
         "segments": report.segments,
         "pieces_in_sector": report.pieces_in_sector,
         "pieces": report.pieces,

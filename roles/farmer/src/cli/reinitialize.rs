@@ -37,6 +37,9 @@ impl ReinitializeArgs {
             let bus = self.nats.connect_now("reinitialization-cache").await?;
             let mut show = Show::default();
             reinitialize::run(&bus, options, |step| show.step(&step)).await?;
+            if options.wait && !options.dry_run {
+                println!("the caches hold what they should");
+            }
             Ok(())
         })
     }
@@ -53,8 +56,16 @@ impl Show {
     fn step(&mut self, step: &Step<'_>) {
         match step {
             Step::Listening(time) => eprintln!("listening for {} s who is there", time.as_secs()),
-            Step::Planned { number, segments, shares, names, absent } => {
-                println!("epoch {number}, for {segments} segments of history:");
+            Step::Planned { number, segments, copies, shares, names, absent } => {
+                println!(
+                    "epoch {number}, for {segments} segments of history, copies of each piece: {copies}"
+                );
+                let owners = shares.iter().filter(|share| share.capacity > 0).count();
+                if owners < usize::from(*copies) {
+                    println!(
+                        "  there are fewer sharded caches than that ({owners}): start another one, or a controller with fewer --copies"
+                    );
+                }
                 println!("{:<28}{:<24}{:>12}{:>12}{:>14}", "cache", "host", "room", "owns", "moves to it");
                 for share in *shares {
                     let host = names.get(&share.id).map_or("", String::as_str);
@@ -88,9 +99,6 @@ impl Show {
         } else if held == of || self.last_line.is_none_or(|at| at.elapsed() >= LINE_INTERVAL) {
             self.last_line = Some(Instant::now());
             eprintln!("filled {held} of {of}");
-        }
-        if held == of {
-            println!("the caches hold what they should");
         }
     }
 }
