@@ -1,5 +1,5 @@
 //! The piece store: puts a second, one at a time and 32 at once, beside what the disk does in fdatasyncs; and opening, by the index and by reading
-//! headers. Run with `cargo bench -p benches --bench store [-- DIR]`, on the disk of `DIR`; it writes some 5 GB there and removes them.
+//! headers. Run with `cargo bench -p benches --bench store [-- DIR]`, on the disk of `DIR`; it writes some 9 GB there and removes them.
 //! Every figure stands beside one of the raw disk in the same minute.
 
 use engine::piece_store::{
@@ -19,7 +19,7 @@ const ROUNDS: u64 = 3;
 const MEASURED: Duration = Duration::from_secs(3);
 const AT_ONCE: usize = 32;
 /// Slots of the stores that are opened.
-const SLOTS: [u64; 3] = [1000, 10_000, 100_000];
+const SLOTS: [u64; 4] = [1000, 10_000, 100_000, 950_000];
 
 fn main() {
     let named = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
