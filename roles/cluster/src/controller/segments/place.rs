@@ -9,7 +9,7 @@ use consensus::piece::PieceIndex;
 use consensus::piece_set::PieceSet;
 use control::ids::InstanceId;
 use control::messages::{self, Epoch, HoldingsAnswer, HoldingsRequest, MemberEntry, Role};
-use control::rendezvous::{OWNERS_TRIED, Owners};
+use control::rendezvous::{OWNERS_TRIED, Owners, fingerprint};
 use engine::pool::Slab;
 use futures::{FutureExt, StreamExt, stream};
 use tokio::time::timeout;
@@ -90,7 +90,7 @@ struct Placing<'a> {
 pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>, told: &Told) -> Placed {
     let epoch = epoch.unwrap_or_else(Epoch::nobody);
     let (owners, copies) = (Owners::new(&epoch), usize::from(epoch.copies.max(1)));
-    let held = held(context, index).await;
+    let held = held(context, index, fingerprint(&epoch)).await;
     let placing = Placing { context, segment_index: index, owners, copies, held, silences: Mutex::default() };
     let (mut taken, mut damaged) = (0, 0);
     let all = async {
@@ -145,10 +145,11 @@ pub async fn place(context: &Context, index: u64, epoch: Option<Epoch>, told: &T
     Placed::NotAll
 }
 
-/// What the present caches have of a segment; one that does not say has nothing.
-async fn held(context: &Context, from_segment: u64) -> BTreeMap<InstanceId, PieceSet> {
-    let request =
-        HoldingsRequest { genesis_hash: context.genesis_hash, from_segment, segments: 1, lets_go_by: None };
+/// What the present caches have of a segment; one that does not say has nothing. Asked as by one who lets go, since the spool's copy is
+/// deleted for it: what they only found a header of does not count.
+async fn held(context: &Context, from_segment: u64, epoch: u64) -> BTreeMap<InstanceId, PieceSet> {
+    let (genesis_hash, lets_go_by) = (context.genesis_hash, Some(epoch));
+    let request = HoldingsRequest { genesis_hash, from_segment, segments: 1, lets_go_by };
     let roles = [Role::ShardedCache, Role::FullPieceCache].into_iter();
     let caches = roles.flat_map(|role| context.host.members(role));
     let asks = caches.map(|cache| holdings_of(context, request, cache.id).boxed());
