@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use engine::pool::Slab;
-use transport::message::{Blake3Hash, ItemKind, Layout, Request, Response};
+use transport::message::{Blake3Hash, ItemKind};
 
 use crate::host::HostError;
 use crate::pieces::PieceSource;
@@ -11,7 +11,7 @@ use crate::wrong;
 use control::ids::InstanceId;
 use control::messages::{self, Role};
 
-/// To make parity takes a cache some milliseconds, and a moment to get the piece; to extend the record oneself takes no longer.
+/// To make parity takes a cache some milliseconds, and a moment to get the piece: who waits longer could have extended the record.
 const PARITY_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Owners that are asked: the second makes it where the first is away.
@@ -24,7 +24,7 @@ impl PieceSource {
             if self.parity_silences.is_silent(peer) {
                 continue;
             }
-            let asked = self.ask_parity(peer, index).await;
+            let asked = self.ask(peer, ItemKind::Parity, index, PARITY_TIMEOUT).await;
             let begins = self.parity_silences.note(peer, &asked);
             wrong::tell(&self.host, (messages::ItemKind::ParityPiece, index), &asked, begins).await;
             match asked {
@@ -43,7 +43,7 @@ impl PieceSource {
         wrong::complain(&self.host, (messages::ItemKind::ParityPiece, index), giver).await;
     }
 
-    /// Its owner and those who would be, and one full-piece cache, which makes it each time.
+    /// Its owner, the one that would be, and one full-piece cache, which makes it each time.
     fn parity_sources(&self, index: u64) -> Vec<InstanceId> {
         let present = self.host.present();
         let present = present.borrow();
@@ -53,15 +53,5 @@ impl PieceSource {
         let nth = index.checked_rem(full.len() as u64).and_then(|nth| usize::try_from(nth).ok());
         from.extend(nth.map(|nth| full[nth].id));
         from
-    }
-
-    async fn ask_parity(&self, peer: InstanceId, index: u64) -> Result<(Slab, Blake3Hash), HostError> {
-        let request = Request::GetItem { index, kind: ItemKind::Parity };
-        let layout = Layout::Run { phase: 0 };
-        let reply = self.host.request(peer, request, Vec::new(), layout, PARITY_TIMEOUT).await?;
-        match (reply.response, reply.payload) {
-            (Response::Item { blake3 }, Some(slab)) => Ok((slab.freeze(), blake3)),
-            _ => unreachable!("the transport gives only answers that fit their request"),
-        }
     }
 }

@@ -149,7 +149,7 @@ impl PieceSource {
                 last = NotGiven::Silent;
                 continue;
             }
-            let asked = self.ask(peer, index, patience(&role)).await;
+            let asked = self.ask(peer, message::ItemKind::Piece, index, patience(&role)).await;
             let begins = self.silences.note(peer, &asked);
             wrong::tell(&self.host, (ItemKind::Piece, index), &asked, begins).await;
             match asked {
@@ -192,13 +192,15 @@ impl PieceSource {
         from.into_iter().map(|entry| (entry.id, entry.role)).collect()
     }
 
-    async fn ask(
+    /// An item of one member, laid out as its kind is, and its BLAKE3.
+    pub(crate) async fn ask(
         &self,
         peer: InstanceId,
+        kind: message::ItemKind,
         index: u64,
         timeout: Duration,
     ) -> Result<(Slab, Blake3Hash), HostError> {
-        let request = Request::GetItem { index, kind: message::ItemKind::Piece };
+        let request = Request::GetItem { index, kind };
         let nothing = Layout::Run { phase: 0 };
         let reply = self.host.request(peer, request, Vec::new(), nothing, timeout).await?;
         match (reply.response, reply.payload) {
