@@ -12,7 +12,8 @@ const GLOMMIO_LEAST_LIMIT_BYTES: u64 = 512 * 1024;
 /// Bit of CAP_IPC_LOCK in a capability set.
 const CAP_IPC_LOCK: u32 = 14;
 
-/// Bytes of memory that `executors` executors lock over a pool of `pool_bytes`: each ring counts the pool again.
+/// Bytes of memory that `executors` executors lock over a pool of `pool_bytes`: each counts the pool again. The rings of disks
+/// share what their executor has locked; on kernels before 6.12 each of them counts like an executor.
 pub fn locked_bytes(executors: usize, pool_bytes: usize) -> u64 {
     executors as u64 * (pool_bytes as u64 + GLOMMIO_LOCKED_BYTES + RING_BYTES)
 }

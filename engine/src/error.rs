@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What was being done to a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +99,44 @@ pub enum IoError {
         /// Address of the memory modulo 4096.
         phase: usize,
     },
+    /// Not done in time; the system still works on it, or will when the disk answers again.
+    #[error(
+        "{}: {action} of {wanted} bytes at offset {offset} ({class}) was not done within {limit:?}: the disk is overloaded or \
+         does not answer (dmesg)", path.display()
+    )]
+    Late {
+        /// What was tried.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How much.
+        wanted: u64,
+        /// What for.
+        class: &'static str,
+        /// The time it had.
+        limit: Duration,
+    },
+    /// Refused at once: the disk does not answer at present.
+    #[error("{}: cannot {action}: its disk does not answer at present; it is asked again by itself (dmesg)", path.display())]
+    Sick {
+        /// What was tried.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file system asks for more than transfers have here.
+    #[error(
+        "{}: direct I/O needs multiples of {needed_bytes} bytes on this file system, 4096 is what this program has: use a file \
+         system or a device with blocks of at most 4096 bytes", path.display()
+    )]
+    LargeBlocks {
+        /// The file.
+        path: PathBuf,
+        /// Alignment that is needed.
+        needed_bytes: u32,
+    },
     /// The ring is shut down.
     #[error("{}: cannot {action}: the executor is shutting down", path.display())]
     Closed {
@@ -120,6 +159,20 @@ impl IoError {
         }
     }
 
+    /// Whether it says nothing of what lies on the disk: it was not asked, or has not answered. Later it may be as good as ever.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Closed { .. } | Self::Late { .. } | Self::Sick { .. })
+    }
+
+    /// The number of the system's error, if the system refused.
+    pub(crate) fn refused_with(&self) -> Option<i32> {
+        match self {
+            Self::Failed { source, .. } => source.raw_os_error(),
+            Self::DiskFull { .. } => Some(libc::ENOSPC),
+            _ => None,
+        }
+    }
+
     /// The same once more, for another who waits for it.
     pub(crate) fn again(&self) -> Self {
         let same = |source: &io::Error| {
@@ -139,6 +192,13 @@ impl IoError {
             }
             &Self::Misaligned { action, ref path, offset, wanted, phase } => {
                 Self::Misaligned { action, path: path.clone(), offset, wanted, phase }
+            }
+            &Self::Late { action, ref path, offset, wanted, class, limit } => {
+                Self::Late { action, path: path.clone(), offset, wanted, class, limit }
+            }
+            &Self::Sick { action, ref path } => Self::Sick { action, path: path.clone() },
+            &Self::LargeBlocks { ref path, needed_bytes } => {
+                Self::LargeBlocks { path: path.clone(), needed_bytes }
             }
             &Self::Closed { action, ref path } => Self::Closed { action, path: path.clone() },
         }

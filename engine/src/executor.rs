@@ -1,11 +1,11 @@
-//! The executors of a process: threads that run tasks, each with its own ring over the one pool.
+//! The executors of a process: threads that run tasks, each with rings of its own over the one pool, one a disk.
 //!
 //! Owns: the threads, their start and their end. Any thread starts tasks on them through a [`Spawner`]; results come back
 //! to any runtime. Never: which cores; the caller's placement says that. A panic in a task ends its executor: all tasks are
 //! dropped, and every result still expected from it becomes [`RemoteError::Gone`]. The process is then to be restarted.
 
 use crate::checks::{check_io_uring, check_memlock, locked_bytes};
-use crate::disk::{CLASSES, Class};
+use crate::disk::{CLASSES, Class, Disk, Limits, URGENT_DEPTH};
 use crate::pool::Pool;
 use crate::ring::{Ring, RingError};
 use crate::task::{self, LocalTask};
@@ -17,8 +17,11 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,6 +29,8 @@ use std::time::{Duration, Instant};
 pub const MAX_QUEUED_JOBS: usize = 4096;
 /// glommio's own buffers, which nothing here uses: its smallest size.
 const GLOMMIO_IO_BYTES: usize = 64 * 1024;
+/// What the disks of an executor that ends have at least for what is in flight.
+const CLOSE_LEAST: Duration = Duration::from_secs(1);
 /// How often a stopping executor looks whether its tasks are done.
 const STOP_POLL: Duration = Duration::from_millis(1);
 
@@ -44,7 +49,7 @@ pub struct ExecutorsConfig {
     pub name: String,
     /// One executor each: on a set of cores, mostly of one, that may be moved; or wherever the system puts it.
     pub cores: Vec<Option<CoreSet>>,
-    /// Operations each ring hands to the kernel at once.
+    /// Operations that each executor's own ring hands to the kernel at once. Disks have theirs: [`Local::disk`].
     pub ring_depth: usize,
 }
 
@@ -67,8 +72,8 @@ pub enum StartError {
 /// Why the executors did not end well.
 #[derive(Debug, thiserror::Error)]
 pub enum ShutdownError {
-    /// A task hogs the thread, or a disk does not answer. The thread is left behind.
-    #[error("executor {index} did not end within {limit:?}: a disk does not answer or a task does not yield")]
+    /// A task hogs the thread. The thread is left behind.
+    #[error("executor {index} did not end within {limit:?}: a task does not yield")]
     Stuck {
         /// Which executor.
         index: usize,
@@ -114,8 +119,9 @@ impl Executors {
         check_io_uring()?;
         check_memlock(locked_bytes(config.cores.len(), pool.memory().1))?;
         let mut executors = Self { threads: Vec::new() };
+        let rings = Arc::new(AtomicUsize::new(config.cores.len()));
         for index in 0..config.cores.len() {
-            executors.threads.push(start_one(config, index, pool)?);
+            executors.threads.push(start_one(config, index, pool, rings.clone())?);
         }
         Ok(executors)
     }
@@ -156,7 +162,12 @@ impl Drop for Executors {
     }
 }
 
-fn start_one(config: &ExecutorsConfig, index: usize, pool: &Pool) -> Result<Thread, StartError> {
+fn start_one(
+    config: &ExecutorsConfig,
+    index: usize,
+    pool: &Pool,
+    rings: Arc<AtomicUsize>,
+) -> Result<Thread, StartError> {
     let (sender, messages) = flume::bounded(MAX_QUEUED_JOBS);
     let (ready, is_ready) = flume::bounded::<Result<(), RingError>>(1);
     let (ends, ended) = flume::bounded::<()>(1);
@@ -172,7 +183,7 @@ fn start_one(config: &ExecutorsConfig, index: usize, pool: &Pool) -> Result<Thre
             let _ends = ends;
             settle(&name, cores).await;
             let panics = task::watch_panics();
-            let made = Ring::new(&pool, depth).map(|ring| Local::new(index, ring));
+            let made = Ring::new(&pool, depth).map(|ring| Local::new(index, ring, rings));
             let (local, answer) = match made {
                 Ok(local) => (Some(local), Ok(())),
                 Err(error) => (None, Err(error)),
@@ -229,7 +240,7 @@ async fn serve(
         local.0.running.borrow().values().for_each(AbortHandle::abort);
         local.all_done().await;
     }
-    local.0.ring.close().await;
+    local.close_rings((grace / 2).max(CLOSE_LEAST)).await;
     result
 }
 
@@ -297,6 +308,10 @@ pub struct Local(Rc<LocalInner>);
 struct LocalInner {
     index: usize,
     ring: Ring,
+    /// Those of its disks: kept here, so that none is dropped, which waits for the kernel, while it is in use.
+    disks: RefCell<Vec<(PathBuf, Ring)>>,
+    /// Rings of the whole process.
+    rings: Arc<AtomicUsize>,
     queues: [TaskQueueHandle; CLASSES.len()],
     running: RefCell<HashMap<u64, AbortHandle>>,
     next_task: Cell<u64>,
@@ -306,11 +321,13 @@ struct LocalInner {
 }
 
 impl Local {
-    fn new(index: usize, ring: Ring) -> Self {
+    fn new(index: usize, ring: Ring, rings: Arc<AtomicUsize>) -> Self {
         let (stop, stopping) = oneshot::channel();
         Self(Rc::new(LocalInner {
             index,
             ring,
+            disks: RefCell::default(),
+            rings,
             queues: CLASSES.map(task::queue_of),
             running: RefCell::new(HashMap::new()),
             next_task: Cell::new(0),
@@ -324,7 +341,27 @@ impl Local {
         self.0.index
     }
 
-    /// This executor's ring, to make [`crate::Disk`]s of.
+    /// The disk that `place` lies, or will lie, on, with a ring of its own, so that it keeps nobody but its own askers waiting. Once
+    /// for all files of a device. Blocks as opening a file there does.
+    pub fn disk(&self, place: &Path, limits: Limits) -> Result<Disk, RingError> {
+        let (disks, rings) = (&mut *self.0.disks.borrow_mut(), &self.0.rings);
+        let before = disks.len();
+        disks.retain(|(_, ring)| !ring.is_unused());
+        rings.fetch_sub(before - disks.len(), Ordering::Relaxed);
+        let all = rings.fetch_add(1, Ordering::Relaxed) + 1;
+        let depth = limits.depth.saturating_add(URGENT_DEPTH);
+        let ring = match self.0.ring.beside(depth) {
+            // Where the kernel cannot share locked memory, each ring needs its own.
+            Err(RingError::Memlock { .. }) => check_memlock(locked_bytes(all, self.pool().memory().1))
+                .and_then(|()| self.0.ring.beside(depth)),
+            made => made,
+        };
+        let ring = ring.inspect_err(|_| _ = rings.fetch_sub(1, Ordering::Relaxed))?;
+        disks.push((place.to_owned(), ring.clone()));
+        Ok(Disk::at(place, ring, limits))
+    }
+
+    /// This executor's own ring: the memory that its disks share is registered with it.
     pub fn ring(&self) -> &Ring {
         &self.0.ring
     }
@@ -349,6 +386,20 @@ impl Local {
     pub async fn stopping(&self) {
         // The sender is dropped, never used.
         let _ = self.0.stopping.clone().await;
+    }
+
+    /// Closes all rings; a disk that does not answer is left behind.
+    async fn close_rings(&self, limit: Duration) {
+        let disks = self.0.disks.take();
+        let closing = disks.iter().map(|(place, ring)| async move {
+            if !ring.close_within(limit).await {
+                tracing::error!(
+                    "{}: its disk does not end what it was asked for: it is left behind",
+                    place.display()
+                );
+            }
+        });
+        futures::future::join(self.0.ring.close_within(limit), futures::future::join_all(closing)).await;
     }
 
     async fn all_done(&self) {

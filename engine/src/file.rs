@@ -5,7 +5,7 @@
 
 use crate::BLOCK_BYTES;
 use crate::error::{Action, IoError};
-use rustix::fs::{FallocateFlags, OFlags, fallocate};
+use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, statx};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -73,7 +73,18 @@ impl DirectFile {
             opened => (opened, true),
         };
         let file = opened.map_err(|error| IoError::open(path, error))?;
-        Ok(Arc::new(Self { file, path: path.to_owned(), direct }))
+        match alignment(&file).filter(|_| direct) {
+            Some(needed_bytes) if !(BLOCK_BYTES as u32).is_multiple_of(needed_bytes.max(1)) => {
+                Err(IoError::LargeBlocks { path: path.to_owned(), needed_bytes })
+            }
+            // Opened for it, but each transfer would be refused.
+            Some(0) => {
+                let file = options.custom_flags(0).create_new(false).open(path);
+                let file = file.map_err(|error| IoError::open(path, error))?;
+                Ok(Arc::new(Self { file, path: path.to_owned(), direct: false }))
+            }
+            _ => Ok(Arc::new(Self { file, path: path.to_owned(), direct })),
+        }
     }
 
     /// Grows the file with space reserved, or cuts it, to `size_bytes` (a multiple of 4096), and syncs it.
@@ -136,6 +147,15 @@ impl DirectFile {
     pub fn is_direct(&self) -> bool {
         self.direct
     }
+}
+
+/// Alignment of direct transfers that the file system asks for, in file and memory; 0 where it has none, nothing where it does
+/// not say (Linux before 6.1, many file systems), and then 4096 is what all are known to take.
+fn alignment(file: &File) -> Option<u32> {
+    let asked = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN).ok()?;
+    let is_told = asked.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+    let (memory, offset) = (asked.stx_dio_mem_align, asked.stx_dio_offset_align);
+    is_told.then(|| if memory == 0 || offset == 0 { 0 } else { memory.max(offset) })
 }
 
 /// Takes the exclusive advisory lock (flock) of a file. Waits two seconds for it: a process that was killed, and is

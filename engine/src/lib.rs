@@ -5,7 +5,7 @@
 //!                                        │
 //!        Pool: 2 MiB slabs ◀─────────────┼───────────────▶ TcpStream reads and writes slabs
 //!          ▲      ▲                      ▼
-//!          │      └── Ring (READ_FIXED, WRITE_FIXED, completions by eventfd) ◀── Disk (who goes first)
+//!          │      └── Ring, one a disk (READ_FIXED, WRITE_FIXED, completions by eventfd) ◀── Disk (who goes first)
 //!        CUDA                            ▼
 //!                                   DirectFile (O_DIRECT)
 //! ```
@@ -56,7 +56,7 @@ pub mod threads;
 
 #[cfg(not(loom))]
 pub use self::{
-    disk::{Class, Disk, FileWriter, Limits},
+    disk::{Class, Disk, FileWriter, Health, HealthCell, Limits},
     error::{Action, IoError},
     executor::{Executors, ExecutorsConfig, Local, Remote, Spawner},
     file::{Access, DirectFile, lock_exclusive, sync_directory},

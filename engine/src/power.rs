@@ -1,4 +1,4 @@
-//! A disk for tests, in memory, that errs and loses its power. It keeps for each block what is durable, what was written since, and what is read now.
+//! A disk for tests, in memory, that errs, hangs, is slow, gives wrong bytes, and loses its power. It keeps for each block what is durable, what was written since, and what is read now.
 //!
 //! ```text
 //!   write begun ─▶ on its way ─▶ done: read from now on ─▶ sync that began later ─▶ durable
@@ -24,6 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Numbers that a seed makes.
 pub struct Rng(u64);
@@ -62,6 +63,10 @@ pub struct Faults {
     pub read: u64,
     pub write: u64,
     pub sync: u64,
+    /// Reads that give wrong bytes and say nothing.
+    pub wrong: u64,
+    /// What each read, write or sync takes at least.
+    pub slow: Duration,
     /// Reads fail for as often as a store asks.
     pub lasting: bool,
 }
@@ -94,6 +99,8 @@ struct State {
     faults: Faults,
     /// Reads that will fail.
     failing: HashMap<(PathBuf, u64), u32>,
+    /// Who waits for the disk to answer again; none while it answers.
+    hung: Option<Vec<oneshot::Sender<()>>>,
 }
 
 /// The disk; clones are handles to the same one.
@@ -104,7 +111,8 @@ impl Power {
     pub fn new(seed: u64) -> Self {
         let (files, failing) = Default::default();
         let (rng, faults) = (Rng::new(seed), Faults::default());
-        Self(Rc::new(RefCell::new(State { rng, files, writes: 0, steps_left: u64::MAX, faults, failing })))
+        let (writes, steps_left, hung) = (0, u64::MAX, None);
+        Self(Rc::new(RefCell::new(State { rng, files, writes, steps_left, faults, failing, hung })))
     }
 
     /// The power is lost after so many beginnings and ends of writes and syncs; then nothing is done any more.
@@ -118,6 +126,17 @@ impl Power {
 
     pub fn set_faults(&self, faults: Faults) {
         self.0.borrow_mut().faults = faults;
+    }
+
+    /// From now on nothing is answered, until the disk is let go.
+    pub fn hang(&self) {
+        self.0.borrow_mut().hung.get_or_insert_default();
+    }
+
+    /// What hangs goes on.
+    pub fn let_go(&self) {
+        // Who waits wakes when its sender is dropped.
+        drop(self.0.borrow_mut().hung.take());
     }
 
     /// The disk comes back with what it kept. Nobody may use it meanwhile.
@@ -157,8 +176,21 @@ impl Power {
         Ok(())
     }
 
-    /// Some turns of others.
+    /// For as long as the disk hangs or is slow; then some turns of others.
     async fn wait(&self) {
+        loop {
+            let hangs = self.0.borrow_mut().hung.as_mut().map(|waiting| {
+                let (answers, answered) = oneshot::channel();
+                waiting.push(answers);
+                answered
+            });
+            let Some(answered) = hangs else { break };
+            let _ = answered.await;
+        }
+        let slow = self.0.borrow().faults.slow;
+        if !slow.is_zero() {
+            task::sleep(slow).await;
+        }
         let turns = self.0.borrow_mut().rng.below(4);
         for _ in 0..turns {
             task::yield_now().await;
@@ -182,7 +214,7 @@ impl Power {
         if got < wanted {
             return Err(IoError::Short { action: Action::Read, path, offset, wanted, got });
         }
-        let begins = self.fails(|faults| faults.read);
+        let (begins, is_wrong) = (self.fails(|faults| faults.read), self.fails(|faults| faults.wrong));
         let State { rng, files, failing, faults, .. } = &mut *self.0.borrow_mut();
         let fails = failing.entry((path, offset)).or_default();
         if begins && *fails == 0 {
@@ -198,6 +230,9 @@ impl Power {
                 Some(now) => bytes.copy_from_slice(now),
                 None => bytes.fill(0),
             }
+        }
+        if is_wrong {
+            target[rng.below(wanted) as usize] ^= 1;
         }
         Ok(())
     }
@@ -341,11 +376,12 @@ impl Device for Power {
         (from, to): (usize, usize),
         guard: Guard,
     ) -> LocalBoxFuture<'a, (SlabMut, Result<(), IoError>)> {
-        Box::pin(async move {
-            let read = self.read_now(file, offset, &mut buf[from..to]).await;
-            drop(guard);
+        let (power, file) = (self.clone(), file.clone());
+        let work = async move {
+            let read = power.read_now(&file, offset, &mut buf[from..to]).await;
             (buf, read)
-        })
+        };
+        Box::pin(self.to_end(work, guard))
     }
 
     fn write<'a>(

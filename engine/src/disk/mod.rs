@@ -1,64 +1,84 @@
-//! One disk: the only way to its files, most urgent requests first.
+//! One disk: the only way to its files, most urgent requests first, each within its time.
 //!
 //! ```text
-//!   read, write, sync ──▶ Scheduler (who goes next) ──▶ Device: Ring ──▶ kernel
-//!                              ▲                                   │
-//!                              └──── permit dropped when done ◀────┘
+//!   read, write, sync ──▶ Scheduler (who goes next) ──▶ Device: a Ring of its own ──▶ kernel
+//!          ▲                   ▲    ▲                                   │
+//!          │                   │    └── permit dropped when done ◀──────┤
+//!   Late, Sick ◀── deadlines, health ◀── what was seen, and how fast ◀──┘
 //! ```
-//! Owns: the order of requests, and the widening of unaligned ranges to whole blocks. All files of one disk go through one
-//! `Disk`, or its limits mean nothing. Never: what the bytes are.
+//! A disk that hangs or errs costs itself alone: its ring, its askers, who are told in time. Owns: the order of requests, their
+//! deadlines, the health of the disk, and the widening of unaligned ranges to whole blocks. All files of one disk go through
+//! one `Disk`, or its limits mean nothing. Never: what the bytes are; what an illness means for who asks.
 
+mod cell;
+mod core;
+mod deadline;
 mod device;
+mod health;
+mod pace;
+mod place;
 mod scheduler;
+mod watch;
 mod writer;
 
-pub(crate) use device::Device;
-pub use scheduler::{CLASSES, Cap, Class, Limits, READS_PER_BACKGROUND, Scheduler, Ticket};
-pub use writer::{FileWriter, SCRATCH_BYTES};
+pub use self::cell::HealthCell;
+pub use self::deadline::limit;
+pub(crate) use self::device::Device;
+pub use self::health::{Change, Event, Health, Machine, Why};
+pub use self::pace::{Pace, Rate};
+pub use self::scheduler::{CLASSES, Cap, Class, Limits, READS_PER_BACKGROUND, Scheduler, Ticket};
+pub use self::writer::{FileWriter, SCRATCH_BYTES};
 
+use self::core::{Asked, Core, What};
+use self::place::Place;
 use crate::BLOCK_BYTES;
-use crate::error::IoError;
+use crate::error::{Action, IoError};
 use crate::file::DirectFile;
-use crate::pool::{Slab, SlabMut};
-use crate::ring::{Guard, Ring, Source};
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::future::Future;
+use crate::pool::{Pool, Slab, SlabMut};
+use crate::ring::{Ring, Source};
+use crate::task;
+use glommio::TaskQueueHandle;
 use std::ops::Range;
-use std::pin::Pin;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+
+/// Places that a ring has beyond the disk's depth, for reward signatures and probes.
+pub(crate) const URGENT_DEPTH: usize = 16;
 
 /// A disk as the tasks of its executor use it; clones are handles to the same one.
 #[derive(Clone)]
-pub struct Disk(Rc<Inner>);
-
-struct Inner {
-    device: Box<dyn Device>,
-    queue: RefCell<Queue>,
-}
-
-struct Queue {
-    scheduler: Scheduler,
-    waiting: HashMap<Ticket, Admission>,
-}
-
-enum Admission {
-    Waits(Option<Waker>),
-    Granted,
+pub struct Disk {
+    core: Rc<Core>,
+    /// The maker's queue, in which it is looked in at.
+    queue: TaskQueueHandle,
 }
 
 impl Disk {
-    /// A disk behind `ring`, on the ring's executor.
+    /// A disk behind `ring`, on the ring's executor, which knows nothing of its device; [`crate::Local::disk`] makes those that do.
     pub fn new(ring: Ring, limits: Limits) -> Self {
-        Self::over(Box::new(ring), limits)
+        let pool = ring.pool().clone();
+        Self::over(Box::new(ring), &pool, limits)
+    }
+
+    /// The disk that `place` lies on, behind a ring of its own.
+    pub(crate) fn at(place: &Path, ring: Ring, limits: Limits) -> Self {
+        let pool = ring.pool().clone();
+        Self::made(Core::new(Box::new(ring), pool, Place::of(place), limits))
     }
 
     /// A disk behind any device.
-    pub(crate) fn over(device: Box<dyn Device>, limits: Limits) -> Self {
-        let queue = Queue { scheduler: Scheduler::new(limits), waiting: HashMap::new() };
-        Self(Rc::new(Inner { device, queue: RefCell::new(queue) }))
+    pub(crate) fn over(device: Box<dyn Device>, pool: &Pool, limits: Limits) -> Self {
+        Self::made(Core::new(device, pool.clone(), Place::default(), limits))
+    }
+
+    fn made(core: Rc<Core>) -> Self {
+        Self { core, queue: task::current_queue() }
+    }
+
+    /// How it is doing, for any thread, and for longer than the disk is used.
+    pub fn health_cell(&self) -> Arc<HealthCell> {
+        self.core.cell.clone()
     }
 
     /// Reads whole blocks: fills `range` of `buf` from `offset` on, all of it or an error.
@@ -71,10 +91,11 @@ impl Disk {
         range: Range<usize>,
     ) -> Result<SlabMut, IoError> {
         let (buf, result) = self.read_own(class, file, offset, buf, range).await;
-        result.map(|()| buf)
+        result.map(|()| buf.expect("what was read is there"))
     }
 
-    /// Like [`Disk::read`], into memory that its owner goes on using: `buf` comes back whatever happens.
+    /// Like [`Disk::read`], into memory that its owner goes on using: `buf` comes back, also when the read fails, unless it
+    /// is too late: then the kernel may still write there.
     pub async fn read_own(
         &self,
         class: Class,
@@ -82,9 +103,14 @@ impl Disk {
         offset: u64,
         buf: SlabMut,
         range: Range<usize>,
-    ) -> (SlabMut, Result<(), IoError>) {
-        let guard = self.admit(class, range.len() as u64).await;
-        self.0.device.read(file, offset, buf, (range.start, range.end), guard).await
+    ) -> (Option<SlabMut>, Result<(), IoError>) {
+        let what = What { class, action: Action::Read, file, offset, bytes: range.len() as u64 };
+        let (asked, guard) = match self.turn(&what).await {
+            Ok(turn) => turn,
+            Err(error) => return (Some(buf), Err(error)),
+        };
+        let reading = self.core.device.read(file, offset, buf, (range.start, range.end), guard);
+        asked.answer(reading).await
     }
 
     /// Reads any `bytes` at any `offset`: the blocks around them go into `buf`, which comes back narrowed to the bytes
@@ -111,29 +137,38 @@ impl Disk {
         offset: u64,
         data: &Slab,
     ) -> Result<(), IoError> {
-        let guard = self.admit(class, data.len() as u64).await;
-        self.0.device.write(file, offset, Source::Shared(data.clone()), guard).await.1
+        let what = What { class, action: Action::Write, file, offset, bytes: data.len() as u64 };
+        let (asked, guard) = self.turn(&what).await?;
+        let writing = self.core.device.write(file, offset, Source::Shared(data.clone()), guard);
+        asked.answer(writing).await.1
     }
 
-    /// Like [`Disk::write`], from memory that its owner goes on using: `buf` comes back whatever happens.
+    /// Like [`Disk::write`], from memory that its owner goes on using: `buf` comes back, also when the write fails, unless it
+    /// is too late: then the kernel may still read there. What it writes may then reach the disk later; no write that
+    /// overlaps it is begun before.
     pub async fn write_own(
         &self,
         class: Class,
         file: &Arc<DirectFile>,
         offset: u64,
         buf: SlabMut,
-    ) -> (SlabMut, Result<(), IoError>) {
-        let guard = self.admit(class, buf.len() as u64).await;
-        match self.0.device.write(file, offset, Source::Own(buf), guard).await {
-            (Source::Own(buf), written) => (buf, written),
-            (Source::Shared(_), _) => unreachable!("an operation gives back what it was given"),
-        }
+    ) -> (Option<SlabMut>, Result<(), IoError>) {
+        let what = What { class, action: Action::Write, file, offset, bytes: buf.len() as u64 };
+        let (asked, guard) = match self.turn(&what).await {
+            Ok(turn) => turn,
+            Err(error) => return (Some(buf), Err(error)),
+        };
+        let (back, written) =
+            asked.answer(self.core.device.write(file, offset, Source::Own(buf), guard)).await;
+        (back.map(own), written)
     }
 
     /// Makes what was written to the file durable (fdatasync).
     pub async fn sync(&self, class: Class, file: &Arc<DirectFile>) -> Result<(), IoError> {
-        let guard = self.admit(class, 0).await;
-        self.0.device.sync(file, guard).await
+        let what = What { class, action: Action::Sync, file, offset: 0, bytes: 0 };
+        let (asked, guard) = self.turn(&what).await?;
+        let syncing = async { ((), self.core.device.sync(file, guard).await) };
+        asked.answer(syncing).await.1
     }
 
     /// Reserves space for `bytes` from `offset` on, without blocking the executor; the file grows if needed.
@@ -144,107 +179,68 @@ impl Disk {
         offset: u64,
         bytes: u64,
     ) -> Result<(), IoError> {
-        let guard = self.admit(class, 0).await;
-        self.0.device.allocate(file, offset, bytes, guard).await
+        let what = What { class, action: Action::Allocate, file, offset, bytes: 0 };
+        let (asked, guard) = self.turn(&what).await?;
+        let allocating = async { ((), self.core.device.allocate(file, offset, bytes, guard).await) };
+        asked.answer(allocating).await.1
     }
 
     /// Requests of a class that wait here and that are in flight, for metrics.
     pub fn load(&self, class: Class) -> (usize, usize) {
-        let queue = self.0.queue.borrow();
-        (queue.scheduler.waiting(class), queue.scheduler.in_flight(class))
+        let state = self.core.state.borrow();
+        (state.scheduler.waiting(class), state.scheduler.in_flight(class))
+    }
+
+    /// Like [`Disk::read_own`], and waits for the device however long it takes.
+    async fn read_at_last(
+        &self,
+        class: Class,
+        file: &Arc<DirectFile>,
+        offset: u64,
+        buf: SlabMut,
+    ) -> (SlabMut, Result<(), IoError>) {
+        let bytes = buf.len();
+        let what = What { class, action: Action::Read, file, offset, bytes: bytes as u64 };
+        match self.turn(&what).await {
+            Ok((asked, guard)) => {
+                asked.answer_at_last(self.core.device.read(file, offset, buf, (0, bytes), guard)).await
+            }
+            Err(error) => (buf, Err(error)),
+        }
+    }
+
+    /// Like [`Disk::write_own`], and waits for the device however long it takes.
+    async fn write_at_last(
+        &self,
+        class: Class,
+        file: &Arc<DirectFile>,
+        offset: u64,
+        buf: SlabMut,
+    ) -> (SlabMut, Result<(), IoError>) {
+        let what = What { class, action: Action::Write, file, offset, bytes: buf.len() as u64 };
+        match self.turn(&what).await {
+            Ok((asked, guard)) => {
+                let writing = self.core.device.write(file, offset, Source::Own(buf), guard);
+                let (back, written) = asked.answer_at_last(writing).await;
+                (own(back), written)
+            }
+            Err(error) => (buf, Err(error)),
+        }
     }
 
     /// Waits for the scheduler's word. The permit goes with the operation and ends when the kernel is done.
-    async fn admit(&self, class: Class, bytes: u64) -> Guard {
-        let ticket = {
-            let mut queue = self.0.queue.borrow_mut();
-            let ticket = queue.scheduler.enqueue(class, bytes);
-            queue.waiting.insert(ticket, Admission::Waits(None));
-            ticket
-        };
-        let wait = Wait { disk: self.0.clone(), class, bytes, ticket: Some(ticket) };
-        self.0.start_ready();
-        Some(Box::new(wait.await))
+    async fn turn(&self, what: &What<'_>) -> Result<(Asked, crate::ring::Guard), IoError> {
+        let asked = self.core.ask(what)?;
+        watch::look_in(&self.core, self.queue);
+        let guard = asked.turn().await?;
+        Ok((asked, guard))
     }
 }
 
-impl Inner {
-    /// Grants what may start now, and wakes the tasks.
-    fn start_ready(&self) {
-        let mut wakers = Vec::new();
-        {
-            let mut queue = self.queue.borrow_mut();
-            while let Some(ticket) = queue.scheduler.start_next() {
-                let admission =
-                    queue.waiting.get_mut(&ticket).expect("a ticket waits until its task takes it");
-                if let Admission::Waits(Some(waker)) = std::mem::replace(admission, Admission::Granted) {
-                    wakers.push(waker);
-                }
-            }
-        }
-        wakers.into_iter().for_each(Waker::wake);
-    }
-
-    fn finish(&self, class: Class, bytes: u64) {
-        self.queue.borrow_mut().scheduler.finish(class, bytes);
-        self.start_ready();
-    }
-}
-
-/// A request that waits for its turn.
-struct Wait {
-    disk: Rc<Inner>,
-    class: Class,
-    bytes: u64,
-    ticket: Option<Ticket>,
-}
-
-impl Future for Wait {
-    type Output = Permit;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Permit> {
-        let ticket = self.ticket.expect("a future is not polled after it was ready");
-        {
-            let mut queue = self.disk.queue.borrow_mut();
-            let admission = queue.waiting.get_mut(&ticket).expect("a ticket waits until its task takes it");
-            if let Admission::Waits(waker) = admission {
-                *waker = Some(context.waker().clone());
-                return Poll::Pending;
-            }
-            queue.waiting.remove(&ticket);
-        }
-        self.ticket = None;
-        Poll::Ready(Permit { disk: self.disk.clone(), class: self.class, bytes: self.bytes })
-    }
-}
-
-impl Drop for Wait {
-    fn drop(&mut self) {
-        let Some(ticket) = self.ticket.take() else { return };
-        let withdrawn = {
-            let mut queue = self.disk.queue.borrow_mut();
-            queue.waiting.remove(&ticket);
-            queue.scheduler.withdraw(self.class, ticket)
-        };
-        if withdrawn {
-            // It may have held others of its class back.
-            self.disk.start_ready();
-        } else {
-            self.disk.finish(self.class, self.bytes);
-        }
-    }
-}
-
-/// The right to be in flight; dropped when the kernel is done.
-struct Permit {
-    disk: Rc<Inner>,
-    class: Class,
-    bytes: u64,
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.disk.finish(self.class, self.bytes);
+fn own(source: Source) -> SlabMut {
+    match source {
+        Source::Own(buf) => buf,
+        Source::Shared(_) => unreachable!("an operation gives back what it was given"),
     }
 }
 
@@ -258,3 +254,7 @@ pub fn touched_blocks(offset: u64, bytes: usize) -> Range<u64> {
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hang_tests.rs"]
+mod hang_tests;

@@ -42,6 +42,18 @@ impl Class {
         self as usize
     }
 
+    /// In words, as it is told.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RewardSignature => "reward signature",
+            Self::AuditRead => "audit",
+            Self::ProofRead => "proof",
+            Self::Serving => "serving",
+            Self::SectorWrite => "sector write",
+            Self::Scrub => "scrub",
+        }
+    }
+
     /// Whether the class yields to audit and proof reads.
     pub fn is_background(self) -> bool {
         self >= Self::Serving
@@ -57,7 +69,8 @@ pub struct Cap {
     pub requests: usize,
 }
 
-/// What a disk may have in flight; measured per device, these defaults suit an NVMe drive.
+/// What a disk may have in flight. The caps are the most that any device needs; a disk that is audited keeps to what it was
+/// measured to do ([`super::pace`]). The defaults suit an NVMe drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Requests of all classes but reward signatures.
@@ -124,6 +137,11 @@ impl Scheduler {
             next_ticket: 0,
             reads_since_background: 0,
         }
+    }
+
+    /// Other limits from now on; what is in flight stays so.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// Queues a request of `bytes` behind those of its class.

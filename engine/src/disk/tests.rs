@@ -1,7 +1,8 @@
 use super::*;
-use crate::pool::{Pool, SLAB_BYTES};
+use crate::pool::SLAB_BYTES;
 use crate::task;
 use glommio::{LocalExecutorBuilder, Placement};
+use std::cell::RefCell;
 use std::fs;
 use std::time::Duration;
 
@@ -64,7 +65,7 @@ fn memory_that_is_written_from_comes_back_also_when_it_fails() {
             buf.fill(byte);
             let (back, written) = disk.write_own(Class::RewardSignature, &file, block * 4096, buf).await;
             written.unwrap();
-            buf = back;
+            buf = back.unwrap();
         }
         disk.sync(Class::RewardSignature, &file).await.unwrap();
         let content = fs::read(file.path()).unwrap();
@@ -73,6 +74,7 @@ fn memory_that_is_written_from_comes_back_also_when_it_fails() {
         let read_only = DirectFile::open(file.path(), crate::Access::Read).unwrap();
         let (buf, written) = disk.write_own(Class::RewardSignature, &read_only, 0, buf).await;
         assert!(written.is_err());
+        let buf = buf.unwrap();
         assert_eq!((buf.len(), buf[0]), (BLOCK_BYTES, 2));
         assert_eq!(disk.load(Class::RewardSignature), (0, 0));
     });
@@ -191,17 +193,20 @@ fn touched_blocks_are_whole() {
 #[test]
 fn a_wait_granted_and_then_dropped_gives_its_turn_on() {
     on_disk(|disk| async move {
-        let mut held: Vec<_> = (0..4).map(|_| Box::pin(disk.admit(Class::ProofRead, 1))).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let file = new_file(&dir, 1);
+        let what = What { class: Class::ProofRead, action: Action::Read, file: &file, offset: 0, bytes: 1 };
+        let mut held: Vec<_> = (0..4).map(|_| Box::pin(disk.turn(&what))).collect();
         let mut permits = Vec::new();
         for wait in &mut held {
-            permits.push(wait.await);
+            permits.push(wait.await.unwrap());
         }
-        let mut fifth = Box::pin(disk.admit(Class::ProofRead, 1));
-        let mut sixth = Box::pin(disk.admit(Class::ProofRead, 1));
+        let mut fifth = Box::pin(disk.turn(&what));
+        let mut sixth = Box::pin(disk.turn(&what));
         assert!(futures::poll!(&mut fifth).is_pending() && futures::poll!(&mut sixth).is_pending());
         permits.pop(); // grants the fifth
         drop(fifth);
         let sixth = task::timeout(Duration::from_secs(5), sixth).await;
-        assert!(sixth.is_ok(), "the turn was lost");
+        assert!(sixth.is_ok_and(|turn| turn.is_ok()), "the turn was lost");
     });
 }

@@ -3,7 +3,9 @@
 //! A block at the edge of a range is shared with the neighbour: it is read, its part replaced, and written back, one edge
 //! at a time a file. Whole blocks inside go straight from the slab and need no lock, since ranges do not overlap.
 
-use super::{Class, Disk};
+use super::Disk;
+use super::deadline::limit;
+use super::scheduler::Class;
 use crate::BLOCK_BYTES;
 use crate::error::{Action, IoError};
 use crate::file::DirectFile;
@@ -76,9 +78,12 @@ impl FileWriter {
         self.0.disk.sync(class, &self.0.file).await
     }
 
-    /// Replaces part of one block, in a task of its own: once begun, a merge runs to its end and gives the scratch back.
+    /// Replaces part of one block, in a task of its own: once begun, a merge runs to its end and gives the scratch back, since
+    /// what the disk may still write must not come after a later merge of that block. Who waits for it is told when that takes
+    /// longer than its read and its write may.
     async fn merge(&self, class: Class, offset: u64, bytes: Slab) -> Result<(), IoError> {
         let (writer, (done, result)) = (self.0.clone(), futures::channel::oneshot::channel());
+        let wanted = bytes.len() as u64;
         task::spawn_local(async move {
             let mut scratch = writer.scratch.lock().await;
             let buf = scratch.take().expect("a merge always gives the scratch back");
@@ -89,8 +94,15 @@ impl FileWriter {
             let _ = done.send(merged);
         })
         .detach();
-        let closed = || IoError::Closed { action: Action::Write, path: self.0.file.path().to_owned() };
-        result.await.unwrap_or_else(|_| Err(closed()))
+        let (action, path, limit) =
+            (Action::Write, || self.0.file.path().to_owned(), 2 * limit(class, Action::Write));
+        match task::timeout(limit, result).await {
+            Ok(Ok(merged)) => merged,
+            Ok(Err(_)) => Err(IoError::Closed { action, path: path() }),
+            Err(_) => {
+                Err(IoError::Late { action, path: path(), offset, wanted, class: class.as_str(), limit })
+            }
+        }
     }
 }
 
@@ -105,12 +117,11 @@ impl Inner {
         let (disk, file) = (&self.disk, &self.file);
         let within = (offset % BLOCK_BYTES as u64) as usize;
         let start = offset - within as u64;
-        let guard = disk.admit(class, BLOCK_BYTES as u64).await;
-        let (mut buf, read) = disk.0.device.read(file, start, buf, (0, BLOCK_BYTES), guard).await;
+        let (mut buf, read) = disk.read_at_last(class, file, start, buf).await;
         if let Err(error) = read {
             return (buf, Err(error));
         }
         buf[within..within + bytes.len()].copy_from_slice(bytes);
-        disk.write_own(class, file, start, buf).await
+        disk.write_at_last(class, file, start, buf).await
     }
 }

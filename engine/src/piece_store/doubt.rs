@@ -34,13 +34,18 @@ impl PieceStore {
         index: &Index,
         scratch: &mut Option<SlabMut>,
     ) -> Result<(), StoreError> {
+        let buf = match scratch.take() {
+            Some(buf) => buf,
+            // A write that was too late has it.
+            None => self.0.pool.acquire().await?.narrow(..BLOCK_BYTES),
+        };
         let changed = self.0.slots.borrow_mut().take_changed();
         if changed.is_empty() {
+            *scratch = Some(buf);
             return Ok(());
         }
-        let buf = scratch.take().expect("who writes gives the memory back");
         let (buf, mut written) = self.write_blocks(class, index, &changed, buf).await;
-        *scratch = Some(buf);
+        *scratch = buf;
         if written.is_ok() {
             written = self.0.disk.sync(class, &index.file).await;
         }
@@ -60,7 +65,7 @@ impl PieceStore {
         index: &Index,
         changed: &BTreeSet<u64>,
         mut buf: SlabMut,
-    ) -> (SlabMut, Result<(), IoError>) {
+    ) -> (Option<SlabMut>, Result<(), IoError>) {
         for run in runs(changed, buf.len() / BLOCK_BYTES) {
             let bytes = (run.end - run.start) as usize * BLOCK_BYTES;
             for (number, block) in run.clone().zip(buf.chunks_exact_mut(BLOCK_BYTES)) {
@@ -70,12 +75,13 @@ impl PieceStore {
             let rest = buf.split_off(bytes);
             let offset = run.start * BLOCK_BYTES as u64;
             let (head, written) = self.0.disk.write_own(class, &index.file, offset, buf).await;
+            let Some(head) = head else { return (None, written) };
             buf = head.join(rest).unwrap_or_else(|_| unreachable!("they were one"));
             if written.is_err() {
-                return (buf, written);
+                return (Some(buf), written);
             }
         }
-        (buf, Ok(()))
+        (Some(buf), Ok(()))
     }
 }
 

@@ -214,7 +214,7 @@ impl PieceStore {
                     let path = self.path().display().to_string();
                     Err(StoreError::Damaged { id, path, offset: offset(entry.slot) })
                 }
-                Err(error @ IoError::Closed { .. }) => Err(error.into()),
+                Err(error) if error.is_passing() => Err(error.into()),
                 Err(_) if tries > 1 => {
                     tries -= 1;
                     task::sleep(READ_PAUSE).await;

@@ -128,7 +128,7 @@ impl PieceStore {
         report.believed = self.0.slots.borrow().believed();
         match self.write_index(CLASS).await {
             // It is tried again with the next put.
-            Err(StoreError::Io(error)) if !matches!(error, IoError::Closed { .. }) => {
+            Err(StoreError::Io(error)) if !error.is_passing() => {
                 tracing::warn!("{error}");
             }
             written => written?,
@@ -146,7 +146,7 @@ impl PieceStore {
             let read = self.0.disk.read(CLASS, &index.file, first * BLOCK_BYTES as u64, buf, 0..bytes).await;
             let buf = match read {
                 Ok(buf) => buf,
-                Err(error @ IoError::Closed { .. }) => return Err(error.into()),
+                Err(error) if error.is_passing() => return Err(error.into()),
                 Err(error) => {
                     tracing::warn!("{error}");
                     continue;
@@ -171,9 +171,8 @@ impl PieceStore {
             if believed == State::Unknown {
                 continue;
             }
-            let (back, found) = self.look(CLASS, slot, buf, READ_TRIES).await;
+            let (back, found) = self.look(CLASS, slot, buf, READ_TRIES).await?;
             buf = back;
-            let found = found?;
             if fits(believed, &found) {
                 let mut slots = self.0.slots.borrow_mut();
                 slots.set_seen(slot);
@@ -199,10 +198,10 @@ impl PieceStore {
         let mut found = stream::iter(unknown)
             .map(|slot| async move {
                 let tries = if bad.get() < MOST_TRIED_AGAIN { READ_TRIES } else { 1 };
-                let (buf, found) = self.look(CLASS, slot, blocks.take().await?, tries).await;
+                let (buf, found) = self.look(CLASS, slot, blocks.take().await?, tries).await?;
                 blocks.give(buf);
-                bad.set(bad.get() + u64::from(matches!(found, Ok(Found::Unreadable))));
-                let found = match found? {
+                bad.set(bad.get() + u64::from(matches!(found, Found::Unreadable)));
+                let found = match found {
                     Found::Item(header) if reads_items => self.read_item(slot, header).await?,
                     found => found,
                 };

@@ -66,7 +66,7 @@ fn fill(slot: &mut [u8], id: ItemId, version: u64) {
 impl Run {
     fn new(seed: u64, pool: &Pool) -> Self {
         let (mut rng, power) = (Rng::new(seed + 1000), Power::new(seed));
-        let disk = Disk::over(Box::new(power.clone()), Limits::default());
+        let disk = Disk::over(Box::new(power.clone()), pool, Limits::default());
         let size_bytes = Some(SLOTS * SLOT_BYTES as u64);
         let config = StoreConfig { size_bytes, grows: rng.one_in(3), tmp: false };
         let dir = tempfile::tempdir().unwrap();
@@ -77,7 +77,7 @@ impl Run {
 
     fn faults(&mut self, lasting: bool) {
         let mut some = |one_in| if self.rng.one_in(3) { one_in } else { 0 };
-        let faults = Faults { read: some(40), write: some(60), sync: some(30), lasting };
+        let faults = Faults { read: some(40), write: some(60), sync: some(30), lasting, ..Faults::default() };
         self.power.set_faults(faults);
     }
 

@@ -205,34 +205,36 @@ impl PieceStore {
 
     async fn look_alone(&self, class: Class, slot: u64) -> Result<Found, StoreError> {
         let mut scratch = self.0.headers[usize::from(class == Class::Scrub)].lock().await;
-        let buf = scratch.take().expect("who reads gives the memory back");
-        let (buf, found) = self.look(class, slot, buf, READ_TRIES).await;
+        let buf = match scratch.take() {
+            Some(buf) => buf,
+            // A read that was too late has it.
+            None => self.0.pool.acquire().await?.narrow(..BLOCK_BYTES),
+        };
+        let (buf, found) = self.look(class, slot, buf, READ_TRIES).await?;
         *scratch = Some(buf);
-        found
+        Ok(found)
     }
 
-    /// Reads the header of a slot, with so many tries.
+    /// Reads the header of a slot, with so many tries. An error says nothing of the slot, and may keep the memory.
     pub(super) async fn look(
         &self,
         class: Class,
         slot: u64,
         mut buf: SlabMut,
         mut tries: u32,
-    ) -> (SlabMut, Result<Found, StoreError>) {
+    ) -> Result<(SlabMut, Found), StoreError> {
         loop {
             let read = self.0.disk.read_own(class, &self.0.file, offset(slot), buf, 0..BLOCK_BYTES).await;
-            buf = read.0;
             tries -= 1;
-            let found = match read.1 {
-                Ok(()) => match Header::read_from(&buf) {
-                    Ok(Some(header)) => Ok(Found::Item(header)),
-                    Ok(None) => Ok(Found::Nothing),
-                    Err(_) => Ok(Found::Damaged),
-                },
-                Err(error) => unreadable(error),
-            };
-            if tries == 0 || !matches!(found, Ok(Found::Unreadable)) {
-                return (buf, found);
+            let refused = read.1.map_err(unreadable).err().transpose()?;
+            buf = read.0.expect(BACK);
+            let found = refused.unwrap_or_else(|| match Header::read_from(&buf) {
+                Ok(Some(header)) => Found::Item(header),
+                Ok(None) => Found::Nothing,
+                Err(_) => Found::Damaged,
+            });
+            if tries == 0 || !matches!(found, Found::Unreadable) {
+                return Ok((buf, found));
             }
             task::sleep(READ_PAUSE).await;
         }
@@ -244,14 +246,15 @@ impl PieceStore {
         for tries in (0..READ_TRIES).rev() {
             let file = &self.0.file;
             let read = self.0.disk.read_own(Class::Serving, file, offset(slot), buf, 0..SLOT_BYTES).await;
-            buf = read.0;
-            match read.1.map_err(unreadable) {
-                Ok(()) => {
+            let refused = read.1.map_err(unreadable).err().transpose()?;
+            buf = read.0.expect(BACK);
+            match refused {
+                None => {
                     let item = check(header.id, buf.narrow(..SLOT_BYTES));
                     return Ok(item.map_or(Found::Damaged, |_| Found::Item(header)));
                 }
-                Err(refused) if tries == 0 || refused.is_err() => return refused,
-                Err(_) => task::sleep(READ_PAUSE).await,
+                Some(refused) if tries == 0 => return Ok(refused),
+                Some(_) => task::sleep(READ_PAUSE).await,
             }
         }
         Ok(Found::Unreadable)
@@ -267,9 +270,9 @@ pub(super) fn fits(believed: State, found: &Found) -> bool {
     }
 }
 
+const BACK: &str = "only a read that is too late keeps its memory";
+
+/// A place that the disk refuses. While it does not answer at all, nothing is known of the place.
 fn unreadable(error: IoError) -> Result<Found, StoreError> {
-    match error {
-        IoError::Closed { .. } => Err(error.into()),
-        _ => Ok(Found::Unreadable),
-    }
+    if error.is_passing() { Err(error.into()) } else { Ok(Found::Unreadable) }
 }

@@ -18,20 +18,13 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
-    pub fn new(pool: &Pool, depth: u32) -> Result<Self, RingError> {
+    /// A ring over the pool's memory: that of `other`, which is registered already, where the kernel can share it (6.12), so
+    /// that it is locked once; else registered, and locked, once more.
+    pub fn new(pool: &Pool, depth: u32, other: Option<&Self>) -> Result<Self, RingError> {
         let uring = build(depth).map_err(RingError::from_setup)?;
-        let buffers: Vec<_> = pool
-            .registered_buffers()
-            .into_iter()
-            .map(|(start, bytes)| libc::iovec { iov_base: start.as_ptr().cast(), iov_len: bytes })
-            .collect();
-        // SAFETY: the buffers are the pool's mapping, which `_pool` keeps until after `uring` is dropped (field order).
-        unsafe { uring.submitter().register_buffers(&buffers) }.map_err(|source| {
-            match source.raw_os_error() {
-                Some(libc::ENOMEM) => RingError::Memlock { needed_bytes: pinned_bytes(pool) },
-                _ => RingError::Setup { source },
-            }
-        })?;
+        if !other.is_some_and(|other| clone_buffers(&other.uring, &uring)) {
+            register_buffers(&uring, pool)?;
+        }
         let events =
             eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| RingError::Setup { source: error.into() })?;
         uring
@@ -64,9 +57,10 @@ impl Kernel {
             .expect("no more operations start than the queue has entries");
     }
 
-    /// Hands what was pushed to the kernel.
-    pub fn submit(&self) -> io::Result<usize> {
-        self.uring.submit()
+    /// Hands what was pushed to the kernel, which may take a part only: how many it took, and how many are left.
+    pub fn submit(&mut self) -> io::Result<(usize, usize)> {
+        let taken = self.uring.submit()?;
+        Ok((taken, self.uring.submission().len()))
     }
 
     /// Waits until at least one operation is complete.
@@ -87,10 +81,59 @@ fn pinned_bytes(pool: &Pool) -> u64 {
     pool.memory().1 as u64
 }
 
-/// One thread submits; kernels before 6.0 do not know the hint.
+fn register_buffers(uring: &IoUring, pool: &Pool) -> Result<(), RingError> {
+    let buffers: Vec<_> = pool
+        .registered_buffers()
+        .into_iter()
+        .map(|(start, bytes)| libc::iovec { iov_base: start.as_ptr().cast(), iov_len: bytes })
+        .collect();
+    // SAFETY: the buffers are the pool's mapping, which the `Kernel` keeps until after `uring` is dropped (field order).
+    unsafe { uring.submitter().register_buffers(&buffers) }.map_err(|source| match source.raw_os_error() {
+        Some(libc::ENOMEM) => RingError::Memlock { needed_bytes: pinned_bytes(pool) },
+        _ => RingError::Setup { source },
+    })
+}
+
+/// `io_uring_register`'s number for sharing another ring's registered buffers.
+const REGISTER_CLONE_BUFFERS: libc::c_uint = 30;
+
+/// Its argument; zeroes in the rest mean all buffers, at the same numbers.
+#[repr(C)]
+struct CloneBuffers {
+    source_fd: u32,
+    rest: [u32; 7],
+}
+
+/// Whether `to` now has the registered buffers of `from`; kernels before 6.12 cannot do that.
+fn clone_buffers(from: &IoUring, to: &IoUring) -> bool {
+    let source_fd = u32::try_from(from.as_raw_fd()).expect("descriptors are not negative");
+    let argument = CloneBuffers { source_fd, rest: [0; 7] };
+    // SAFETY: both descriptors are open rings, and the argument lives through the call, which only reads it.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            to.as_raw_fd(),
+            REGISTER_CLONE_BUFFERS,
+            std::ptr::from_ref(&argument),
+            1,
+        )
+    };
+    answer == 0
+}
+
+/// One thread submits, completions wait for its next system call, and one bad operation does not hold up those behind it, as
+/// far as the kernel knows these hints (5.19, 6.0). Not DEFER_TASKRUN: completions would then be posted only by a call that
+/// asks for them, and the eventfd would be written twice for each: when one is to be fetched, and when it was.
 fn build(depth: u32) -> io::Result<IoUring> {
-    match IoUring::builder().setup_single_issuer().build(depth) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => IoUring::builder().build(depth),
+    let (mut hinted, mut older) = (IoUring::builder(), IoUring::builder());
+    hinted.setup_single_issuer().setup_coop_taskrun().setup_submit_all();
+    older.setup_coop_taskrun().setup_submit_all();
+    let is_unknown = |error: &io::Error| error.raw_os_error() == Some(libc::EINVAL);
+    match hinted.build(depth) {
+        Err(error) if is_unknown(&error) => match older.build(depth) {
+            Err(error) if is_unknown(&error) => IoUring::builder().build(depth),
+            built => built,
+        },
         built => built,
     }
 }

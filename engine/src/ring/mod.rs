@@ -1,4 +1,4 @@
-//! One io_uring an executor, over the pool's registered memory; completions wake the executor through an eventfd.
+//! One io_uring of an executor's disk, over the pool's registered memory; completions wake the executor through an eventfd.
 //!
 //! ```text
 //!   task ─ read/write ─▶ Table ─ at most `depth` ─▶ submission queue ─ one submit a turn ─▶ kernel
@@ -14,7 +14,7 @@ mod table;
 
 pub(crate) use error::RING_BYTES;
 pub use error::RingError;
-pub(crate) use table::{Guard, Source};
+pub(crate) use table::{Guard, Guarding, Source};
 
 use crate::BLOCK_BYTES;
 use crate::error::{Action, IoError};
@@ -56,6 +56,8 @@ struct Inner {
     closing: Cell<bool>,
     /// The driver is to end.
     stopped: Cell<bool>,
+    /// The kernel does not end its operations: what it may still write to is never freed.
+    left: Cell<bool>,
     idle_wakers: RefCell<Vec<Waker>>,
     driver: RefCell<Option<LocalTask<()>>>,
     /// The maker's queue: submitting must not wait behind the tasks of a lesser class that happened to ask first.
@@ -65,9 +67,23 @@ struct Inner {
 impl Ring {
     /// Makes a ring of `depth` operations over `pool`. Call it on an executor; the ring stays there.
     pub fn new(pool: &Pool, depth: usize) -> Result<Self, RingError> {
+        Self::made(pool, depth, None, task::current_queue())
+    }
+
+    /// Another ring of the same executor and pool, in the same task queue, which shares the registered memory if the kernel can.
+    pub(crate) fn beside(&self, depth: usize) -> Result<Self, RingError> {
+        Self::made(&self.0.pool, depth, Some(&self.0.kernel.borrow()), self.0.task_queue)
+    }
+
+    fn made(
+        pool: &Pool,
+        depth: usize,
+        other: Option<&Kernel>,
+        task_queue: TaskQueueHandle,
+    ) -> Result<Self, RingError> {
         let depth = depth.clamp(1, MAX_DEPTH);
         let entries = u32::try_from(depth.next_power_of_two()).expect("MAX_DEPTH fits 32 bits");
-        let kernel = Kernel::new(pool, entries)?;
+        let kernel = Kernel::new(pool, entries, other)?;
         let events = kernel.events().map_err(|source| RingError::Setup { source })?;
         let inner = Rc::new(Inner {
             pool: pool.clone(),
@@ -76,14 +92,15 @@ impl Ring {
             flush_due: Cell::new(false),
             closing: Cell::new(false),
             stopped: Cell::new(false),
+            left: Cell::new(false),
             idle_wakers: RefCell::new(Vec::new()),
             driver: RefCell::new(None),
-            task_queue: task::current_queue(),
+            task_queue,
         });
         // SAFETY: the descriptor is ours alone, and the file takes it over.
         #[allow(unsafe_code)]
         let events = unsafe { BufferedFile::from_raw_fd(events.into_raw_fd()) };
-        let driver = task::spawn_local(drive(Rc::downgrade(&inner), events));
+        let driver = task::spawn_into(task_queue, drive(Rc::downgrade(&inner), events));
         *inner.driver.borrow_mut() = Some(driver);
         Ok(Self(inner))
     }
@@ -163,19 +180,41 @@ impl Ring {
 
     /// Refuses new operations, waits until the kernel is done with all others, and ends the driver.
     pub async fn close(&self) {
-        let inner = &self.0;
-        inner.closing.set(true);
+        self.0.closing.set(true);
+        self.idle().await;
+        self.end_driver().await;
+    }
+
+    /// Like [`Ring::close`], but waits no longer than `limit`: whether the kernel was done. If not, what it may still read and
+    /// write, the whole pool, stays where it is until the process ends.
+    pub(crate) async fn close_within(&self, limit: Duration) -> bool {
+        self.0.closing.set(true);
+        let is_idle = task::timeout(limit, self.idle()).await.is_ok();
+        self.0.left.set(!is_idle);
+        self.end_driver().await;
+        is_idle
+    }
+
+    /// Whether nobody else has a handle, and the kernel no operation.
+    pub(crate) fn is_unused(&self) -> bool {
+        Rc::strong_count(&self.0) == 1 && self.0.table.borrow().is_idle()
+    }
+
+    async fn idle(&self) {
         poll_fn(|context| {
-            if inner.table.borrow().is_idle() {
+            if self.0.table.borrow().is_idle() {
                 return Poll::Ready(());
             }
-            inner.idle_wakers.borrow_mut().push(context.waker().clone());
+            self.0.idle_wakers.borrow_mut().push(context.waker().clone());
             Poll::Pending
         })
         .await;
-        inner.stopped.set(true);
-        inner.kernel.borrow().poke();
-        let driver = inner.driver.borrow_mut().take();
+    }
+
+    async fn end_driver(&self) {
+        self.0.stopped.set(true);
+        self.0.kernel.borrow().poke();
+        let driver = self.0.driver.borrow_mut().take();
         if let Some(driver) = driver {
             driver.await;
         }
@@ -213,7 +252,8 @@ impl Ring {
     }
 
     /// One operation, to the kernel's answer.
-    async fn run(&self, op: Op) -> (Op, i32) {
+    async fn run(&self, mut op: Op) -> (Op, i32) {
+        op.guard.iter_mut().for_each(|guard| guard.given());
         let id = self.0.table.borrow_mut().insert(op);
         let completion = Completion { ring: self.0.clone(), id, taken: false };
         start_queued(&self.0);
@@ -333,8 +373,7 @@ fn start_queued(inner: &Rc<Inner>) {
         // A new task runs at once up to its first await: yield, so that one submit serves all tasks of this turn.
         task::yield_now().await;
         inner.flush_due.set(false);
-        while let Err(error) = submit(&inner) {
-            tracing::warn!("io_uring refuses operations for now: {error}");
+        while !submit(&inner) {
             task::sleep(SUBMIT_RETRY).await;
         }
         reap(&inner);
@@ -342,9 +381,20 @@ fn start_queued(inner: &Rc<Inner>) {
     task::spawn_into(queue, flush).detach();
 }
 
-fn submit(inner: &Inner) -> io::Result<()> {
-    let submitted = inner.kernel.borrow().submit();
-    submitted.map(|_| ())
+/// Hands all there is to the kernel, again while it takes a part of it; false if it takes nothing for now.
+fn submit(inner: &Inner) -> bool {
+    loop {
+        let submitted = inner.kernel.borrow_mut().submit();
+        match submitted {
+            Ok((_, 0)) => return true,
+            Ok((0, _)) => return false,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!("io_uring refuses operations for now: {error}");
+                return false;
+            }
+        }
+    }
 }
 
 /// Takes all completions there are, wakes their tasks, and lets queued operations follow.
@@ -393,6 +443,12 @@ impl Drop for Inner {
     /// The kernel may still write to slabs: nothing is freed before it is done. A ring closed first waits for nothing.
     fn drop(&mut self) {
         let (kernel, table) = (self.kernel.get_mut(), self.table.get_mut());
+        if self.left.get() {
+            // Files, slabs and the pool's memory stay for as long as the process, since nobody will hear when the kernel is done.
+            std::mem::forget(std::mem::replace(table, Table::new(1)));
+            std::mem::forget(self.pool.clone());
+            return;
+        }
         while table.in_flight() > 0 {
             if let Some((id, result)) = kernel.reap() {
                 drop(table.complete(id, result).orphan);

@@ -11,14 +11,21 @@
 
 use crate::file::DirectFile;
 use crate::pool::{Pool, Slab, SlabMut};
-use std::any::Any;
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// Something to be dropped only after the kernel is done with the operation.
-pub(crate) type Guard = Option<Box<dyn Any>>;
+/// Something that goes with an operation, to be dropped only after the kernel is done with it.
+pub(crate) type Guard = Option<Box<dyn Guarding>>;
+
+/// Who wants to know when the kernel has an operation. A transfer that comes back in part is given again.
+pub(crate) trait Guarding {
+    /// The kernel is about to have it.
+    fn given(&mut self);
+    /// The kernel has answered, whether anybody takes the answer or not. Must not come back to the ring.
+    fn answered(&mut self);
+}
 
 /// What the kernel is asked to do, with all that must stay alive meanwhile.
 pub(super) enum Request {
@@ -131,10 +138,11 @@ impl Table {
 
     pub fn complete(&mut self, id: u32, result: i32) -> Completed {
         let slot = &mut self.slots[id as usize];
-        let Slot::InFlight(op, waiting) = std::mem::replace(slot, Slot::Vacant) else {
+        let Slot::InFlight(mut op, waiting) = std::mem::replace(slot, Slot::Vacant) else {
             unreachable!("the kernel completes an operation once");
         };
         self.in_flight -= 1;
+        op.guard.iter_mut().for_each(|guard| guard.answered());
         match waiting {
             Waiting::Yes(waker) => {
                 *slot = Slot::Done(op, result);

@@ -83,7 +83,7 @@ pub struct SignatureStore {
     /// What is durable.
     by_hash: HashMap<[u8; 32], [u8; 64]>,
     pool: Pool,
-    /// Only a failed read loses it.
+    /// Only a failed read, or a write that was too late, loses it.
     scratch: Option<SlabMut>,
     /// A write has failed, or was broken off: it is unknown what the file holds until it is read anew.
     is_broken: bool,
@@ -186,7 +186,7 @@ impl SignatureStore {
             let mut scratch = self.take_scratch().await?;
             scratch.copy_from_slice(&self.image[start..start + SCRATCH_BYTES]);
             let (scratch, written) = self.disk.write_own(CLASS, &self.file, start as u64, scratch).await;
-            self.scratch = Some(scratch);
+            self.scratch = scratch;
             written?;
         }
         Ok(self.disk.sync(CLASS, &self.file).await?)
