@@ -6,7 +6,7 @@ use consensus::pos::Tables;
 use consensus::{CpuLevel, Workers};
 use engine::pool::Pool;
 use engine::threads::{CoreSet, ThreadWorkers};
-use engine::{Access, Class, DirectFile, Disk, Executors, ExecutorsConfig, Limits, Local};
+use engine::{Access, Class, DirectFile, Executors, ExecutorsConfig, Limits, Local};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -191,7 +191,7 @@ fn reads_beside(
 }
 
 async fn reads(local: Local, file: Arc<DirectFile>) -> Vec<Duration> {
-    let disk = Disk::new(local.ring().clone(), Limits::default());
+    let disk = local.disk(file.path(), Limits::default()).expect("memory can be locked");
     let mut buf = local.pool().try_acquire().expect("nobody else takes slabs");
     let (mut waits, started, mut state) = (Vec::new(), Instant::now(), 1_u64);
     while started.elapsed() < READING {

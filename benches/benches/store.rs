@@ -7,7 +7,7 @@ use engine::piece_store::{
     StoreReport,
 };
 use engine::pool::Pool;
-use engine::{Class, Disk, Executors, ExecutorsConfig, Limits, Local};
+use engine::{Class, Executors, ExecutorsConfig, Limits, Local};
 use futures::{StreamExt, stream};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -44,7 +44,7 @@ fn main() {
 }
 
 async fn open(local: &Local, dir: &Path, slots: u64) -> (PieceStore, StoreReport) {
-    let disk = Disk::new(local.ring().clone(), Limits::default());
+    let disk = local.disk(dir, Limits::default()).expect("memory can be locked");
     let scratch = local.pool().acquire().await.expect("slabs are free");
     let size_bytes = Some(slots * SLOT_BYTES as u64);
     let config = StoreConfig { size_bytes, ..StoreConfig::default() };

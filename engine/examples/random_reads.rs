@@ -4,7 +4,7 @@
 //! `random_reads FILE DEPTH BLOCK_BYTES SECONDS`
 
 use engine::pool::Pool;
-use engine::{Access, Class, DirectFile, Disk, Executors, ExecutorsConfig, Limits, Local};
+use engine::{Access, Class, DirectFile, Executors, ExecutorsConfig, Limits, Local};
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -40,7 +40,7 @@ async fn run(
     blocks: u64,
     limit: Duration,
 ) -> u64 {
-    let disk = Disk::new(local.ring().clone(), Limits { depth, ..Limits::default() });
+    let disk = local.disk(file.path(), Limits { depth, ..Limits::default() }).expect("memory can be locked");
     let count = Rc::new(Cell::new(0));
     let end = Instant::now() + limit;
     let mut tasks = Vec::new();

@@ -5,7 +5,7 @@
 use engine::executor::{RemoteError, ShutdownError};
 use engine::pool::Pool;
 use engine::threads::CoreSet;
-use engine::{Class, DirectFile, Disk, Executors, ExecutorsConfig, Limits, task};
+use engine::{Access, Class, DirectFile, Executors, ExecutorsConfig, Limits, task};
 use rustix::thread::{CpuSet, Pid, sched_getaffinity};
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -60,13 +60,13 @@ fn a_slab_written_on_one_executor_is_read_on_another() {
     let slab = slab.freeze();
     let (data, out) = (slab.clone(), file.clone());
     let write = executors.spawner(0).spawn(|local| async move {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
+        let disk = local.disk(out.path(), Limits::default()).unwrap();
         disk.write(Class::SectorWrite, &out, 0, &data).await?;
         disk.sync(Class::SectorWrite, &out).await
     });
     write.wait().unwrap().unwrap();
     let read = executors.spawner(1).spawn(move |local| async move {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
+        let disk = local.disk(file.path(), Limits::default()).unwrap();
         let buf = local.pool().acquire().await.unwrap();
         disk.read_unaligned(Class::ProofRead, &file, 1000, 50_000, buf).await
     });
@@ -99,6 +99,28 @@ fn stopping_is_told_to_tasks_and_ends_those_that_do_not_listen() {
     assert_eq!(deaf.wait(), Err(RemoteError::Gone));
     assert_eq!(pool.stats().in_use, 0, "what a task held is freed");
     assert_eq!(spawner.spawn(|_| async {}).wait(), Err(RemoteError::Gone));
+}
+
+#[test]
+fn a_disk_that_never_answers_does_not_block_shutdown() {
+    let pool = Pool::new(2, 2).unwrap();
+    let executors = start(vec![None], &pool);
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let hung = DirectFile::open(&pipe, Access::ReadWrite).unwrap();
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let read = executors.spawner(0).spawn(move |local| async move {
+        let disk = local.disk(hung.path(), Limits::default()).unwrap();
+        let buf = local.pool().acquire().await.unwrap();
+        let read = disk.read(Class::Scrub, &hung, 0, buf, 0..4096);
+        begun.send(()).unwrap();
+        read.await.map(drop)
+    });
+    has_begun.recv_timeout(LIMIT).unwrap();
+    executors.shutdown(Duration::from_secs(2)).unwrap();
+    assert!(matches!(read.wait(), Err(RemoteError::Gone)));
+    assert_eq!(pool.stats().in_use, 1, "what the kernel may still write to is not used again");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::header::ItemId;
 use crate::error::IoError;
 use crate::piece_layout::SLOT_BYTES;
 use crate::pool::AcquireError;
+use crate::ring::RingError;
 
 /// Why the store cannot do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,9 @@ pub enum StoreError {
         /// Bytes there are for it.
         bytes: u64,
     },
+    /// The disk cannot be given a ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
     /// The executor ends.
     #[error("the executor is shutting down")]
     Closed,

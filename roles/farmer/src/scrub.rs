@@ -8,7 +8,7 @@ use clap::Args;
 use engine::executor::{RemoteError, StartError};
 use engine::farm::{self, FARM_SCRATCH_BYTES, FarmError, ScrubProgress, ScrubReport};
 use engine::pool::{AcquireError, Pool, PoolError};
-use engine::{Disk, Executors, ExecutorsConfig, Limits, Spawner};
+use engine::{Executors, ExecutorsConfig, Limits, RingError, Spawner};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Buffer memory: little enough for the usual limit of locked memory (8 MiB).
@@ -56,6 +56,8 @@ enum OneError {
     Farm(#[from] FarmError),
     #[error(transparent)]
     Buffers(#[from] AcquireError),
+    #[error(transparent)]
+    Ring(#[from] RingError),
     #[error("stopped: {0}")]
     Remote(#[from] RemoteError),
 }
@@ -85,7 +87,7 @@ pub fn run(arguments: Arguments) -> Result<(), ScrubError> {
 
 fn scrub_one(spawner: &Spawner, path: PathBuf, dry_run: bool) -> Result<ScrubReport, OneError> {
     let scrub = spawner.spawn(move |local| async move {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
+        let disk = local.disk(&path, Limits::default())?;
         let scratch = local.pool().acquire().await?.narrow(..FARM_SCRATCH_BYTES);
         let mut progress = Progress::new(&path);
         let report = farm::scrub(disk, scratch, &path, dry_run, |now| progress.show(now)).await;

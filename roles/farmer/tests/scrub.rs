@@ -3,7 +3,7 @@
 
 use engine::farm::{FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmSize, INFO_FILE, METADATA_FILE};
 use engine::pool::Pool;
-use engine::{Disk, Executors, ExecutorsConfig, Limits};
+use engine::{Executors, ExecutorsConfig, Limits};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -16,7 +16,7 @@ fn make_farm(dir: &Path) {
     let executors = Executors::start(&config, &pool).unwrap();
     let path = dir.to_owned();
     let made = executors.spawner(0).spawn(move |local| async move {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
+        let disk = local.disk(&path, Limits::default()).unwrap();
         let scratch = local.pool().try_acquire().unwrap().narrow(..FARM_SCRATCH_BYTES);
         let config = FarmConfig {
             genesis_hash: [1; 32],

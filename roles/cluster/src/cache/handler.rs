@@ -14,7 +14,7 @@ use super::parity::{Makers, Parities};
 use engine::piece_store::{ItemId, ItemKind, PieceStore, RECORD_AT, StoreConfig, StoreError, StoreReport};
 use engine::pool::Slab;
 use engine::task::spawn_local;
-use engine::{Class, Disk, Limits, Local};
+use engine::{Class, Limits, Local};
 use futures::future::LocalBoxFuture;
 use tokio::sync::{Notify, mpsc, oneshot};
 use transport::message::{self, Blake3Hash, Refusal, RefusalCode, Request, Response};
@@ -216,7 +216,7 @@ async fn open_store(
     directory: PathBuf,
     config: StoreConfig,
 ) -> Result<(PieceStore, StoreReport), StoreError> {
-    let disk = Disk::new(local.ring().clone(), Limits::default());
+    let disk = local.disk(&directory, Limits::default())?;
     let scratch = local.pool().acquire().await?;
     PieceStore::open(disk, scratch, &directory, &config).await
 }
@@ -244,7 +244,9 @@ fn refusal(error: &StoreError) -> Refusal {
         StoreError::Full { .. } | StoreError::Buffers(_) => RefusalCode::Busy,
         // It is dropped; others may have it.
         StoreError::Damaged { .. } => RefusalCode::NotFound,
-        StoreError::Io(_) | StoreError::TooSmall { .. } | StoreError::Closed => RefusalCode::Failed,
+        StoreError::Io(_) | StoreError::TooSmall { .. } | StoreError::Ring(_) | StoreError::Closed => {
+            RefusalCode::Failed
+        }
     };
     Refusal::new(code, error.to_string())
 }

@@ -115,7 +115,7 @@ mod tests {
     use engine::executor::Spawner;
     use engine::piece_store::{ItemKind, POINTS_AT, SLOT_BYTES, StoreConfig};
     use engine::pool::SlabMut;
-    use engine::{Disk, Executors, ExecutorsConfig, Limits};
+    use engine::{Executors, ExecutorsConfig, Limits};
     use std::future::Future;
     use std::os::unix::fs::FileExt;
     use std::time::Duration;
@@ -178,7 +178,7 @@ mod tests {
         let spawner: Spawner = executors.spawner(0);
         let testing = spawner.spawn(move |local| async move {
             let folder = tempfile::tempdir().unwrap();
-            let disk = Disk::new(local.ring().clone(), Limits::default());
+            let disk = local.disk(folder.path(), Limits::default()).unwrap();
             let pool = local.pool().clone();
             let size_bytes = Some(SLOTS * SLOT_BYTES as u64);
             let config = StoreConfig { size_bytes, ..StoreConfig::default() };

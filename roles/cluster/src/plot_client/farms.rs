@@ -21,7 +21,7 @@ use engine::farm::{
     SectorWriter, s_bucket_buf_bytes,
 };
 use engine::pool::{AcquireError, Pool, SLAB_BYTES, SlabMut};
-use engine::{Class, Disk, Limits, Local};
+use engine::{Class, Disk, HealthCell, Limits, Local};
 use futures::future::{Either, select};
 use futures::lock::Mutex;
 use std::cell::RefCell;
@@ -97,6 +97,9 @@ pub enum OpenError {
     /// No memory for its work.
     #[error("{0}: give this plot-client more buffers")]
     Memory(#[from] AcquireError),
+    /// Its disk cannot be given a ring.
+    #[error("{0}")]
+    Ring(String),
 }
 
 /// A farm that was stopped, or whose executor has ended.
@@ -115,6 +118,7 @@ struct Shared {
     layout: Layout,
     plotted_when_opened: u16,
     sent: SentSolutions,
+    disk_health: Arc<HealthCell>,
     jobs: mpsc::Sender<Job>,
     is_stopped: AtomicBool,
 }
@@ -148,6 +152,11 @@ impl FarmHandle {
     /// Its solutions that left, and what earlier runs wrote of them.
     pub fn sent(&self) -> &SentSolutions {
         &self.0.sent
+    }
+
+    /// How its disk is doing.
+    pub fn disk_health(&self) -> &Arc<HealthCell> {
+        &self.0.disk_health
     }
 
     /// Runs a future on the farm's executor, in the queue of `class`, to its end even when nobody waits.
@@ -221,10 +230,14 @@ pub async fn open_all(
         let indexes: Vec<_> = specs.iter().map(|(index, _)| *index).collect();
         let spawner = host.spawner(executor);
         let opened = spawner.spawn(move |local| async move {
-            let disk = Disk::new(local.ring().clone(), Limits::default());
             let mut opened = Vec::new();
+            // All are on one device, so one disk serves them all.
+            let disk = local.disk(&specs[0].1.path, Limits::default());
             for (_, spec) in &specs {
-                opened.push(open(&local, &disk, spec, genesis_hash, max_pieces).await);
+                opened.push(match &disk {
+                    Ok(disk) => open(&local, disk, spec, genesis_hash, max_pieces).await,
+                    Err(error) => Err(OpenError::Ring(error.to_string())),
+                });
             }
             opened
         });
@@ -291,6 +304,7 @@ async fn open(
         layout,
         plotted_when_opened,
         sent,
+        disk_health: disk.health_cell(),
         jobs,
         is_stopped: AtomicBool::new(false),
     })))

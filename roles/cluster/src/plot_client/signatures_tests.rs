@@ -20,8 +20,9 @@ fn on_disk<F: Future<Output = ()> + 'static>(test: impl FnOnce(Disk, Pool, TempD
     let config = ExecutorsConfig { name: "test".into(), cores: vec![None], ring_depth: 8 };
     let executors = Executors::start(&config, &pool).unwrap();
     let ran = executors.spawner(0).spawn(|local| async move {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
-        test(disk, local.pool().clone(), tempfile::tempdir().unwrap()).await;
+        let dir = tempfile::tempdir().unwrap();
+        let disk = local.disk(dir.path(), Limits::default()).unwrap();
+        test(disk, local.pool().clone(), dir).await;
     });
     ran.wait().expect("the test does not panic");
     executors.shutdown(Duration::from_secs(10)).unwrap();

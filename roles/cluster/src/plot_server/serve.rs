@@ -102,7 +102,10 @@ enum ReadError {
 impl StagedSectors {
     /// Serves what is staged, and the writes, until the executor ends.
     pub fn new(staging: Staging, writes: Writes, local: &Local) -> Self {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
+        let disk = local.disk(staging.root(), Limits::default()).unwrap_or_else(|error| {
+            tracing::warn!("{error}; the disk of staged sectors shares its executor's ring");
+            Disk::new(local.ring().clone(), Limits::default())
+        });
         let (writing, stopping) = (write_all(disk.clone(), writes), local.clone());
         spawn_local(async move {
             let stopped = std::pin::pin!(stopping.stopping());

@@ -160,6 +160,11 @@ impl Staging {
         Ok(Self(Arc::new(Inner { root, limit_bytes, shelf, _lock: lock })))
     }
 
+    /// The folder it lies in.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
     /// All sectors that are staged.
     pub fn all(&self) -> Vec<Arc<StagedSector>> {
         self.shelf().sectors.values().filter_map(|(_, sector)| sector.clone()).collect()

@@ -5,7 +5,7 @@ use consensus::constants::{RECORD_CHUNKS, sector_size};
 use consensus::sector::{Bitfield, RecordMetadata, SectorAssembler};
 use engine::farm::{FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmSize, PLOT_FILE};
 use engine::pool::Pool;
-use engine::{BLOCK_BYTES, Disk, Executors, ExecutorsConfig, Limits};
+use engine::{BLOCK_BYTES, Executors, ExecutorsConfig, Limits};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -30,7 +30,7 @@ pub fn make(dir: &Path) {
     let executors = Executors::start(&config, &pool).unwrap();
     let path = dir.to_owned();
     let made = executors.spawner(0).spawn(move |local| async move {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
+        let disk = local.disk(&path, Limits::default()).unwrap();
         let scratch = local.pool().try_acquire().unwrap().narrow(..FARM_SCRATCH_BYTES);
         let config = FarmConfig {
             genesis_hash: GENESIS,

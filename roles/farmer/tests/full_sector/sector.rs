@@ -8,7 +8,7 @@ use control::ids::{FarmId, InstanceId};
 use control::messages::{Control, PlotJob, ProtocolInfo, SectorId};
 use engine::farm::{FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmSize, PLOT_FILE};
 use engine::pool::Pool;
-use engine::{BLOCK_BYTES, Disk, Executors, ExecutorsConfig, Limits};
+use engine::{BLOCK_BYTES, Executors, ExecutorsConfig, Limits};
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -37,7 +37,7 @@ pub fn make_farm(dir: &Path) -> PlotJob {
     let executors = Executors::start(&config, &pool).unwrap();
     let path = dir.to_owned();
     let made = executors.spawner(0).spawn(move |local| async move {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
+        let disk = local.disk(&path, Limits::default()).unwrap();
         let scratch = local.pool().try_acquire().unwrap().narrow(..FARM_SCRATCH_BYTES);
         let config = FarmConfig {
             genesis_hash: [2; 32],
