@@ -2,8 +2,12 @@
 
 mod bad_input;
 mod crash;
+mod damage;
+mod healing;
 mod plotting;
+mod refusing;
 mod scrubbing;
+mod unreadable;
 
 use super::*;
 use crate::disk::{Class, Disk};
