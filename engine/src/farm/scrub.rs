@@ -252,8 +252,7 @@ impl Farm {
     ) -> Result<bool, SectorError> {
         let parts = Parts::new(&self.0.files.pool, PART_BYTES);
         if depth == Depth::Whole {
-            let (computed, stored) =
-                self.checksums(class, sector, &parts, |part| map.take(part)).await?;
+            let (computed, stored) = self.checksums(class, sector, &parts, |part| map.take(part)).await?;
             return Ok(computed == stored);
         }
         let (offset, bytes) = (self.layout().sector_offset(sector), map.left() as u64);

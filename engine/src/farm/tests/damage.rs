@@ -51,7 +51,8 @@ fn any_bit_of_a_record_costs_its_sector_alone() {
     on_disk(|disk, pool| async move {
         let (dir, made) = plotted(&disk, &pool).await;
         let mut rng = Rng::new(8);
-        let edges = [0, 1, 2, 3, 4, RECORD_BYTES - 41, RECORD_BYTES - 33, RECORD_BYTES - 32, RECORD_BYTES - 1];
+        let edges =
+            [0, 1, 2, 3, 4, RECORD_BYTES - 41, RECORD_BYTES - 33, RECORD_BYTES - 32, RECORD_BYTES - 1];
         let anywhere: Vec<_> = (0..8).map(|_| rng.below(RECORD_BYTES)).collect();
         for at in edges.into_iter().chain(anywhere) {
             let bit = 1 << rng.below(8);

@@ -99,7 +99,10 @@ fn a_disk_that_gives_nothing_costs_nothing() {
         }
         refusals.set(&[]);
         for (file, before) in files(dir.path()).iter().zip(&before) {
-            assert!(file[..before.len()] == before[..], "but for the room of a fifth sector nothing has changed");
+            assert!(
+                file[..before.len()] == before[..],
+                "but for the room of a fifth sector nothing has changed"
+            );
         }
         let farm = open_clean(&disk, &pool, dir.path(), &config(1, 4)).await;
         for made in &made {
@@ -154,7 +157,8 @@ fn data_that_is_refused_marks_nothing() {
         // In the contents map of sector 0, and in a chunk of sector 2.
         refusals.set(&[(PLOT_FILE, 5000..5001), (PLOT_FILE, 2 * bytes + 500_000..2 * bytes + 500_001)]);
         for target in [Target::All, Target::Plot, Target::Metadata] {
-            let report = scrub(disk.clone(), scratch(&pool), dir.path(), target, false, |_| ()).await.unwrap();
+            let report =
+                scrub(disk.clone(), scratch(&pool), dir.path(), target, false, |_| ()).await.unwrap();
             let refused: Vec<_> = report.unreadable.iter().map(|(sector, _)| *sector).collect();
             let expected = if target == Target::Metadata { &[0][..] } else { &[0, 2] };
             assert_eq!(refused, expected, "{target:?}");
