@@ -48,7 +48,7 @@ pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, FarmSize, Layout, METADATA_RESERVED_BYTES};
 pub use self::open::OpenReport;
 pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
-pub use self::scrub::{Depth, Finding, ScrubProgress, ScrubReport, Target, scrub};
+pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
 pub use self::sizes::SBucketSizes;
 pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
 

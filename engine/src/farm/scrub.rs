@@ -25,6 +25,17 @@ pub enum Target {
     Plot,
 }
 
+/// What a scrub is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubOptions {
+    /// What it looks at.
+    pub target: Target,
+    /// Nothing on disk changes.
+    pub dry_run: bool,
+    /// What the disk does not give is marked for replotting, too: its owner knows that it will not come back.
+    pub mark_unreadable: bool,
+}
+
 /// How much of a sector is read to judge it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -67,7 +78,7 @@ pub struct ScrubReport {
     pub expired: u16,
     /// Bad sectors and what each has; marked for replotting unless the scrub was a dry run.
     pub bad: Vec<(u16, SectorFault)>,
-    /// Sectors that the disk did not give, and what it said of each. They are as they were.
+    /// Sectors that the disk did not give, and what it said. They are as they were, or marked where that was asked for.
     pub unreadable: Vec<(u16, String)>,
     /// Whole sectors without a good record, which have one now unless the scrub was a dry run.
     pub rebuilt: Vec<u16>,
@@ -98,25 +109,25 @@ impl ScrubReport {
 
 /// Checks the sectors of the farm in `dir`, which nobody may have open: metadata record, contents map against it, and the
 /// checksum over all bytes. Bad ones are marked for replotting as they are found, unless the sector is whole and its record can be
-/// rebuilt. Those that the disk does not give are left as they are. A `dry_run` changes nothing. `scratch` is as for [`Farm::open`].
+/// rebuilt. Those that the disk does not give are left as they are unless
+/// they are to be marked. `scratch` is as for [`Farm::open`].
 pub async fn scrub(
     disk: Disk,
     scratch: SlabMut,
     dir: &Path,
-    target: Target,
-    dry_run: bool,
+    options: ScrubOptions,
     mut progress: impl FnMut(&ScrubProgress),
 ) -> Result<ScrubReport, FarmError> {
-    let access = if dry_run { Access::Read } else { Access::ReadWrite };
+    let access = if options.dry_run { Access::Read } else { Access::ReadWrite };
     let (farm, opened) = Farm::open_existing(disk, scratch, dir, access).await?;
     let OpenReport { faults, unreadable, adopted, dropped, noted } = opened;
     let mut report = ScrubReport { sectors: farm.count(), adopted, dropped, ..ScrubReport::default() };
-    let mut scrubbing = Scrubbing { farm, target, dry_run, faults: faults.into_iter().collect(), noted };
+    let mut scrubbing = Scrubbing { farm, options, faults: faults.into_iter().collect(), noted };
     // The first may lie beyond what is counted: then nothing is known from there on.
     let refused = unreadable.error.unwrap_or_default();
     for sector in 0..report.sectors {
         let found = match scrubbing.farm.status(sector) {
-            SectorStatus::Unreadable => Some(Finding::Unreadable(refused.clone())),
+            SectorStatus::Unreadable => Some(scrubbing.unreadable(sector, refused.clone()).await?),
             SectorStatus::Plotted { .. } => {
                 let found = scrubbing.plotted(sector).await?;
                 report.good += u16::from(found.is_none());
@@ -132,16 +143,17 @@ pub async fn scrub(
         let found = found.map(|finding| (sector, finding));
         progress(&ScrubProgress { done: sector + 1, sectors: report.sectors, found });
     }
-    let beyond = unreadable.sectors.into_iter().filter(|sector| *sector >= report.sectors);
-    report.unreadable.extend(beyond.map(|sector| (sector, refused.clone())));
+    let counted = report.sectors;
+    for sector in unreadable.sectors.into_iter().filter(|sector| *sector >= counted) {
+        report.add(sector, scrubbing.unreadable(sector, refused.clone()).await?);
+    }
     Ok(report)
 }
 
 /// A farm that is scrubbed.
 struct Scrubbing {
     farm: Farm,
-    target: Target,
-    dry_run: bool,
+    options: ScrubOptions,
     /// Found at opening.
     faults: BTreeMap<u16, SectorFault>,
     noted: Vec<(u16, u64)>,
@@ -150,11 +162,11 @@ struct Scrubbing {
 impl Scrubbing {
     /// A sector with a good record.
     async fn plotted(&mut self, sector: u16) -> Result<Option<Finding>, SectorError> {
-        let depth = if self.target == Target::Metadata { Depth::Map } else { Depth::Whole };
+        let depth = if self.options.target == Target::Metadata { Depth::Map } else { Depth::Whole };
         let (fault, generation) = match self.farm.check(CLASS, sector, depth).await {
             Ok(None) => return Ok(None),
             Ok(Some(found)) => found,
-            Err(SectorError::Io(error)) => return Ok(Some(Finding::Unreadable(error.to_string()))),
+            Err(SectorError::Io(error)) => return self.unreadable(sector, error.to_string()).await.map(Some),
             Err(error) => return Err(error),
         };
         // The record has other sizes than the contents map, so it is of another content, or badly made.
@@ -164,10 +176,18 @@ impl Scrubbing {
         {
             return Ok(Some(Finding::Rebuilt));
         }
-        if !self.dry_run {
+        if !self.options.dry_run {
             self.farm.mark_bad(CLASS, sector, generation).await?;
         }
         Ok(Some(Finding::Bad(fault)))
+    }
+
+    /// A sector that the disk does not give.
+    async fn unreadable(&self, sector: u16, error: String) -> Result<Finding, SectorError> {
+        if self.options.mark_unreadable && !self.options.dry_run {
+            self.farm.mark_for_replotting(CLASS, sector).await?;
+        }
+        Ok(Finding::Unreadable(error))
     }
 
     /// A sector whose record is a mark or was found wrong at opening.
@@ -180,7 +200,7 @@ impl Scrubbing {
 
     /// Makes the record of a sector anew, if the sector is whole.
     async fn rebuild(&self, sector: u16, noted: Option<u64>) -> Result<bool, SectorError> {
-        if self.target == Target::Plot {
+        if self.options.target == Target::Plot {
             return Ok(false);
         }
         let record = match self.farm.rebuilt_record(CLASS, sector, noted).await {
@@ -189,7 +209,7 @@ impl Scrubbing {
             Ok(None) | Err(SectorError::Io(_)) => return Ok(false),
             Err(error) => return Err(error),
         };
-        if !self.dry_run {
+        if !self.options.dry_run {
             self.farm.restore(&record).await?;
         }
         Ok(true)

@@ -31,7 +31,7 @@ fn encoded(farm: &Farm, encoder: &mut RecordEncoder, sector: u16, history_size: 
 }
 
 async fn scrubbed(disk: &Disk, pool: &Pool, dir: &Path, target: Target, dry_run: bool) -> ScrubReport {
-    scrub(disk.clone(), scratch(pool), dir, target, dry_run, |_| ()).await.unwrap()
+    scrub(disk.clone(), scratch(pool), dir, options(target, dry_run), |_| ()).await.unwrap()
 }
 
 /// A farm of two such sectors and one of made-up contents, of different history sizes.

@@ -42,6 +42,10 @@ pub async fn open(
     Farm::open(disk.clone(), scratch(pool), dir, config).await
 }
 
+pub fn options(target: Target, dry_run: bool) -> ScrubOptions {
+    ScrubOptions { target, dry_run, mark_unreadable: false }
+}
+
 /// Opens a farm in which nothing may be wrong.
 pub async fn open_clean(disk: &Disk, pool: &Pool, dir: &Path, config: &FarmConfig) -> Farm {
     let (farm, report) = open(disk, pool, dir, config).await.unwrap();

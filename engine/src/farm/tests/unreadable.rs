@@ -92,7 +92,8 @@ fn a_disk_that_gives_nothing_costs_nothing() {
             assert_eq!(farm.count(), 3);
         }
         for dry_run in [true, false] {
-            let report = scrub(disk.clone(), scratch(&pool), dir.path(), Target::All, dry_run, |_| ());
+            let report =
+                scrub(disk.clone(), scratch(&pool), dir.path(), options(Target::All, dry_run), |_| ());
             let report = report.await.unwrap();
             assert_eq!(report.unreadable.iter().map(|(sector, _)| *sector).collect::<Vec<_>>(), [0, 1, 2, 3]);
             assert!(report.bad.is_empty() && !report.is_clean());
@@ -157,8 +158,9 @@ fn data_that_is_refused_marks_nothing() {
         // In the contents map of sector 0, and in a chunk of sector 2.
         refusals.set(&[(PLOT_FILE, 5000..5001), (PLOT_FILE, 2 * bytes + 500_000..2 * bytes + 500_001)]);
         for target in [Target::All, Target::Plot, Target::Metadata] {
-            let report =
-                scrub(disk.clone(), scratch(&pool), dir.path(), target, false, |_| ()).await.unwrap();
+            let report = scrub(disk.clone(), scratch(&pool), dir.path(), options(target, false), |_| ())
+                .await
+                .unwrap();
             let refused: Vec<_> = report.unreadable.iter().map(|(sector, _)| *sector).collect();
             let expected = if target == Target::Metadata { &[0][..] } else { &[0, 2] };
             assert_eq!(refused, expected, "{target:?}");
@@ -179,5 +181,21 @@ fn data_that_is_refused_marks_nothing() {
         for made in &made {
             made.check_in(&farm).await;
         }
+    });
+}
+
+#[test]
+fn who_knows_that_it_will_not_come_back_has_it_marked() {
+    on_refusing_disk(|disk, pool, refusals| async move {
+        let (dir, made) = plotted(&disk, &pool).await;
+        let bytes = made[0].bytes.len() as u64;
+        refusals.set(&[within_record(0), (PLOT_FILE, 2 * bytes + 500_000..2 * bytes + 500_001)]);
+        let options = ScrubOptions { mark_unreadable: true, ..options(Target::All, false) };
+        let report = scrub(disk.clone(), scratch(&pool), dir.path(), options, |_| ()).await.unwrap();
+        assert_eq!(report.unreadable.iter().map(|(sector, _)| *sector).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!((report.good, report.bad.len(), report.is_clean()), (1, 0, false));
+        refusals.set(&[]);
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 4)).await;
+        assert_eq!(farm.statuses(), [Expired, PLOTTED, Expired, NotPlotted]);
     });
 }

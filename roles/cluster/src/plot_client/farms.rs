@@ -6,7 +6,7 @@
 //! Farms on one device share its executor and its scheduler, so that urgent reads of one go before slow writes of the other.
 //! Owns: which farm lives where, its audit memory, its sectors being written. Never: what to do with a farm.
 
-use super::again::{Reads, keep_looking};
+use super::again::{Pauses, Reads, keep_looking};
 use super::doubts::Doubts;
 use super::sent::SentSolutions;
 use super::signatures::{SCRATCH_BYTES, SignatureStore};
@@ -311,7 +311,7 @@ async fn open(
         // Held by nothing that looks, so that the farm is closed when its handles are gone.
         let (farm, handle) = (Rc::downgrade(&open), Arc::downgrade(&shared));
         let look = async move || look_again(&farm, &handle).await;
-        local.spawn_in(Class::Scrub, keep_looking(open.reads.clone(), look)).detach();
+        local.spawn_in(Class::Scrub, keep_looking(open.reads.clone(), Pauses::default(), look)).detach();
     }
     engine::task::spawn_local(serve(local.clone(), open, to_do)).detach();
     Ok(FarmHandle(shared))
