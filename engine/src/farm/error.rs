@@ -148,6 +148,14 @@ pub enum SectorError {
         /// The sector.
         sector: u16,
     },
+    /// The disk did not give its record: nothing is known of it.
+    #[error(
+        "sector {sector}: the disk did not give its metadata record; it is left as it is, and looked at again"
+    )]
+    Unreadable {
+        /// The sector.
+        sector: u16,
+    },
     /// The sector is being replaced, or was while it was read.
     #[error("sector {sector} is being written")]
     BeingWritten {
@@ -221,24 +229,25 @@ pub enum RecordFault {
     SBucketSize(u16),
 }
 
-/// What is wrong with a sector, found at opening or by a scrub: it must be plotted again.
+/// What is wrong with a sector whose bytes were read, or surely are not there: it must be plotted again. What a disk refuses to give is
+/// none, but a [`SectorError`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SectorFault {
-    /// The disk does not give its metadata record.
-    #[error("metadata record unreadable: {0}")]
-    UnreadableRecord(String),
     /// The metadata record is damaged or of another sector.
     #[error("{0}")]
     Record(#[from] RecordFault),
+    /// `metadata.bin` was cut off.
+    #[error("metadata.bin has only {file_bytes} bytes and ends before the sector's record does")]
+    RecordCutOff {
+        /// Bytes of the file.
+        file_bytes: u64,
+    },
     /// `plot.bin` was cut off.
     #[error("plot.bin has only {file_bytes} bytes and ends before the sector does")]
     CutOff {
         /// Bytes of the file.
         file_bytes: u64,
     },
-    /// The disk does not give all of its bytes.
-    #[error("unreadable: {0}")]
-    Unreadable(String),
     /// Its bytes are damaged.
     #[error("checksum mismatch")]
     Checksum,

@@ -9,7 +9,7 @@ use crate::error::IoError;
 use crate::file::{Access, DirectFile};
 use crate::parts::Parts;
 use crate::pool::{Pool, SlabMut};
-use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SECTOR_METADATA_SIZE};
+use consensus::constants::{HASH_SIZE, RECORD_CHUNKS, S_BUCKETS, SECTOR_METADATA_SIZE};
 use consensus::sector::SectorMetadata;
 use std::path::Path;
 use std::rc::Rc;
@@ -27,6 +27,13 @@ pub(super) const RECORD_PART_BYTES: usize =
 
 /// History size of the record that marks a sector for replotting: so old that it is expired.
 const EXPIRED_HISTORY_SIZE: u64 = 1;
+
+/// A record that was read and is wrong.
+pub(super) struct WrongRecord {
+    pub fault: RecordFault,
+    /// What stands where the history size is: that part of it may be right.
+    pub history_size: u64,
+}
 
 /// The open files and where things lie in them.
 pub(super) struct Files {
@@ -107,12 +114,17 @@ impl Files {
         class: Class,
         sector: u16,
         parts: &Parts,
-    ) -> Result<Result<SectorMetadata, RecordFault>, SectorError> {
+    ) -> Result<Result<SectorMetadata, WrongRecord>, SectorError> {
         let offset = self.layout.record_offset(sector);
         let bytes = self.metadata(class).read_to_vec(offset, SECTOR_METADATA_SIZE as u64, parts).await?;
-        Ok(SectorMetadata::decode(&bytes)
+        let checked = SectorMetadata::decode(&bytes)
             .map_err(RecordFault::from)
-            .and_then(|metadata| check_record(&self.layout, sector, &metadata).map(|()| metadata)))
+            .and_then(|metadata| check_record(&self.layout, sector, &metadata).map(|()| metadata));
+        Ok(checked.map_err(|fault| {
+            let before_hash = &bytes[..SECTOR_METADATA_SIZE - HASH_SIZE];
+            let history_size = *before_hash.last_chunk().expect("a record is longer than a history size");
+            WrongRecord { fault, history_size: u64::from_le_bytes(history_size) }
+        }))
     }
 
     /// A file's size.

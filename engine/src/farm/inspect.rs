@@ -1,11 +1,12 @@
 //! Finding out, without changing anything, what the files of a farm hold.
 
-use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES, state_of};
+use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES, WrongRecord, state_of};
 use super::state::{Sector, State};
-use super::{FarmError, RecordFault, SectorFault};
+use super::{FarmError, SectorError, SectorFault, Unreadable};
 use crate::disk::{Class, touched_blocks};
+use crate::error::IoError;
 use crate::parts::Parts;
-use consensus::sector::SectorMetadata;
+use consensus::constants::SECTOR_METADATA_SIZE;
 use futures::{StreamExt, stream};
 
 /// Records read at a time.
@@ -21,9 +22,27 @@ pub(super) struct Inspection {
     pub sectors: Vec<Sector>,
     /// What is wrong with which, by number.
     pub faults: Vec<(u16, SectorFault)>,
+    /// What stands as history size in records that are faulty, by number.
+    pub noted: Vec<(u16, u64)>,
+    /// Sectors of which nothing is known.
+    pub unreadable: Unreadable,
 }
 
-/// Reads header and records, and compares with the size of `plot.bin`.
+/// What is known of a sector from its record and the sizes of the files.
+pub(super) enum Known {
+    /// The record is good.
+    State(State),
+    /// The record is wrong, or the sector is not there.
+    Faulty {
+        fault: SectorFault,
+        /// What stands in the record as history size.
+        noted: Option<u64>,
+    },
+    /// Nothing: the disk did not give the record.
+    Nothing(SectorError),
+}
+
+/// Reads header and records, and compares with the sizes of the files. Errs when the disk does not give the header.
 pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, FarmError> {
     let parts = Parts::new(&files.pool, RECORD_PART_BYTES);
     let (version, header_count) = files.read_header(class, &parts).await?;
@@ -37,59 +56,109 @@ pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, F
         count: header_count.min(targets),
         sectors: vec![Sector::default(); usize::from(targets)],
         faults: Vec::new(),
+        noted: Vec::new(),
+        unreadable: Unreadable::default(),
     };
-    let file_bytes = files.plot_file().size_bytes()?;
+    let ends = Ends::of(files)?;
     let mut records = stream::iter(0..found.count)
         .map(|sector| {
             let parts = &parts;
-            async move { (sector, read(files, class, sector, parts).await) }
+            async move { (sector, look_at(files, class, sector, ends, parts).await) }
         })
         .buffered(RECORDS_AHEAD);
-    while let Some((sector, record)) = records.next().await {
-        let state = record.and_then(|metadata| state_within(files, &metadata, file_bytes));
-        let slot = &mut found.sectors[usize::from(sector)];
-        slot.is_marked = matches!(state, Ok(State::Expired));
-        slot.state = state.unwrap_or_else(|fault| {
-            found.faults.push((sector, fault));
-            State::Expired
-        });
+    while let Some((sector, known)) = records.next().await {
+        found.note(sector, known);
     }
-    adopt(files, class, &parts, file_bytes, &mut found).await;
+    adopt(files, class, &parts, ends, &mut found).await;
     Ok(found)
 }
 
+impl Inspection {
+    fn note(&mut self, sector: u16, known: Known) {
+        let slot = &mut self.sectors[usize::from(sector)];
+        slot.is_marked = matches!(known, Known::State(State::Expired));
+        slot.state = match known {
+            Known::State(state) => state,
+            Known::Faulty { fault, noted } => {
+                self.faults.push((sector, fault));
+                self.noted.extend(noted.map(|history_size| (sector, history_size)));
+                State::Expired
+            }
+            Known::Nothing(error) => {
+                self.unreadable.add(sector, &error);
+                State::Unreadable
+            }
+        };
+    }
+}
+
 /// Takes in what a crash between record and count, or a damaged count, has left uncounted: a record is written only when its
-/// sector is whole and durable.
-async fn adopt(files: &Files, class: Class, parts: &Parts, file_bytes: u64, found: &mut Inspection) {
+/// sector is whole and durable. Where the disk does not give a record, nothing is known of the sectors from there on.
+async fn adopt(files: &Files, class: Class, parts: &Parts, ends: Ends, found: &mut Inspection) {
     while found.count < files.layout.sectors() {
         let sector = found.count;
-        let record = read(files, class, sector, parts).await;
-        let state = record.and_then(|metadata| state_within(files, &metadata, file_bytes));
-        let Ok(state @ State::Plotted { .. }) = state else { return };
-        found.sectors[usize::from(sector)].state = state;
-        found.count += 1;
+        match look_at(files, class, sector, ends, parts).await {
+            Known::State(state @ State::Plotted { .. }) => {
+                found.sectors[usize::from(sector)].state = state;
+                found.count += 1;
+            }
+            Known::Nothing(error) => {
+                found.unreadable.add(sector, &error);
+                let tail = (sector..).zip(&mut found.sectors[usize::from(sector)..]);
+                tail.filter(|(sector, _)| ends.hold(files, *sector))
+                    .for_each(|(_, slot)| slot.state = State::Unreadable);
+                return;
+            }
+            Known::State(_) | Known::Faulty { .. } => return,
+        }
     }
 }
 
-async fn read(
-    files: &Files,
-    class: Class,
-    sector: u16,
-    parts: &Parts,
-) -> Result<SectorMetadata, SectorFault> {
-    match files.read_record(class, sector, parts).await {
-        Ok(record) => record.map_err(|fault: RecordFault| fault.into()),
-        Err(error) => Err(SectorFault::UnreadableRecord(error.to_string())),
+/// Bytes of both files: what lies beyond is surely not there.
+#[derive(Clone, Copy)]
+pub(super) struct Ends {
+    metadata_bytes: u64,
+    plot_bytes: u64,
+}
+
+impl Ends {
+    pub fn of(files: &Files) -> Result<Self, IoError> {
+        let (metadata, plot) = (files.metadata.file(), files.plot_file());
+        Ok(Self { metadata_bytes: metadata.size_bytes()?, plot_bytes: plot.size_bytes()? })
+    }
+
+    /// Whether `plot.bin` holds the sector. Whole blocks are read, and the file as it should be ends on one.
+    pub fn hold(self, files: &Files, sector: u16) -> bool {
+        let (offset, bytes) = (files.layout.sector_offset(sector), files.layout.sector_bytes());
+        touched_blocks(offset, bytes as usize).end <= self.plot_bytes
+    }
+
+    /// Whether `metadata.bin` holds its record.
+    fn hold_record(self, files: &Files, sector: u16) -> bool {
+        let offset = files.layout.record_offset(sector);
+        touched_blocks(offset, SECTOR_METADATA_SIZE).end <= self.metadata_bytes
+    }
+
+    /// What is wrong with a sector that `plot.bin` does not hold.
+    pub fn cut_off(self) -> SectorFault {
+        SectorFault::CutOff { file_bytes: self.plot_bytes }
     }
 }
 
-/// What the record means, unless `plot.bin` does not hold the sector.
-fn state_within(files: &Files, metadata: &SectorMetadata, file_bytes: u64) -> Result<State, SectorFault> {
-    let offset = files.layout.sector_offset(metadata.sector_index);
-    // Whole blocks are read, and the file as it should be ends on one.
-    let end = touched_blocks(offset, files.layout.sector_bytes() as usize).end;
-    match state_of(metadata) {
-        State::Plotted { .. } if end > file_bytes => Err(SectorFault::CutOff { file_bytes }),
-        state => Ok(state),
+/// Reads the record of a sector, and says what it means.
+pub(super) async fn look_at(files: &Files, class: Class, sector: u16, ends: Ends, parts: &Parts) -> Known {
+    let cut_off = (!ends.hold(files, sector)).then(|| ends.cut_off());
+    let faulty = |fault, noted| Known::Faulty { fault, noted };
+    if !ends.hold_record(files, sector) {
+        return faulty(SectorFault::RecordCutOff { file_bytes: ends.metadata_bytes }, None);
+    }
+    match (files.read_record(class, sector, parts).await, cut_off) {
+        (Ok(Ok(metadata)), cut_off) => match (state_of(&metadata), cut_off) {
+            (State::Plotted { .. }, Some(cut_off)) => faulty(cut_off, None),
+            (state, _) => Known::State(state),
+        },
+        (Ok(Err(WrongRecord { fault, history_size })), _) => faulty(fault.into(), Some(history_size)),
+        (Err(_), Some(cut_off)) => faulty(cut_off, None),
+        (Err(error), None) => Known::Nothing(error),
     }
 }

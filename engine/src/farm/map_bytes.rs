@@ -16,10 +16,14 @@ impl MapBytes {
         Self { bytes: Vec::with_capacity(size), size }
     }
 
+    /// Bytes that have not come yet.
+    pub fn left(&self) -> usize {
+        self.size - self.bytes.len()
+    }
+
     /// The next bytes of the sector.
     pub fn take(&mut self, part: &[u8]) {
-        let left = self.size - self.bytes.len();
-        self.bytes.extend_from_slice(&part[..left.min(part.len())]);
+        self.bytes.extend_from_slice(&part[..self.left().min(part.len())]);
     }
 
     /// What they say.

@@ -12,15 +12,20 @@
 //! they are read back and their checksum compared; its new record; the count, if it is new. So a crash at any point leaves
 //! the old sector, a marked one, or the new sector, and never bytes of two sectors under one valid record.
 //!
+//! What the disk does not give says something of the disk, and nothing of the sector: one whose record cannot be read is neither
+//! farmed nor plotted over nor marked, and looked at again. Only what was read and is wrong is marked.
+//!
 //! A sector marked for replotting has a record of zero s-bucket sizes and history size 1, which the network's farmer too
 //! takes for expired.
 //!
 //! Owns: the files, and one byte of memory an s-bucket of every sector. Never: what to plot when, or when a sector expires.
 
+mod again;
 mod blocks;
 mod error;
 mod files;
 mod format;
+mod heal;
 mod info;
 mod inspect;
 mod layout;
@@ -35,6 +40,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+pub use self::again::{LookedAgain, Unreadable};
 pub use self::error::{FarmError, RecordFault, SectorError, SectorFault};
 pub use self::files::FARM_SCRATCH_BYTES;
 pub use self::format::{IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PLOT_FILE};
@@ -42,7 +48,7 @@ pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, FarmSize, Layout, METADATA_RESERVED_BYTES};
 pub use self::open::OpenReport;
 pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
-pub use self::scrub::{ScrubProgress, ScrubReport, scrub};
+pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
 pub use self::sizes::SBucketSizes;
 pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
 
@@ -61,6 +67,8 @@ pub enum SectorStatus {
     NotPlotted,
     /// Marked for replotting.
     Expired,
+    /// The disk did not give its record: it may be whole. Left alone until [`Farm::look_again`] knows more.
+    Unreadable,
     /// Being written: neither the old nor the new one can be read.
     BeingWritten,
     /// There.
@@ -114,7 +122,7 @@ impl Farm {
         self.0.lock.path()
     }
 
-    /// Sectors that the farm counts as plotted or expired: the first so many.
+    /// Sectors that the farm counts, whatever their state: the first so many.
     pub fn count(&self) -> u16 {
         self.0.count.get()
     }
@@ -127,6 +135,7 @@ impl Farm {
                 SectorStatus::Plotted { history_size: *history_size }
             }
             Some(Sector { state: State::Expired, .. }) => SectorStatus::Expired,
+            Some(Sector { state: State::Unreadable, .. }) => SectorStatus::Unreadable,
             Some(Sector { state: State::NotPlotted, .. }) | None => SectorStatus::NotPlotted,
         }
     }
@@ -148,6 +157,7 @@ impl Farm {
         match &slot.state {
             _ if slot.being_written => Err(SectorError::BeingWritten { sector }),
             State::Plotted { sizes, .. } => Ok((sizes.clone(), slot.generation)),
+            State::Unreadable => Err(SectorError::Unreadable { sector }),
             _ => Err(SectorError::NotPlotted { sector }),
         }
     }

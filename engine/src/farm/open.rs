@@ -3,7 +3,9 @@
 use super::files::Files;
 use super::info::Opened;
 use super::inspect::{Inspection, inspect};
-use super::{Farm, FarmConfig, FarmError, INFO_FILE, Inner, Layout, METADATA_FILE, PLOT_FILE, SectorFault};
+use super::{
+    Farm, FarmConfig, FarmError, INFO_FILE, Inner, Layout, METADATA_FILE, PLOT_FILE, SectorFault, Unreadable,
+};
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
 use crate::error::{Action, IoError};
@@ -23,10 +25,14 @@ use std::rc::Rc;
 pub struct OpenReport {
     /// Sectors with something wrong: they are marked for replotting (unless the farm was only looked at).
     pub faults: Vec<(u16, SectorFault)>,
+    /// Sectors of which the disk did not give the record: they and the header are as they were. [`Farm::look_again`] looks at them again.
+    pub unreadable: Unreadable,
     /// Whole sectors that the header did not count: it does now.
     pub adopted: Vec<u16>,
     /// Counted sectors beyond the farm's space: they are gone.
     pub dropped: u16,
+    /// What stands as history size in records that are faulty.
+    pub(super) noted: Vec<(u16, u64)>,
 }
 
 /// Class of the reads and writes at opening: nobody farms this farm yet, but others on the disk may.
@@ -85,6 +91,8 @@ impl Farm {
     fn of(dir: &Path, opened: Opened, files: Files, found: Inspection) -> (Self, OpenReport) {
         let report = OpenReport {
             faults: found.faults,
+            unreadable: found.unreadable,
+            noted: found.noted,
             adopted: (found.header_count..found.count).collect(),
             dropped: found.header_count.saturating_sub(found.count),
         };

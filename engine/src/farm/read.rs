@@ -1,4 +1,7 @@
 //! Reading sectors: an s-bucket for an audit, a record for a proof or a piece.
+//!
+//! What is read is judged only when the sector is the same as before: bytes of two sectors would look like damage. An error of the
+//! disk stays one ([`SectorError::Io`]), and says nothing of the bytes.
 
 use super::blocks::Source;
 use super::{Farm, RecordFault, SBucketSizes, SectorError};
@@ -65,6 +68,10 @@ impl Farm {
     ) -> Result<SBucket, SectorError> {
         let (sizes, generation) = self.plotted(sector)?;
         let chunks = sizes.chunks(s_bucket);
+        if chunks.len() > usize::from(self.layout().pieces_in_sector()) {
+            let source = RecordFault::TooManyChunks(s_bucket);
+            return Err(SectorError::Metadata { sector, source });
+        }
         let (offset, bytes) = (self.chunk_offset(sector, chunks.start), SCALAR_BYTES * chunks.len());
         let blocks = touched_blocks(offset, bytes);
         let from = (offset - blocks.start) as usize;
@@ -80,9 +87,9 @@ impl Farm {
     /// Which s-buckets each record of a sector uses.
     pub async fn read_contents_map(&self, class: Class, sector: u16) -> Result<ContentsMap, SectorError> {
         let (_, generation) = self.plotted(sector)?;
-        let map = self.contents_map(class, sector, &Parts::new(&self.0.files.pool, MAP_PART_BYTES)).await?;
+        let map = self.contents_map(class, sector, &Parts::new(&self.0.files.pool, MAP_PART_BYTES)).await;
         self.check_unchanged(sector, generation)?;
-        Ok(map)
+        map
     }
 
     /// Commitment, witness and hash of a record's piece.
@@ -94,6 +101,18 @@ impl Farm {
     ) -> Result<RecordMetadata, SectorError> {
         let (_, generation) = self.plotted(sector)?;
         self.check_record_exists(piece_offset)?;
+        let metadata = self.record_metadata(class, sector, piece_offset).await;
+        self.check_unchanged(sector, generation)?;
+        metadata
+    }
+
+    /// The same, whatever is known of the sector otherwise.
+    pub(super) async fn record_metadata(
+        &self,
+        class: Class,
+        sector: u16,
+        piece_offset: u16,
+    ) -> Result<RecordMetadata, SectorError> {
         let pieces = self.layout().pieces_in_sector();
         let before = contents_map_size(pieces)
             + usize::from(pieces) * RECORD_SIZE
@@ -102,7 +121,6 @@ impl Farm {
         let parts = Parts::new(&self.0.files.pool, 2 * BLOCK_BYTES);
         let plot = self.0.files.plot(class);
         let bytes = plot.read_to_vec(offset, RECORD_METADATA_SIZE as u64, &parts).await?;
-        self.check_unchanged(sector, generation)?;
         let bytes = bytes.as_array().expect("as many bytes as asked for");
         Ok(RecordMetadata::from_bytes(bytes))
     }
@@ -118,12 +136,26 @@ impl Farm {
         let (sizes, generation) = self.plotted(sector)?;
         self.check_record_exists(piece_offset)?;
         // Memory after memory: a task that holds some must not wait for more.
-        let map = self.contents_map(class, sector, &Parts::new(&self.0.files.pool, MAP_PART_BYTES)).await?;
-        let wanted = self.locate(sector, piece_offset, &map, &sizes)?;
+        let map = self.contents_map(class, sector, &Parts::new(&self.0.files.pool, MAP_PART_BYTES)).await;
+        self.check_unchanged(sector, generation)?;
+        let record = self.stored_record(class, sector, piece_offset, &map?, &sizes).await;
+        self.check_unchanged(sector, generation)?;
+        record
+    }
+
+    /// A record's chunks where map and sizes say, whatever is known of the sector otherwise.
+    pub(super) async fn stored_record(
+        &self,
+        class: Class,
+        sector: u16,
+        piece_offset: u16,
+        map: &ContentsMap,
+        sizes: &SBucketSizes,
+    ) -> Result<StoredRecord, SectorError> {
+        let wanted = self.locate(sector, piece_offset, map, sizes)?;
         let mut chunks = self.0.files.pool.acquire().await?;
         let parts = Parts::of(chunks.split_off(RECORD_SIZE), RUN_BYTES);
         let chunks = gather(&self.0.files.plot(class), &wanted, &parts, chunks).await?;
-        self.check_unchanged(sector, generation)?;
         Ok(StoredRecord { chunks, bitfield: map.records()[usize::from(piece_offset)].clone() })
     }
 

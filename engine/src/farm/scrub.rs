@@ -1,16 +1,60 @@
 //! Checking every sector of a farm against all that is known of it.
 
+use super::inspect::Ends;
 use super::map_bytes::MapBytes;
 use super::{Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
 use crate::disk::{Class, Disk};
 use crate::file::Access;
 use crate::parts::Parts;
 use crate::pool::SlabMut;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Part of a slab for one read.
 const PART_BYTES: usize = 512 * 1024;
 const CLASS: Class = Class::Scrub;
+
+/// What a scrub looks at. Header and records are read in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Everything.
+    All,
+    /// Records and contents maps: damaged records are rebuilt.
+    Metadata,
+    /// The checksum over all bytes of each sector.
+    Plot,
+}
+
+/// What a scrub is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubOptions {
+    /// What it looks at.
+    pub target: Target,
+    /// Nothing on disk changes.
+    pub dry_run: bool,
+    /// What the disk does not give is marked for replotting, too: its owner knows that it will not come back.
+    pub mark_unreadable: bool,
+}
+
+/// How much of a sector is read to judge it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The contents map against its own hash and the s-bucket sizes.
+    Map,
+    /// The checksum over all bytes too.
+    Whole,
+}
+
+/// What a sector has that an operator is to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// It is to be plotted again.
+    Bad(SectorFault),
+    /// The disk refused to give what it is judged by; this is what it said.
+    Unreadable(String),
+    /// Its record was bad, or a mark although the sector is whole, and was made anew of the sector.
+    Rebuilt,
+}
 
 /// How far a scrub is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +64,7 @@ pub struct ScrubProgress {
     /// Sectors in all.
     pub sectors: u16,
     /// What the last one looked at has.
-    pub fault: Option<(u16, SectorFault)>,
+    pub found: Option<(u16, Finding)>,
 }
 
 /// What a scrub found. All sector lists ascend.
@@ -28,12 +72,16 @@ pub struct ScrubProgress {
 pub struct ScrubReport {
     /// Sectors that the farm counts.
     pub sectors: u16,
-    /// Sectors that are whole.
+    /// Sectors that are whole, as far as was looked.
     pub good: u16,
     /// Sectors that were marked for replotting before.
     pub expired: u16,
     /// Bad sectors and what each has; marked for replotting unless the scrub was a dry run.
     pub bad: Vec<(u16, SectorFault)>,
+    /// Sectors that the disk did not give, and what it said. They are as they were, or marked where that was asked for.
+    pub unreadable: Vec<(u16, String)>,
+    /// Whole sectors without a good record, which have one now unless the scrub was a dry run.
+    pub rebuilt: Vec<u16>,
     /// Whole sectors that the header did not count.
     pub adopted: Vec<u16>,
     /// Sectors that the header counts beyond the farm's space.
@@ -43,71 +91,198 @@ pub struct ScrubReport {
 impl ScrubReport {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        self.bad.is_empty() && self.adopted.is_empty() && self.dropped == 0
+        self.bad.is_empty()
+            && self.unreadable.is_empty()
+            && self.rebuilt.is_empty()
+            && self.adopted.is_empty()
+            && self.dropped == 0
+    }
+
+    fn add(&mut self, sector: u16, finding: Finding) {
+        match finding {
+            Finding::Bad(fault) => self.bad.push((sector, fault)),
+            Finding::Unreadable(error) => self.unreadable.push((sector, error)),
+            Finding::Rebuilt => self.rebuilt.push(sector),
+        }
     }
 }
 
-/// Checks every sector of the farm in `dir`, which nobody may have open: metadata record, contents map against it, and the
-/// checksum over all bytes. A sector that the disk does not give is bad; the others are looked at all the same. Bad ones
-/// are marked for replotting as they are found; a `dry_run` changes nothing. `scratch` is as for [`Farm::open`].
+/// Checks the sectors of the farm in `dir`, which nobody may have open: metadata record, contents map against it, and the
+/// checksum over all bytes. Bad ones are marked for replotting as they are found, unless the sector is whole and its record can be
+/// rebuilt. Those that the disk does not give are left as they are unless
+/// they are to be marked. `scratch` is as for [`Farm::open`].
 pub async fn scrub(
     disk: Disk,
     scratch: SlabMut,
     dir: &Path,
-    dry_run: bool,
+    options: ScrubOptions,
     mut progress: impl FnMut(&ScrubProgress),
 ) -> Result<ScrubReport, FarmError> {
-    let access = if dry_run { Access::Read } else { Access::ReadWrite };
-    let (farm, OpenReport { faults, adopted, dropped }) =
-        Farm::open_existing(disk, scratch, dir, access).await?;
+    let access = if options.dry_run { Access::Read } else { Access::ReadWrite };
+    let (farm, opened) = Farm::open_existing(disk, scratch, dir, access).await?;
+    let OpenReport { faults, unreadable, adopted, dropped, noted } = opened;
     let mut report = ScrubReport { sectors: farm.count(), adopted, dropped, ..ScrubReport::default() };
-    let mut known = faults.into_iter().peekable();
-    for sector in 0..farm.count() {
-        let known = known.next_if(|&(bad, _)| bad == sector);
-        let fault = match (known, farm.status(sector)) {
-            (Some((_, fault)), _) => Some(fault),
-            (None, SectorStatus::Plotted { .. }) => {
-                let fault = farm.check_sector(CLASS, sector).await?;
-                if fault.is_some() && !dry_run {
-                    farm.mark_for_replotting(CLASS, sector).await?;
-                }
-                report.good += u16::from(fault.is_none());
-                fault
+    let mut scrubbing = Scrubbing { farm, options, faults: faults.into_iter().collect(), noted };
+    // The first may lie beyond what is counted: then nothing is known from there on.
+    let refused = unreadable.error.unwrap_or_default();
+    for sector in 0..report.sectors {
+        let found = match scrubbing.farm.status(sector) {
+            SectorStatus::Unreadable => Some(scrubbing.unreadable(sector, refused.clone()).await?),
+            SectorStatus::Plotted { .. } => {
+                let found = scrubbing.plotted(sector).await?;
+                report.good += u16::from(found.is_none());
+                found
             }
             _ => {
-                report.expired += 1;
-                None
+                let found = scrubbing.unplotted(sector).await?;
+                report.expired += u16::from(found.is_none());
+                found
             }
         };
-        let fault = fault.map(|fault| (sector, fault));
-        report.bad.extend(fault.clone());
-        progress(&ScrubProgress { done: sector + 1, sectors: report.sectors, fault });
+        found.clone().into_iter().for_each(|finding| report.add(sector, finding));
+        let found = found.map(|finding| (sector, finding));
+        progress(&ScrubProgress { done: sector + 1, sectors: report.sectors, found });
+    }
+    let counted = report.sectors;
+    for sector in unreadable.sectors.into_iter().filter(|sector| *sector >= counted) {
+        report.add(sector, scrubbing.unreadable(sector, refused.clone()).await?);
     }
     Ok(report)
 }
 
+/// A farm that is scrubbed.
+struct Scrubbing {
+    farm: Farm,
+    options: ScrubOptions,
+    /// Found at opening.
+    faults: BTreeMap<u16, SectorFault>,
+    noted: Vec<(u16, u64)>,
+}
+
+impl Scrubbing {
+    /// A sector with a good record.
+    async fn plotted(&mut self, sector: u16) -> Result<Option<Finding>, SectorError> {
+        let depth = if self.options.target == Target::Metadata { Depth::Map } else { Depth::Whole };
+        let (fault, generation) = match self.farm.check(CLASS, sector, depth).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(found)) => found,
+            Err(SectorError::Io(error)) => return self.unreadable(sector, error.to_string()).await.map(Some),
+            Err(error) => return Err(error),
+        };
+        // The record has other sizes than the contents map, so it is of another content, or badly made.
+        if let (SectorFault::Record(_), SectorStatus::Plotted { history_size }) =
+            (&fault, self.farm.status(sector))
+            && self.rebuild(sector, Some(history_size)).await?
+        {
+            return Ok(Some(Finding::Rebuilt));
+        }
+        if !self.options.dry_run {
+            self.farm.mark_bad(CLASS, sector, generation).await?;
+        }
+        Ok(Some(Finding::Bad(fault)))
+    }
+
+    /// A sector that the disk does not give.
+    async fn unreadable(&self, sector: u16, error: String) -> Result<Finding, SectorError> {
+        if self.options.mark_unreadable && !self.options.dry_run {
+            self.farm.mark_for_replotting(CLASS, sector).await?;
+        }
+        Ok(Finding::Unreadable(error))
+    }
+
+    /// A sector whose record is a mark or was found wrong at opening.
+    async fn unplotted(&mut self, sector: u16) -> Result<Option<Finding>, SectorError> {
+        let fault = self.faults.remove(&sector);
+        let noted = self.noted.iter().find(|(of, _)| *of == sector).map(|(_, history_size)| *history_size);
+        let is_rebuilt = self.rebuild(sector, noted).await?;
+        Ok(if is_rebuilt { Some(Finding::Rebuilt) } else { fault.map(Finding::Bad) })
+    }
+
+    /// Makes the record of a sector anew, if the sector is whole.
+    async fn rebuild(&self, sector: u16, noted: Option<u64>) -> Result<bool, SectorError> {
+        if self.options.target == Target::Plot {
+            return Ok(false);
+        }
+        let record = match self.farm.rebuilt_record(CLASS, sector, noted).await {
+            Ok(Some(record)) => record,
+            // That the record is wrong, or a mark, was read: it stands whatever the disk says of the rest.
+            Ok(None) | Err(SectorError::Io(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if !self.options.dry_run {
+            self.farm.restore(&record).await?;
+        }
+        Ok(true)
+    }
+}
+
 impl Farm {
-    /// What is wrong with a plotted sector, if anything; errs only where nothing can be said of it.
+    /// What is wrong with a plotted sector, if anything; errs where the disk does not give it, and nothing can be said of it.
     pub async fn check_sector(&self, class: Class, sector: u16) -> Result<Option<SectorFault>, SectorError> {
+        Ok(self.check(class, sector, Depth::Whole).await?.map(|(fault, _)| fault))
+    }
+
+    /// The same, and marks for replotting what is bad.
+    pub async fn check_and_mark(
+        &self,
+        class: Class,
+        sector: u16,
+        depth: Depth,
+    ) -> Result<Option<SectorFault>, SectorError> {
+        let Some((fault, generation)) = self.check(class, sector, depth).await? else { return Ok(None) };
+        self.mark_bad(class, sector, generation).await?;
+        Ok(Some(fault))
+    }
+
+    /// What is wrong with a plotted sector, and the generation that it is wrong with.
+    pub(super) async fn check(
+        &self,
+        class: Class,
+        sector: u16,
+        depth: Depth,
+    ) -> Result<Option<(SectorFault, u32)>, SectorError> {
         let (sizes, generation) = self.plotted(sector)?;
-        let parts = Parts::new(&self.0.files.pool, PART_BYTES);
         let pieces = self.layout().pieces_in_sector();
         let mut map = MapBytes::new(pieces);
-        let checksums = self.checksums(class, sector, &parts, |part| map.take(part)).await;
+        let read = self.read_to_check(class, sector, depth, &mut map).await;
         self.check_unchanged(sector, generation)?;
-        let (computed, stored) = match checksums {
-            Ok(checksums) => checksums,
-            Err(SectorError::Io(error)) => return Ok(Some(SectorFault::Unreadable(error.to_string()))),
-            Err(error) => return Err(error),
+        let bad = |fault| Ok(Some((fault, generation)));
+        let is_whole = match read {
+            Ok(is_whole) => is_whole,
+            Err(error) => return self.cut_off(sector).map_or(Err(error), bad),
         };
         let map = match map.decode(pieces) {
             Ok(map) => map,
-            Err(error) => return Ok(Some(error.into())),
+            Err(error) => return bad(error.into()),
         };
-        if computed != stored {
-            return Ok(Some(SectorFault::Checksum));
+        if !is_whole {
+            return bad(SectorFault::Checksum);
         }
         let difference = sizes.first_difference(&map.s_bucket_sizes());
-        Ok(difference.map(|s_bucket| RecordFault::SBucketSize(s_bucket).into()))
+        difference.map_or(Ok(None), |s_bucket| bad(RecordFault::SBucketSize(s_bucket).into()))
+    }
+
+    /// Reads so much of a sector; whether the checksum is right, if it was read.
+    async fn read_to_check(
+        &self,
+        class: Class,
+        sector: u16,
+        depth: Depth,
+        map: &mut MapBytes,
+    ) -> Result<bool, SectorError> {
+        let parts = Parts::new(&self.0.files.pool, PART_BYTES);
+        if depth == Depth::Whole {
+            let (computed, stored) = self.checksums(class, sector, &parts, |part| map.take(part)).await?;
+            return Ok(computed == stored);
+        }
+        let (offset, bytes) = (self.layout().sector_offset(sector), map.left() as u64);
+        self.0.files.plot(class).read_in_order(offset, bytes, &parts, |part| map.take(part)).await?;
+        Ok(true)
+    }
+
+    /// The fault of a sector that does not lie in the file any more.
+    fn cut_off(&self, sector: u16) -> Option<SectorFault> {
+        let ends = Ends::of(&self.0.files).ok()?;
+        (!ends.hold(&self.0.files, sector)).then(|| ends.cut_off())
     }
 }

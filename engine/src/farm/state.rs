@@ -19,6 +19,8 @@ pub(super) enum State {
     #[default]
     NotPlotted,
     Expired,
+    /// The disk did not give the record.
+    Unreadable,
     Plotted {
         history_size: u64,
         sizes: Rc<SBucketSizes>,

@@ -22,10 +22,12 @@ const CLASS: Class = Class::SectorWrite;
 
 impl Farm {
     /// Begins to replace a sector, or to go on with it. What is there now is marked for replotting, durably, before the
-    /// first byte changes. A sector has one writer at a time; dropping it ends the attempt and leaves the sector marked.
+    /// first byte changes. One of which nothing is known is not written over. A sector has one writer at a time; dropping it ends the attempt and leaves the sector marked.
     pub async fn write_sector(&self, sector: u16) -> Result<SectorWriter, SectorError> {
-        if self.slot(sector)?.being_written {
-            return Err(SectorError::BeingWritten { sector });
+        match self.slot(sector)? {
+            Sector { being_written: true, .. } => return Err(SectorError::BeingWritten { sector }),
+            Sector { state: State::Unreadable, .. } => return Err(SectorError::Unreadable { sector }),
+            _ => {}
         }
         self.change(sector, |slot| slot.being_written = true);
         let writer = SectorWriter { farm: self.clone(), sector };
@@ -40,8 +42,25 @@ impl Farm {
     pub async fn mark_for_replotting(&self, class: Class, sector: u16) -> Result<(), SectorError> {
         self.slot(sector)?;
         let _commit = self.0.commit.lock().await;
+        self.write_mark(class, sector).await
+    }
+
+    /// Marks a sector that was found bad at this generation, unless it was changed since.
+    pub(super) async fn mark_bad(
+        &self,
+        class: Class,
+        sector: u16,
+        generation: u32,
+    ) -> Result<(), SectorError> {
+        let _commit = self.0.commit.lock().await;
+        self.check_unchanged(sector, generation)?;
+        self.write_mark(class, sector).await
+    }
+
+    /// Under the lock of commits.
+    async fn write_mark(&self, class: Class, sector: u16) -> Result<(), SectorError> {
         self.change(sector, |slot| {
-            if matches!(slot.state, State::Plotted { .. }) {
+            if matches!(slot.state, State::Plotted { .. } | State::Unreadable) {
                 slot.state = State::Expired;
             }
         });
@@ -63,7 +82,7 @@ impl Farm {
     }
 
     /// Makes a sector count whose bytes are durable.
-    async fn commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
+    pub(super) async fn commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
         let files = &self.0.files;
         let _commit = self.0.commit.lock().await;
         let (sector, count) = (metadata.sector_index, self.0.count.get());

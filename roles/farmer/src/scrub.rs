@@ -1,12 +1,15 @@
-//! `autonomys-farmer scrub`: every sector of the farms named is checked, and bad ones are marked for replotting.
+//! `autonomys-farmer scrub`: every sector of the farms named is checked. Bad ones are marked for replotting, damaged records of whole sectors
+//! are made anew, and what the disk does not give is left alone.
 
 use std::io::{IsTerminal, stdout};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use engine::executor::{RemoteError, StartError};
-use engine::farm::{self, FARM_SCRATCH_BYTES, FarmError, ScrubProgress, ScrubReport};
+use engine::farm::{
+    self, FARM_SCRATCH_BYTES, FarmError, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target,
+};
 use engine::pool::{AcquireError, Pool, PoolError};
 use engine::{Executors, ExecutorsConfig, Limits, RingError, Spawner};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,11 +24,42 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Directories of farms; none of them may be in use
-    #[arg(required = true, value_name = "PATH")]
+    #[arg(required_unless_present = "disk_farm", value_name = "PATH")]
     paths: Vec<PathBuf>,
+    /// The same as PATH
+    #[arg(long, value_name = "PATH")]
+    disk_farm: Vec<PathBuf>,
+    /// What is checked; records of sectors are read in any case
+    #[arg(long, value_enum, default_value = "all")]
+    target: What,
     /// Only tell what is bad, change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Mark for replotting also what the disk refuses to read, which is left as it is otherwise: for bad blocks that will not come back
+    #[arg(long)]
+    mark_unreadable: bool,
+}
+
+/// What is checked.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum What {
+    /// Everything
+    All,
+    /// Records of sectors, against the contents maps of these; damaged ones are made anew where their sector is whole
+    Metadata,
+    /// The checksum over all bytes of every sector
+    Plot,
+}
+
+impl Arguments {
+    fn options(&self) -> ScrubOptions {
+        let target = match self.target {
+            What::All => Target::All,
+            What::Metadata => Target::Metadata,
+            What::Plot => Target::Plot,
+        };
+        ScrubOptions { target, dry_run: self.dry_run, mark_unreadable: self.mark_unreadable }
+    }
 }
 
 /// Why a scrub fails.
@@ -38,10 +72,14 @@ pub enum ScrubError {
     #[error(transparent)]
     Start(#[from] StartError),
     /// Something is bad; what was told line by line.
-    #[error("{bad_sectors} bad sectors; {bad_farms} of {farms} farms are not clean")]
+    #[error(
+        "{bad_sectors} bad sectors, {unreadable} that the disk does not give; {bad_farms} of {farms} farms are not clean"
+    )]
     Bad {
         /// Sectors.
         bad_sectors: usize,
+        /// Sectors of which that is not known.
+        unreadable: usize,
         /// Farms with bad sectors, a wrong header, or that could not be opened.
         bad_farms: usize,
         /// Farms named.
@@ -67,13 +105,16 @@ pub fn run(arguments: Arguments) -> Result<(), ScrubError> {
     let pool = Pool::new(POOL_SLABS, POOL_SLABS)?;
     let config = ExecutorsConfig { name: "scrub".into(), cores: vec![None], ring_depth: RING_DEPTH };
     let executors = Executors::start(&config, &pool)?;
-    let (farms, mut bad_sectors, mut bad_farms) = (arguments.paths.len(), 0, 0);
-    for path in arguments.paths {
+    let options = arguments.options();
+    let paths = [arguments.paths, arguments.disk_farm].concat();
+    let (farms, mut bad_sectors, mut unreadable, mut bad_farms) = (paths.len(), 0, 0, 0);
+    for path in paths {
         let shown = path.display().to_string();
-        match scrub_one(&executors.spawner(0), path, arguments.dry_run) {
+        match scrub_one(&executors.spawner(0), path, options) {
             Ok(report) => {
-                println!("{shown}: {}", summary(&report, arguments.dry_run));
+                println!("{shown}: {}", summary(&report, options));
                 bad_sectors += report.bad.len();
+                unreadable += report.unreadable.len();
                 bad_farms += usize::from(!report.is_clean());
             }
             Err(error) => {
@@ -82,27 +123,35 @@ pub fn run(arguments: Arguments) -> Result<(), ScrubError> {
             }
         }
     }
-    if bad_farms == 0 { Ok(()) } else { Err(ScrubError::Bad { bad_sectors, bad_farms, farms }) }
+    if bad_farms == 0 { Ok(()) } else { Err(ScrubError::Bad { bad_sectors, unreadable, bad_farms, farms }) }
 }
 
-fn scrub_one(spawner: &Spawner, path: PathBuf, dry_run: bool) -> Result<ScrubReport, OneError> {
+fn scrub_one(spawner: &Spawner, path: PathBuf, options: ScrubOptions) -> Result<ScrubReport, OneError> {
     let scrub = spawner.spawn(move |local| async move {
         let disk = local.disk(&path, Limits::default())?;
         let scratch = local.pool().acquire().await?.narrow(..FARM_SCRATCH_BYTES);
         let mut progress = Progress::new(&path);
-        let report = farm::scrub(disk, scratch, &path, dry_run, |now| progress.show(now)).await;
+        let report = farm::scrub(disk, scratch, &path, options, |now| progress.show(now)).await;
         progress.bar.finish_and_clear();
         Ok::<_, OneError>(report?)
     });
     scrub.wait()?
 }
 
-fn summary(report: &ScrubReport, dry_run: bool) -> String {
-    let ScrubReport { sectors, good, expired, bad, adopted, dropped } = report;
-    let done = if dry_run { "would be" } else { "are" };
+fn summary(report: &ScrubReport, options: ScrubOptions) -> String {
+    let ScrubReport { sectors, good, expired, bad, unreadable, rebuilt, adopted, dropped } = report;
+    let done = if options.dry_run { "would be" } else { "are" };
     let mut text = format!("{sectors} sectors: {good} good, {expired} expired before, {} bad", bad.len());
     if !bad.is_empty() {
         text += &format!(" that {done} marked for replotting");
+    }
+    if !unreadable.is_empty() {
+        let fate =
+            if options.mark_unreadable { format!("{done} marked") } else { "are left as they are".into() };
+        text += &format!("; {} that the disk does not give {fate}", unreadable.len());
+    }
+    if !rebuilt.is_empty() {
+        text += &format!("; the records of {} whole ones {done} rebuilt", rebuilt.len());
     }
     if !adopted.is_empty() {
         text += &format!(
@@ -137,9 +186,16 @@ impl Progress {
     fn show(&mut self, now: &ScrubProgress) {
         self.bar.set_length(u64::from(now.sectors));
         self.bar.set_position(u64::from(now.done));
-        if let Some((sector, fault)) = &now.fault {
+        if let Some((sector, finding)) = &now.found {
             let path = &self.path;
-            self.bar.suspend(|| println!("{path}: sector {sector}: {fault}"));
+            let text = match finding {
+                Finding::Bad(fault) => fault.to_string(),
+                Finding::Unreadable(error) => format!("unreadable: {error}"),
+                Finding::Rebuilt => {
+                    "its record is damaged or a mark, and can be rebuilt: the sector is whole".to_owned()
+                }
+            };
+            self.bar.suspend(|| println!("{path}: sector {sector}: {text}"));
         }
         if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();

@@ -2,8 +2,12 @@
 
 mod bad_input;
 mod crash;
+mod damage;
+mod healing;
 mod plotting;
+mod refusing;
 mod scrubbing;
+mod unreadable;
 
 use super::*;
 use crate::disk::{Class, Disk};
@@ -36,6 +40,10 @@ pub async fn open(
     config: &FarmConfig,
 ) -> Result<(Farm, OpenReport), FarmError> {
     Farm::open(disk.clone(), scratch(pool), dir, config).await
+}
+
+pub fn options(target: Target, dry_run: bool) -> ScrubOptions {
+    ScrubOptions { target, dry_run, mark_unreadable: false }
 }
 
 /// Opens a farm in which nothing may be wrong.

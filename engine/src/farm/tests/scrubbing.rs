@@ -3,12 +3,17 @@ use super::*;
 
 async fn scrubbed(disk: &Disk, pool: &Pool, dir: &Path, dry_run: bool) -> ScrubReport {
     let mut seen = Vec::new();
-    let report = scrub(disk.clone(), scratch(pool), dir, dry_run, |progress| seen.push(progress.clone()));
+    let report = scrub(disk.clone(), scratch(pool), dir, options(Target::All, dry_run), |progress| {
+        seen.push(progress.clone())
+    });
     let report = report.await.unwrap();
     assert_eq!(seen.len(), usize::from(report.sectors));
     assert!(seen.iter().zip(1..).all(|(progress, done)| progress.done == done));
-    let faults: Vec<_> = seen.into_iter().filter_map(|progress| progress.fault).collect();
-    assert_eq!(faults, report.bad);
+    let found = seen.into_iter().filter_map(|progress| match progress.found? {
+        (sector, Finding::Bad(fault)) => Some((sector, fault)),
+        found => panic!("{found:?}"),
+    });
+    assert_eq!(found.collect::<Vec<_>>(), report.bad);
     report
 }
 
@@ -74,11 +79,14 @@ fn damage_of_files_is_found_without_a_network() {
         }
         assert_eq!(scrubbed(&disk, &pool, dir, true).await.expired, 2);
         let empty = tempfile::tempdir().unwrap();
-        let error = scrub(disk.clone(), scratch(&pool), empty.path(), true, |_| ()).await.unwrap_err();
+        let error = scrub(disk.clone(), scratch(&pool), empty.path(), options(Target::All, true), |_| ())
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("no farm"), "{error}");
         assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
         let farm = open_clean(&disk, &pool, dir, &config(1, 4)).await;
-        let error = scrub(disk.clone(), scratch(&pool), dir, true, |_| ()).await.unwrap_err();
+        let error =
+            scrub(disk.clone(), scratch(&pool), dir, options(Target::All, true), |_| ()).await.unwrap_err();
         assert!(error.to_string().contains("already locked"), "{error}");
         drop(farm);
     });

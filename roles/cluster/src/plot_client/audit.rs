@@ -45,6 +45,7 @@ pub async fn audit_farm(open: &OpenFarm, farm: usize, slot: &SlotInfo, level: Cp
         }
         task::yield_if_needed().await;
     }
+    open.reads.audited(audited.errors);
     audited.took = started.elapsed();
     Some(audited)
 }

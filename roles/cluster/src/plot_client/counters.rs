@@ -68,6 +68,8 @@ pub struct Counters {
     pub signed: Counter,
     /// Sectors that the farms had when they were opened.
     pub found_plotted: Counter,
+    /// Sectors in which farming found damage, so that they are plotted again.
+    pub damaged: Counter,
     /// Sectors stored.
     pub plotted: Counter,
     audits: AuditTimes,

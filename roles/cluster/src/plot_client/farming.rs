@@ -8,7 +8,8 @@
 use super::audit::{Audited, audit_farm};
 use super::candidates::{Candidate, Ranking};
 use super::counters::Counters;
-use super::farms::FarmHandle;
+use super::doubts::{Suspect, Verdict};
+use super::farms::{FarmHandle, OpenFarm};
 use super::holder::Held;
 use super::proving::{Provers, ProvingError};
 use super::solutions::Found;
@@ -19,6 +20,7 @@ use engine::Class;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use gpu::ProveError;
+use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -129,6 +131,11 @@ impl Farming {
             }
             Err(error) => {
                 counters.failed.increment();
+                if let Some(depth) = error.doubt() {
+                    let Candidate { sector, history_size, .. } = candidate;
+                    let suspect = Suspect { sector, history_size, depth };
+                    tokio::spawn(look_into(farm.clone(), suspect, error.to_string(), counters.clone()));
+                }
                 return Err(failed(&error));
             }
         };
@@ -138,5 +145,30 @@ impl Farming {
         // Gone only when the plot-client ends.
         let _ = self.found.send(found).await;
         Ok(())
+    }
+}
+
+/// Looks into a sector whose proof failed for `reason`, and says what comes of it. Slots do not wait for that.
+async fn look_into(farm: FarmHandle, suspect: Suspect, reason: String, counters: Arc<Counters>) {
+    let sector = suspect.sector;
+    let look = move |open: Rc<OpenFarm>| async move { open.doubts.look_into(&open.farm, &suspect).await };
+    // Stopped: nothing is begun on it any more.
+    let Ok(Some(verdict)) = farm.run(Class::Scrub, look).await else { return };
+    let dir = farm.dir().display();
+    match verdict {
+        Verdict::Damaged(fault) => {
+            counters.damaged.increment();
+            tracing::warn!(%dir, sector, "{reason}: {fault}; the sector will be plotted again");
+            farm.changed().notify_one();
+        }
+        Verdict::Whole => {
+            tracing::error!(
+                %dir, sector,
+                "{reason}, but the sector is whole: look for another cause, in a proof-server or this host's memory"
+            );
+        }
+        Verdict::Failed(error) => {
+            tracing::warn!(%dir, sector, "{reason}; whether the sector is damaged is not known: {error}");
+        }
     }
 }

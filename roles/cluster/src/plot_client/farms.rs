@@ -6,6 +6,8 @@
 //! Farms on one device share its executor and its scheduler, so that urgent reads of one go before slow writes of the other.
 //! Owns: which farm lives where, its audit memory, its sectors being written. Never: what to do with a farm.
 
+use super::again::{Pauses, Reads, keep_looking};
+use super::doubts::Doubts;
 use super::sent::SentSolutions;
 use super::signatures::{SCRATCH_BYTES, SignatureStore};
 use super::spec::FarmSpec;
@@ -17,8 +19,8 @@ use control::messages::ClusterInfo;
 use control::signing::Stored;
 use engine::executor::RemoteError;
 use engine::farm::{
-    FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, Layout, OpenReport, SectorError, SectorStatus,
-    SectorWriter, s_bucket_buf_bytes,
+    FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, Layout, LookedAgain, OpenReport, SectorError,
+    SectorFault, SectorStatus, SectorWriter, s_bucket_buf_bytes,
 };
 use engine::pool::{AcquireError, Pool, SLAB_BYTES, SlabMut};
 use engine::{Class, Disk, HealthCell, Limits, Local};
@@ -29,10 +31,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::sync::{mpsc, oneshot};
+use std::sync::{Arc, Weak as WeakArc};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Jobs that may wait to be started for one farm.
 const MAX_WAITING_JOBS: usize = 1024;
@@ -47,6 +49,10 @@ pub struct OpenFarm {
     pub audit_buffers: Mutex<AuditBuffers>,
     /// Sectors being fetched.
     pub writers: RefCell<HashMap<u16, Rc<SectorWriter>>>,
+    /// Sectors that farming found something wrong with.
+    pub doubts: Doubts,
+    /// How its audits read.
+    pub reads: Rc<Reads>,
     /// Its reward signatures; none where they could not be opened, and then it signs nothing.
     signatures: Option<Mutex<SignatureStore>>,
 }
@@ -120,6 +126,7 @@ struct Shared {
     sent: SentSolutions,
     disk_health: Arc<HealthCell>,
     jobs: mpsc::Sender<Job>,
+    changed: Arc<Notify>,
     is_stopped: AtomicBool,
 }
 
@@ -157,6 +164,11 @@ impl FarmHandle {
     /// How its disk is doing.
     pub fn disk_health(&self) -> &Arc<HealthCell> {
         &self.0.disk_health
+    }
+
+    /// Told when sectors are not what they were, by something else than plotting.
+    pub fn changed(&self) -> &Arc<Notify> {
+        &self.0.changed
     }
 
     /// Runs a future on the farm's executor, in the queue of `class`, to its end even when nobody waits.
@@ -294,10 +306,10 @@ async fn open(
     let signatures = SignatureStore::open(disk.clone(), signing, &spec.path, identity.clone());
     let signatures = signatures.map_err(|error| tracing::error!("{error}")).ok().map(Mutex::new);
     let sent = SentSolutions::open(&spec.path, identity.public_key(), genesis_hash);
-    let open = Rc::new(OpenFarm { farm, audit_buffers, writers: RefCell::default(), signatures });
+    let (writers, doubts, reads) = Default::default();
+    let open = Rc::new(OpenFarm { farm, audit_buffers, writers, doubts, reads, signatures });
     let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
-    engine::task::spawn_local(serve(local.clone(), open, to_do)).detach();
-    Ok(FarmHandle(Arc::new(Shared {
+    let shared = Arc::new(Shared {
         id,
         dir: spec.path.clone(),
         identity,
@@ -306,8 +318,42 @@ async fn open(
         sent,
         disk_health: disk.health_cell(),
         jobs,
+        changed: Arc::default(),
         is_stopped: AtomicBool::new(false),
-    })))
+    });
+    if !report.unreadable.is_empty() {
+        // Held by nothing that looks, so that the farm is closed when its handles are gone.
+        let (farm, handle) = (Rc::downgrade(&open), Arc::downgrade(&shared));
+        let look = async move || look_again(&farm, &handle).await;
+        local.spawn_in(Class::Scrub, keep_looking(open.reads.clone(), Pauses::default(), look)).detach();
+    }
+    engine::task::spawn_local(serve(local.clone(), open, to_do)).detach();
+    Ok(FarmHandle(shared))
+}
+
+/// Looks once more at sectors that the disk did not give; whether some are left.
+async fn look_again(open: &Weak<OpenFarm>, shared: &WeakArc<Shared>) -> bool {
+    let (Some(open), Some(shared)) = (open.upgrade(), shared.upgrade()) else { return false };
+    if shared.is_stopped.load(Ordering::Acquire) {
+        return false;
+    }
+    let dir = shared.dir.display();
+    match open.farm.look_again(Class::Scrub).await {
+        Ok(LookedAgain { readable, faults, unreadable }) => {
+            if !readable.is_empty() {
+                tracing::info!(%dir, sectors = readable.len(), left = unreadable.sectors.len(), "the disk gives these sectors again");
+            }
+            tell_faults(&shared.dir, &faults);
+            if !readable.is_empty() || !faults.is_empty() {
+                shared.changed.notify_one();
+            }
+            !unreadable.is_empty()
+        }
+        Err(error) => {
+            tracing::warn!(%dir, "looking again at sectors that the disk did not give: {error}");
+            true
+        }
+    }
 }
 
 /// Starts what comes in until all handles are gone or the executor is to stop.
@@ -319,15 +365,27 @@ async fn serve(local: Local, farm: Rc<OpenFarm>, mut jobs: mpsc::Receiver<Job>) 
 }
 
 fn tell(dir: &Path, report: &OpenReport) {
+    tell_faults(dir, &report.faults);
     let dir = dir.display();
-    for (sector, fault) in &report.faults {
-        tracing::warn!(%dir, sector, "{fault}; the sector will be plotted again");
+    if let Some(error) = &report.unreadable.error {
+        let sectors = report.unreadable.sectors.len();
+        tracing::error!(
+            %dir, sectors,
+            "the disk does not give the metadata of these sectors: they are left as they are and looked at again; first: {error}"
+        );
     }
     if !report.adopted.is_empty() {
         tracing::info!(%dir, sectors = ?report.adopted, "whole sectors that were not counted yet are used again");
     }
     if report.dropped > 0 {
         tracing::warn!(%dir, sectors = report.dropped, "the farm was made smaller: sectors beyond its size are gone");
+    }
+}
+
+fn tell_faults(dir: &Path, faults: &[(u16, SectorFault)]) {
+    let dir = dir.display();
+    for (sector, fault) in faults {
+        tracing::warn!(%dir, sector, "{fault}; the sector will be plotted again");
     }
 }
 

@@ -9,6 +9,7 @@ use control::messages::SectorId;
 use control::plot_jobs::{Farm, PullEnd, SectorState};
 use engine::Class;
 use engine::farm::SectorStatus;
+use futures::future::{BoxFuture, FutureExt, pending};
 
 /// A farm to be plotted.
 #[async_trait]
@@ -21,6 +22,11 @@ pub trait Ground: Send + Sync + 'static {
 
     /// Whether it belongs to another plot-client: then nothing more is done with it.
     fn is_stopped(&self) -> bool;
+
+    /// Ready when a sector is not what it was, by something else than plotting. It keeps nothing of the farm open.
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        pending().boxed()
+    }
 
     /// Every sector in order.
     async fn look(&self) -> Result<Vec<SectorState>, String>;
@@ -61,6 +67,11 @@ impl Ground for OnDisk {
         self.farm.is_stopped()
     }
 
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        let changed = self.farm.changed().clone();
+        async move { changed.notified().await }.boxed()
+    }
+
     async fn look(&self) -> Result<Vec<SectorState>, String> {
         let looked = self.farm.run(Class::Scrub, |open| async move { open.farm.statuses() });
         let statuses = looked.await.map_err(|error| error.to_string())?;
@@ -91,6 +102,7 @@ fn state(status: SectorStatus) -> SectorState {
     match status {
         SectorStatus::NotPlotted => SectorState::NotPlotted,
         SectorStatus::Expired => SectorState::Damaged,
+        SectorStatus::Unreadable => SectorState::Unreadable,
         SectorStatus::BeingWritten => SectorState::BeingWritten,
         SectorStatus::Plotted { history_size } => SectorState::Plotted { history_size },
     }

@@ -9,9 +9,11 @@
 //! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
 //! slot and chunk.
 
+mod again;
 mod audit;
 mod candidates;
 mod counters;
+mod doubts;
 mod farming;
 mod farms;
 mod ground;
@@ -306,6 +308,7 @@ fn tell_once(counters: &Counters) {
         failed = counters.failed.get(),
         signed = counters.signed.get(),
         plotted = counters.plotted.get(),
+        damaged = counters.damaged.get(),
         audit_errors = counters.audit_errors.get(),
         audit_p50 = ?counters.audit_time(50).unwrap_or_default(),
         audit_p99 = ?counters.audit_time(99).unwrap_or_default(),

@@ -111,6 +111,7 @@ impl Plotting {
         let mut generation = self.queue.generation();
         let mut look_at_bus = tokio::time::interval(LOOK_AT_BUS_EVERY);
         self.all(&Event::Tick).await;
+        (0..self.farms.len()).for_each(|farm| self.watch(farm));
         loop {
             let wake_at = self.wake_at();
             tokio::select! {
@@ -119,7 +120,12 @@ impl Plotting {
                     None => return,
                 },
                 Some(done) = self.tasks.join_next() => match done {
-                    Ok((farm, Some(event))) => self.on(farm, event).await,
+                    Ok((farm, Some(event))) => {
+                        if event == Event::Changed {
+                            self.watch(farm);
+                        }
+                        self.on(farm, event).await;
+                    }
                     Ok((_, None)) => {}
                     // Panics are caught in them.
                     Err(error) => tracing::error!("a task of plotting ended early: {error}"),
@@ -226,6 +232,12 @@ impl Plotting {
             (farm, event)
         };
         self.tasks.spawn(work);
+    }
+
+    /// Waits for the next change of a farm's sectors.
+    fn watch(&mut self, farm: usize) {
+        let changed = self.farms[farm].ground.changed();
+        self.tasks.spawn(changed.map(move |()| (farm, Some(Event::Changed))));
     }
 
     fn look(&mut self, farm: usize) {

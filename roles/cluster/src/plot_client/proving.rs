@@ -6,13 +6,13 @@ use super::farms::{FarmGone, FarmHandle, OpenFarm, is_replaced};
 use crate::host::{Host, HostError};
 use consensus::constants::S_BUCKET_BITFIELD_SIZE;
 use consensus::kzg::Kzg;
-use consensus::sector::{Bitfield, ProvedChunk, RecordMetadata, SectorId};
+use consensus::sector::{Bitfield, DecodeError, ProvedChunk, RecordMetadata, SectorId};
 use consensus::solution::Solution;
 use consensus::verify::{VerifyError, VerifyParameters, verify_solution};
 use control::ids::InstanceId;
 use control::messages::{Role, SlotInfo};
 use engine::Class;
-use engine::farm::{SectorError, SectorStatus};
+use engine::farm::{Depth, SectorError, SectorStatus};
 use engine::pool::{AcquireError, Slab};
 use futures::future::{Either, select};
 use gpu::cpu::CpuProver;
@@ -49,7 +49,7 @@ pub enum ProvingError {
     #[error("{0}")]
     Read(SectorError),
     /// The contents map knows fewer chunks in the s-bucket than the audit saw.
-    #[error("the contents map does not fit the sector's s-buckets: the sector must be plotted again")]
+    #[error("the contents map does not fit the sector's s-buckets")]
     NoSuchChunk,
     /// No memory to ask a proof-server.
     #[error(transparent)]
@@ -58,7 +58,7 @@ pub enum ProvingError {
     #[error(transparent)]
     Prove(#[from] ProveError),
     /// The proof does not stand.
-    #[error("the solution would be refused ({0}): the sector is damaged, scrub the farm")]
+    #[error("the solution would be refused ({0})")]
     Invalid(VerifyError),
     /// The farm has ended.
     #[error(transparent)]
@@ -68,6 +68,32 @@ pub enum ProvingError {
 impl From<SectorError> for ProvingError {
     fn from(error: SectorError) -> Self {
         if is_replaced(&error) { Self::Replaced } else { Self::Read(error) }
+    }
+}
+
+impl ProvingError {
+    /// How much of the sector must be read to know whether it is damaged; none where this says nothing against it.
+    pub fn doubt(&self) -> Option<Depth> {
+        match self {
+            Self::Read(SectorError::ContentsMap { .. }) => Some(Depth::Map),
+            Self::Read(SectorError::Metadata { .. }) | Self::NoSuchChunk | Self::Invalid(_) => {
+                Some(Depth::Whole)
+            }
+            Self::Prove(ProveError::Record(error)) => {
+                let is_of_bytes = matches!(
+                    error,
+                    DecodeError::NoProof(_) | DecodeError::InvalidScalar(_) | DecodeError::Checksum
+                );
+                is_of_bytes.then_some(Depth::Whole)
+            }
+            // Of the disk, of memory, of time: not of the sector.
+            Self::Read(_)
+            | Self::Prove(_)
+            | Self::NotEncoded
+            | Self::Replaced
+            | Self::Memory(_)
+            | Self::Gone(_) => None,
+        }
     }
 }
 

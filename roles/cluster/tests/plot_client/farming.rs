@@ -19,11 +19,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-fn farm(path: &Path, sectors: u16) -> FarmSpec {
+pub fn farm(path: &Path, sectors: u16) -> FarmSpec {
     format!("path={},sectors={sectors}", path.display()).parse().unwrap()
 }
 
-async fn take(bus: &SharedBus, wait: Duration) -> Option<PlotJob> {
+pub async fn take(bus: &SharedBus, wait: Duration) -> Option<PlotJob> {
     let jobs = PlotJobs::open(&**bus).await.unwrap();
     let taken = jobs.take(&["default".to_owned()], wait).await.unwrap()?;
     taken.delivery.ack().await.unwrap();
@@ -40,7 +40,7 @@ const RANGE: u64 = u64::MAX / 2;
 const CONTROLLERS: [InstanceId; 2] = [InstanceId([1; 16]), InstanceId([2; 16])];
 
 /// Announces a slot as two controllers do.
-async fn announce(bus: &SharedBus, slot: u64) {
+pub async fn announce(bus: &SharedBus, slot: u64) {
     for controller in CONTROLLERS {
         let global_challenge = challenge(slot);
         let (solution_range, voting_solution_range) = (RANGE / 2, RANGE);

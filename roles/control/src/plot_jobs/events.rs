@@ -27,6 +27,8 @@ pub enum Event {
     Settings(ProtocolInfo),
     /// The farm was looked over, as [`Action::Look`] asked: every sector in order.
     Looked(Vec<SectorState>),
+    /// Its sectors are not what they were: it is looked over at once.
+    Changed,
     /// What a segment commits to, as [`Action::AskSegment`] asked.
     Segment {
         /// Its index.

@@ -91,6 +91,7 @@ impl FarmJobs {
         match event {
             Event::Settings(settings) => self.on_settings(settings),
             Event::Looked(sectors) => self.on_looked(sectors, &mut out),
+            Event::Changed => self.look_at = self.now,
             Event::Segment { index, commitment } => {
                 self.segments.learn(index, commitment);
                 self.plan();

@@ -9,6 +9,8 @@ pub enum SectorState {
     NotPlotted,
     /// It cannot be read, or was marked for replotting.
     Damaged,
+    /// The disk does not say what is there: it may be a whole one, and is left alone.
+    Unreadable,
     /// A sector on its way in, of which some may be there.
     BeingWritten,
     /// A whole one.
@@ -36,7 +38,7 @@ pub fn reason(state: SectorState, age: impl FnOnce(u64) -> Age) -> Option<Reason
     match state {
         SectorState::NotPlotted => Some(Reason::NotPlotted),
         SectorState::Damaged => Some(Reason::Damaged),
-        SectorState::BeingWritten => None,
+        SectorState::Unreadable | SectorState::BeingWritten => None,
         SectorState::Plotted { history_size } => match age(history_size) {
             Age::Good => None,
             Age::AboutToExpire => Some(Reason::AboutToExpire),
@@ -45,16 +47,20 @@ pub fn reason(state: SectorState, age: impl FnOnce(u64) -> Age) -> Option<Reason
     }
 }
 
-/// Whether a sector made at history size `offered` is of use: it lives, and what is there is not as good.
+/// Whether a sector made at history size `offered` is of use: it lives, and what is there is not as good, and known.
 pub fn is_of_use(state: SectorState, offered: u64, age: impl Fn(u64) -> Age) -> bool {
-    let is_there = matches!(state, SectorState::Plotted { history_size } if age(history_size) == Age::Good);
-    !is_there && age(offered) == Age::Good
+    let is_to_stay = match state {
+        SectorState::Plotted { history_size } => age(history_size) == Age::Good,
+        SectorState::Unreadable => true,
+        SectorState::NotPlotted | SectorState::Damaged | SectorState::BeingWritten => false,
+    };
+    !is_to_stay && age(offered) == Age::Good
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use SectorState::{BeingWritten, Damaged, NotPlotted};
+    use SectorState::{BeingWritten, Damaged, NotPlotted, Unreadable};
 
     fn plotted(history_size: u64) -> SectorState {
         SectorState::Plotted { history_size }
@@ -67,12 +73,13 @@ mod tests {
 
     #[test]
     fn every_state_has_its_reason() {
-        let reasons = [NotPlotted, Damaged, plotted(3), plotted(11), plotted(15), BeingWritten];
+        let reasons = [NotPlotted, Damaged, plotted(3), plotted(11), plotted(15), BeingWritten, Unreadable];
         let expected = [
             Some(Reason::NotPlotted),
             Some(Reason::Damaged),
             Some(Reason::Expired),
             Some(Reason::AboutToExpire),
+            None,
             None,
             None,
         ];
@@ -87,6 +94,7 @@ mod tests {
             assert!(!is_of_use(state, 11, age), "too old");
         }
         assert!(!is_of_use(plotted(15), 20, age), "good already");
+        assert!(!is_of_use(Unreadable, 20, age), "it may be good");
         assert!(!is_of_use(plotted(20), 20, age), "this very one");
     }
 }

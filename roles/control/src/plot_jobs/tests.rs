@@ -3,7 +3,7 @@ use crate::ids::FarmId;
 use crate::messages::PlotPhase::{
     Downloading, Encoding, Failed, Refused, Staged as IsStaged, Stored, Wanted,
 };
-use SectorState::{Damaged, NotPlotted, Plotted};
+use SectorState::{Damaged, NotPlotted, Plotted, Unreadable};
 
 pub const FARM: FarmId = FarmId([1; 16]);
 const A: InstanceId = InstanceId([0xa; 16]);
@@ -140,6 +140,20 @@ fn two_jobs_are_open_and_the_most_urgent_come_first() {
     story.hear(A, 1, staged());
     let actions = story.pulled(A, 1, PullEnd::Stored);
     assert_eq!(indexes(&offers(&actions)), [3]);
+}
+
+#[test]
+fn what_the_disk_does_not_give_is_never_plotted_over() {
+    let (mut story, jobs) = Story::begin(&[Unreadable, NotPlotted]);
+    assert_eq!(indexes(&jobs), [1]);
+    let actions = story.hear(A, 0, staged());
+    assert_eq!(tells(&actions), [(A, Stored)], "what was made for it is of no use");
+    assert!(!actions.iter().any(|action| matches!(action, Action::Pull { .. })));
+    assert_eq!(indexes(&offers(&story.after(1000))), [1], "again and again, and never the other");
+    // It was a mark.
+    let actions = story.on(Event::Changed);
+    assert!(actions.contains(&Action::Look), "at once");
+    assert_eq!(indexes(&offers(&story.on(Event::Looked(vec![Damaged, NotPlotted])))), [0]);
 }
 
 #[test]
