@@ -216,6 +216,9 @@ pub enum RecordFault {
     /// An s-bucket has more chunks than the sector has records.
     #[error("its metadata gives s-bucket {0} more chunks than the sector has records")]
     TooManyChunks(u16),
+    /// The s-buckets from this one on, 256 of them, hold another number of chunks than when the record was read whole.
+    #[error("its metadata has changed on disk at s-bucket {0} and the 255 after it")]
+    Group(u16),
     /// They differ from the contents map.
     #[error("its metadata and contents map differ at s-bucket {0}")]
     SBucketSize(u16),

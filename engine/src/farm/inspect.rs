@@ -1,6 +1,6 @@
 //! Finding out, without changing anything, what the files of a farm hold.
 
-use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES, state_of};
+use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES};
 use super::state::{Sector, State};
 use super::{FarmError, RecordFault, SectorFault};
 use crate::disk::{Class, touched_blocks};
@@ -88,7 +88,7 @@ fn state_within(files: &Files, metadata: &SectorMetadata, file_bytes: u64) -> Re
     let offset = files.layout.sector_offset(metadata.sector_index);
     // Whole blocks are read, and the file as it should be ends on one.
     let end = touched_blocks(offset, files.layout.sector_bytes() as usize).end;
-    match state_of(metadata) {
+    match files.state_of(metadata) {
         State::Plotted { .. } if end > file_bytes => Err(SectorFault::CutOff { file_bytes }),
         state => Ok(state),
     }

@@ -43,9 +43,10 @@ pub use self::layout::{FIXED_BYTES, FarmSize, Layout, METADATA_RESERVED_BYTES};
 pub use self::open::OpenReport;
 pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
 pub use self::scrub::{ScrubProgress, ScrubReport, scrub};
-pub use self::sizes::SBucketSizes;
+pub use self::sizes::{AuditMemory, SBucketSizes};
 pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
 
+use self::sizes::{Place, Sizes};
 use self::state::{Sector, State};
 use consensus::identity::Identity;
 use consensus::sector::SectorId;
@@ -141,13 +142,29 @@ impl Farm {
         SectorId::new(&self.0.key_hash, sector, history_size)
     }
 
-    /// Sizes and generation of a sector that can be read.
-    fn plotted(&self, sector: u16) -> Result<(Rc<SBucketSizes>, u32), SectorError> {
+    /// Bytes of memory that are held for its sectors.
+    pub fn memory_bytes(&self) -> usize {
+        let sectors = self.0.sectors.borrow();
+        size_of_val(&sectors[..]) + sectors.iter().map(Sector::heap_bytes).sum::<usize>()
+    }
+
+    /// History size and generation of a sector that can be read.
+    fn plotted(&self, sector: u16) -> Result<(u64, u32), SectorError> {
+        self.look(sector, |history_size, _| history_size)
+    }
+
+    /// Where an s-bucket of a sector that can be read is, as far as that is in memory, and the sector's generation.
+    fn place(&self, sector: u16, s_bucket: u16) -> Result<(Place, u32), SectorError> {
+        self.look(sector, |_, sizes| sizes.place(s_bucket))
+    }
+
+    /// What `look` makes of history size and sizes of a sector that can be read, and its generation.
+    fn look<T>(&self, sector: u16, look: impl FnOnce(u64, &Sizes) -> T) -> Result<(T, u32), SectorError> {
         let sectors = self.0.sectors.borrow();
         let slot = sectors.get(usize::from(sector)).ok_or(SectorError::NotPlotted { sector })?;
         match &slot.state {
             _ if slot.being_written => Err(SectorError::BeingWritten { sector }),
-            State::Plotted { sizes, .. } => Ok((sizes.clone(), slot.generation)),
+            State::Plotted { history_size, sizes } => Ok((look(*history_size, sizes), slot.generation)),
             _ => Err(SectorError::NotPlotted { sector }),
         }
     }

@@ -1,7 +1,8 @@
 //! Checking every sector of a farm against all that is known of it.
 
 use super::map_bytes::MapBytes;
-use super::{Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
+use super::sizes::first_difference;
+use super::{AuditMemory, Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
 use crate::disk::{Class, Disk};
 use crate::file::Access;
 use crate::parts::Parts;
@@ -59,7 +60,7 @@ pub async fn scrub(
 ) -> Result<ScrubReport, FarmError> {
     let access = if dry_run { Access::Read } else { Access::ReadWrite };
     let (farm, OpenReport { faults, adopted, dropped }) =
-        Farm::open_existing(disk, scratch, dir, access).await?;
+        Farm::open_existing_with(disk, scratch, dir, access, AuditMemory::Lean).await?;
     let mut report = ScrubReport { sectors: farm.count(), adopted, dropped, ..ScrubReport::default() };
     let mut known = faults.into_iter().peekable();
     for sector in 0..farm.count() {
@@ -89,7 +90,11 @@ pub async fn scrub(
 impl Farm {
     /// What is wrong with a plotted sector, if anything; errs only where nothing can be said of it.
     pub async fn check_sector(&self, class: Class, sector: u16) -> Result<Option<SectorFault>, SectorError> {
-        let (sizes, generation) = self.plotted(sector)?;
+        let (_, generation) = self.plotted(sector)?;
+        let sizes = match self.s_bucket_sizes(class, sector).await {
+            Err(SectorError::Metadata { source, .. }) => return Ok(Some(source.into())),
+            sizes => sizes?,
+        };
         let parts = Parts::new(&self.0.files.pool, PART_BYTES);
         let pieces = self.layout().pieces_in_sector();
         let mut map = MapBytes::new(pieces);
@@ -107,7 +112,7 @@ impl Farm {
         if computed != stored {
             return Ok(Some(SectorFault::Checksum));
         }
-        let difference = sizes.first_difference(&map.s_bucket_sizes());
+        let difference = first_difference(&sizes, &map.s_bucket_sizes());
         Ok(difference.map(|s_bucket| RecordFault::SBucketSize(s_bucket).into()))
     }
 }

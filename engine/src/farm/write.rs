@@ -1,7 +1,8 @@
 //! Replacing a sector: bytes by ranges, in any order, then the check of the whole, then its record (PROTOCOL 7's order).
 
-use super::files::{check_record, state_of};
+use super::files::check_record;
 use super::map_bytes::MapBytes;
+use super::sizes::first_difference;
 use super::state::{Sector, State};
 use super::{Farm, RecordFault, SectorError};
 use crate::disk::Class;
@@ -82,7 +83,7 @@ impl Farm {
             let left_out = &mut sectors[usize::from(count)..usize::from(sector)];
             left_out.iter_mut().for_each(|slot| slot.state = State::Expired);
         }
-        self.change(sector, |slot| slot.state = state_of(metadata));
+        self.change(sector, |slot| slot.state = files.state_of(metadata));
         Ok(())
     }
 }
@@ -168,7 +169,7 @@ impl SectorWriter {
         let map = map.decode(pieces).map_err(|source| SectorError::ContentsMap { sector, source });
         let sizes = map.inspect_err(|_| drop(self.discard_progress()))?.s_bucket_sizes();
         // Whoever made the sector made both: what is read by one of them must be where the other says.
-        if let Some(s_bucket) = (0..=u16::MAX).find(|s_bucket| differs(&sizes, metadata, *s_bucket)) {
+        if let Some(s_bucket) = first_difference(&sizes, &metadata.s_bucket_sizes) {
             self.discard_progress()?;
             return Err(SectorError::Metadata { sector, source: RecordFault::SBucketSize(s_bucket) });
         }
@@ -180,11 +181,6 @@ impl SectorWriter {
     fn progress_path(&self) -> PathBuf {
         self.farm.dir().join(format!("writing-{}.bin", self.sector))
     }
-}
-
-/// Whether metadata and contents map give an s-bucket different sizes.
-fn differs(of_map: &[u16], metadata: &SectorMetadata, s_bucket: u16) -> bool {
-    of_map[usize::from(s_bucket)] != metadata.s_bucket_sizes[usize::from(s_bucket)]
 }
 
 impl Drop for SectorWriter {

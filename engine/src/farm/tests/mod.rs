@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod crash;
+mod memory;
 mod plotting;
 mod scrubbing;
 
