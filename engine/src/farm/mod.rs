@@ -28,6 +28,7 @@ mod map_bytes;
 mod open;
 mod read;
 mod scrub;
+mod sector_hash;
 mod sizes;
 mod state;
 mod write;

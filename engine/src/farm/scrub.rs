@@ -2,7 +2,7 @@
 
 use super::map_bytes::MapBytes;
 use super::sizes::first_difference;
-use super::{AuditMemory, Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
+use super::{Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
 use crate::disk::{Class, Disk};
 use crate::file::Access;
 use crate::parts::Parts;
@@ -60,7 +60,7 @@ pub async fn scrub(
 ) -> Result<ScrubReport, FarmError> {
     let access = if dry_run { Access::Read } else { Access::ReadWrite };
     let (farm, OpenReport { faults, adopted, dropped }) =
-        Farm::open_existing_with(disk, scratch, dir, access, AuditMemory::Lean).await?;
+        Farm::open_existing(disk, scratch, dir, access).await?;
     let mut report = ScrubReport { sectors: farm.count(), adopted, dropped, ..ScrubReport::default() };
     let mut known = faults.into_iter().peekable();
     for sector in 0..farm.count() {
