@@ -1,76 +1,19 @@
 //! What a process takes for the sectors of a farm, in both ways of keeping them: printed, and bounded.
-//!
-//! The farm is real but for its bytes: a thousand sectors of full size, whose records are written and whose `plot.bin` is a hole.
 #![cfg(not(loom))]
 #![allow(clippy::unwrap_used)]
 
-use consensus::constants::{MAX_PIECES_IN_SECTOR, RECORD_CHUNKS, S_BUCKETS};
-use consensus::identity::Identity;
-use consensus::sector::SectorMetadata;
-use engine::farm::{
-    AuditMemory, FARM_SCRATCH_BYTES, Farm, FarmInfo, FarmSize, IDENTITY_FILE, INFO_FILE, Layout,
-    METADATA_FILE, PLOT_FILE,
-};
+mod made_farm;
+
+use engine::farm::{AuditMemory, FARM_SCRATCH_BYTES, Farm};
 use engine::pool::Pool;
 use engine::{Access, Disk, Executors, ExecutorsConfig, Limits};
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
 const SECTORS: u16 = 1000;
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Sizes as in a sector of 1000 pieces: about 607, none in the last sixth, and together all of its chunks.
-fn sizes() -> Vec<u16> {
-    let spread = |at: usize| -> u16 {
-        blake3::hash(&at.to_le_bytes()).as_bytes()[..16].iter().map(|byte| u16::from(byte % 16)).sum()
-    };
-    let used = 54_000;
-    let mut sizes: Vec<u16> = (0..S_BUCKETS).map(|at| if at < used { 487 + spread(at) } else { 0 }).collect();
-    let mut surplus = sizes.iter().map(|&size| i64::from(size)).sum::<i64>()
-        - i64::from(MAX_PIECES_IN_SECTOR) * RECORD_CHUNKS as i64;
-    for at in (0..used).cycle() {
-        match surplus.signum() {
-            0 => break,
-            1 => sizes[at] -= 1,
-            _ => sizes[at] += 1,
-        }
-        surplus -= surplus.signum();
-    }
-    sizes
-}
-
-fn make(dir: &Path) {
-    let identity = Identity::from_entropy([7; 32]);
-    let allocated_bytes = FarmSize::Sectors(SECTORS).allocated_bytes(MAX_PIECES_IN_SECTOR);
-    let info = FarmInfo {
-        id: ulid::Ulid::from_parts(1, 2),
-        genesis_hash: [9; 32],
-        public_key: identity.public_key(),
-        pieces_in_sector: MAX_PIECES_IN_SECTOR,
-        allocated_bytes,
-    };
-    let layout = Layout::new(MAX_PIECES_IN_SECTOR, allocated_bytes).unwrap();
-    fs::write(dir.join(INFO_FILE), info.to_json()).unwrap();
-    fs::write(dir.join(IDENTITY_FILE), identity.to_file_bytes()).unwrap();
-    File::create(dir.join(PLOT_FILE)).unwrap().set_len(layout.plot_bytes()).unwrap();
-    let metadata = File::create(dir.join(METADATA_FILE)).unwrap();
-    metadata.set_len(layout.metadata_bytes()).unwrap();
-    let [low, high] = SECTORS.to_le_bytes();
-    metadata.write_all_at(&[0, low, high], 0).unwrap();
-    let mut record = SectorMetadata {
-        sector_index: 0,
-        pieces_in_sector: MAX_PIECES_IN_SECTOR,
-        s_bucket_sizes: sizes(),
-        history_size: 5,
-    };
-    for sector in 0..SECTORS {
-        record.sector_index = sector;
-        metadata.write_all_at(&record.encode(), layout.record_offset(sector)).unwrap();
-    }
-}
 
 /// Bytes of this process that are in memory.
 fn resident_bytes() -> u64 {
@@ -97,7 +40,7 @@ fn open(executors: &Executors, dir: &Path, memory: AuditMemory) -> (u64, u64) {
 #[test]
 fn memory_of_ten_thousand_sectors() {
     let dir = tempfile::tempdir().unwrap();
-    make(dir.path());
+    made_farm::make(dir.path(), SECTORS);
     let pool = Pool::new(8, 8).unwrap();
     let config = ExecutorsConfig { name: "farm".into(), cores: vec![None], ring_depth: 32 };
     let executors = Executors::start(&config, &pool).unwrap();
