@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 enum Way {
     HashedAsWritten,
     VerifyWrites,
-    /// As up to 0.1: each range against its hash, then all of it read back.
+    /// As it was: each range against its hash, then all of it read back.
     RangesAndReadBack,
 }
 

@@ -180,10 +180,8 @@ pub enum SectorError {
         /// What is wrong.
         source: ContentsMapError,
     },
-    /// What was written is not what should have been.
-    #[error(
-        "sector {sector}: what the disk holds after writing has another checksum; it must be fetched again"
-    )]
+    /// What was written, or came to be, is not what should have been.
+    #[error("sector {sector}: its bytes have another checksum than they should; it must be fetched again")]
     Checksum {
         /// The sector.
         sector: u16,

@@ -9,13 +9,13 @@
 //! ```
 //!
 //! A sector is replaced in this order, each step durable before the next: its old record is marked for replotting; its bytes;
-//! they are read back and their checksum compared; its new record; the count, if it is new. So a crash at any point leaves
+//! the checksum of what was written is compared; its new record; the count, if it is new. So a crash at any point leaves
 //! the old sector, a marked one, or the new sector, and never bytes of two sectors under one valid record.
 //!
 //! A sector marked for replotting has a record of zero s-bucket sizes and history size 1, which the network's farmer too
 //! takes for expired.
 //!
-//! Owns: the files, and one byte of memory an s-bucket of every sector. Never: what to plot when, or when a sector expires.
+//! Owns: the files, and of every sector where its s-buckets lie, as [`AuditMemory`] says. Never: what to plot when, or when a sector expires.
 
 mod blocks;
 mod error;
