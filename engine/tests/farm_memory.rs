@@ -46,7 +46,7 @@ fn memory_of_ten_thousand_sectors() {
     let executors = Executors::start(&config, &pool).unwrap();
     for (memory, share_of_16) in [(AuditMemory::Lean, 17), (AuditMemory::Exact, 18)] {
         let (counted, taken) = open(&executors, dir.path(), memory);
-        let of_10_000 = |bytes: u64| bytes * 10_000 / u64::from(SECTORS) >> 20;
+        let of_10_000 = |bytes: u64| (bytes * 10_000 / u64::from(SECTORS)) >> 20;
         // Past the harness, which keeps what tests print to itself.
         let line = format!(
             "{memory:?}: 10000 sectors take {} MiB by count, {} MiB of the process\n",

@@ -180,8 +180,10 @@ impl Pull {
                 lost += 1;
             }
         }
-        let Self { sector, server, .. } = self;
-        tracing::warn!(%sector, %server, ranges = lost, "a sector came or was written damaged: these ranges are fetched again");
+        if lost > 0 {
+            let Self { sector, server, .. } = self;
+            tracing::warn!(%sector, %server, ranges = lost, "a sector came or was written damaged: so many ranges are fetched again");
+        }
         Ok(lost > 0)
     }
 
