@@ -9,10 +9,16 @@
 //! the first begin on a block, all but the last end on one, none is longer than 2 MiB with its phase. The
 //! writer merges the two edge blocks.
 //!
+//! The bytes of a range may be compared with their hash as they come ([`SectorTransfer::received`]), or only when the checksum of the
+//! whole sector is found to be wrong ([`SectorTransfer::arrived`], then [`SectorTransfer::held_ranges`] and [`SectorTransfer::lost`]):
+//! TLS has authenticated them, and a range that begins anywhere in a sector has no node of the sector's hash tree for its own hash, so that
+//! comparing it is a second pass over every byte.
+//!
 //! ```text
 //!   Missing ─ next ─▶ Asked ─ received ─▶ Writing ─ written ─▶ Held
 //!      ▲                │ failed             │ failed
-//!      └────────────────┴────────────────────┘
+//!      ├────────────────┴────────────────────┘          │ lost
+//!      └────────────────────────────────────────────────┘
 //! ```
 //! Owns: which ranges are held, and the saved form of that. Never: sockets, files, the choice of a server.
 
@@ -101,6 +107,8 @@ enum State {
 pub struct SectorTransfer {
     place: SectorPlace,
     states: Vec<State>,
+    /// What arrived should hash to; unknown of what a restored transfer held.
+    hashes: Vec<Option<Blake3Hash>>,
     /// Ranges whose bytes arrived at least once.
     seen: Vec<bool>,
     window: usize,
@@ -148,6 +156,7 @@ impl SectorTransfer {
         Self {
             place,
             states: vec![State::Missing; ranges],
+            hashes: vec![None; ranges],
             seen: vec![false; ranges],
             window,
             asked: 0,
@@ -214,22 +223,32 @@ impl SectorTransfer {
         Some(self.place.range(index))
     }
 
-    /// The bytes of a range arrived, with the hash their header names.
+    /// The bytes of a range arrived, with the hash their header names, which they are compared with.
     pub fn received<B: PayloadBuf>(&mut self, index: usize, payload: &B, hash: &Blake3Hash) -> Received {
-        let length = self.place.range(index).length as usize;
-        if self.states[index] != State::Asked || payload.len() != length {
+        let is_wanted = self.is_wanted(index, payload.len());
+        if is_wanted && payload.blake3() != *hash {
             self.count(index, payload.len());
-            return Received::Surplus;
-        }
-        self.count(index, length);
-        if payload.blake3() != *hash {
             self.stats.damaged_ranges += 1;
             self.failed(index);
             return Received::Damaged;
         }
+        self.arrived(index, payload.len(), hash)
+    }
+
+    /// So many bytes of a range arrived, with the hash their header names, which is kept for the day that the sector is found to be wrong.
+    pub fn arrived(&mut self, index: usize, bytes: usize, hash: &Blake3Hash) -> Received {
+        self.count(index, bytes);
+        if !self.is_wanted(index, bytes) {
+            return Received::Surplus;
+        }
         self.asked -= 1;
+        self.hashes[index] = Some(*hash);
         self.states[index] = State::Writing;
         Received::Write
+    }
+
+    fn is_wanted(&self, index: usize, bytes: usize) -> bool {
+        self.states[index] == State::Asked && bytes == self.place.range(index).length as usize
     }
 
     fn count(&mut self, index: usize, bytes: usize) {
@@ -259,6 +278,24 @@ impl SectorTransfer {
             State::Asked => self.asked -= 1,
             State::Writing | State::Missing => {}
         }
+        self.states[index] = State::Missing;
+        self.search_from = self.search_from.min(index);
+    }
+
+    /// Ranges that are held and what their bytes should hash to, as far as this run got them.
+    pub fn held_ranges(&self) -> impl Iterator<Item = (Range, Option<Blake3Hash>)> {
+        let held = |index: &usize| self.states[*index] == State::Held;
+        (0..self.states.len()).filter(held).map(|index| (self.place.range(index), self.hashes[index]))
+    }
+
+    /// The bytes of a held range are not what they should be: it is missing again.
+    ///
+    /// # Panics
+    /// When it is not held.
+    pub fn lost(&mut self, index: usize) {
+        assert_eq!(self.states[index], State::Held, "range {index} was held");
+        self.stats.damaged_ranges += 1;
+        self.held -= 1;
         self.states[index] = State::Missing;
         self.search_from = self.search_from.min(index);
     }

@@ -188,10 +188,8 @@ pub enum SectorError {
         /// What is wrong.
         source: ContentsMapError,
     },
-    /// What was written is not what should have been.
-    #[error(
-        "sector {sector}: what the disk holds after writing has another checksum; it must be fetched again"
-    )]
+    /// What was written, or came to be, is not what should have been.
+    #[error("sector {sector}: its bytes have another checksum than they should; it must be fetched again")]
     Checksum {
         /// The sector.
         sector: u16,
@@ -224,6 +222,9 @@ pub enum RecordFault {
     /// An s-bucket has more chunks than the sector has records.
     #[error("its metadata gives s-bucket {0} more chunks than the sector has records")]
     TooManyChunks(u16),
+    /// The s-buckets from this one on, 256 of them, hold another number of chunks than when the record was read whole.
+    #[error("its metadata has changed on disk at s-bucket {0} and the 255 after it")]
+    Group(u16),
     /// They differ from the contents map.
     #[error("its metadata and contents map differ at s-bucket {0}")]
     SBucketSize(u16),

@@ -1,8 +1,9 @@
 //! The two large files of a farm, and the formats of header and records in `metadata.bin`.
 
 use super::blocks::Source;
+use super::sizes::Sizes;
 use super::state::State;
-use super::{Layout, METADATA_FILE, PLOT_FILE, RecordFault, SectorError};
+use super::{AuditMemory, Layout, METADATA_FILE, PLOT_FILE, RecordFault, SectorError};
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk, FileWriter, SCRATCH_BYTES};
 use crate::error::IoError;
@@ -12,7 +13,6 @@ use crate::pool::{Pool, SlabMut};
 use consensus::constants::{HASH_SIZE, RECORD_CHUNKS, S_BUCKETS, SECTOR_METADATA_SIZE};
 use consensus::sector::SectorMetadata;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// Memory that an open farm keeps for merging edge blocks: one block a file.
@@ -42,6 +42,8 @@ pub(super) struct Files {
     pub layout: Layout,
     pub plot: FileWriter,
     pub metadata: FileWriter,
+    /// What is kept of each sector's record.
+    pub memory: AuditMemory,
 }
 
 impl Files {
@@ -52,6 +54,7 @@ impl Files {
         dir: &Path,
         layout: Layout,
         access: Access,
+        memory: AuditMemory,
     ) -> Result<Self, IoError> {
         let pool = scratch.pool().clone();
         let second = scratch.split_off(SCRATCH_BYTES);
@@ -60,7 +63,7 @@ impl Files {
             Ok::<_, IoError>(FileWriter::new(disk.clone(), file, scratch))
         };
         let (plot, metadata) = (writer(PLOT_FILE, scratch)?, writer(METADATA_FILE, second)?);
-        Ok(Self { disk, pool, layout, plot, metadata })
+        Ok(Self { disk, pool, layout, plot, metadata, memory })
     }
 
     /// `plot.bin` to read.
@@ -127,6 +130,15 @@ impl Files {
         }))
     }
 
+    /// What a checked record means.
+    pub fn state_of(&self, metadata: &SectorMetadata) -> State {
+        if is_expired(metadata) {
+            return State::Expired;
+        }
+        let sizes = Sizes::new(self.memory, &metadata.s_bucket_sizes);
+        State::Plotted { history_size: metadata.history_size, sizes }
+    }
+
     /// A file's size.
     pub fn plot_file(&self) -> &Arc<DirectFile> {
         self.plot.file()
@@ -163,13 +175,4 @@ pub(super) fn check_record(
     let chunks: u32 = metadata.s_bucket_sizes.iter().map(|&size| u32::from(size)).sum();
     let expected = u32::from(pieces) * RECORD_CHUNKS as u32;
     if chunks == expected || is_expired(metadata) { Ok(()) } else { Err(RecordFault::Chunks(chunks)) }
-}
-
-/// What a checked record means.
-pub(super) fn state_of(metadata: &SectorMetadata) -> State {
-    if is_expired(metadata) {
-        return State::Expired;
-    }
-    let sizes = Rc::new(super::SBucketSizes::new(&metadata.s_bucket_sizes));
-    State::Plotted { history_size: metadata.history_size, sizes }
 }

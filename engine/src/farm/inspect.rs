@@ -1,6 +1,6 @@
 //! Finding out, without changing anything, what the files of a farm hold.
 
-use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES, WrongRecord, state_of};
+use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES, WrongRecord};
 use super::state::{Sector, State};
 use super::{FarmError, SectorError, SectorFault, Unreadable};
 use crate::disk::{Class, touched_blocks};
@@ -153,7 +153,7 @@ pub(super) async fn look_at(files: &Files, class: Class, sector: u16, ends: Ends
         return faulty(SectorFault::RecordCutOff { file_bytes: ends.metadata_bytes }, None);
     }
     match (files.read_record(class, sector, parts).await, cut_off) {
-        (Ok(Ok(metadata)), cut_off) => match (state_of(&metadata), cut_off) {
+        (Ok(Ok(metadata)), cut_off) => match (files.state_of(&metadata), cut_off) {
             (State::Plotted { .. }, Some(cut_off)) => faulty(cut_off, None),
             (state, _) => Known::State(state),
         },

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A sector is replaced in this order, each step durable before the next: its old record is marked for replotting; its bytes;
-//! they are read back and their checksum compared; its new record; the count, if it is new. So a crash at any point leaves
+//! the checksum of what was written is compared; its new record; the count, if it is new. So a crash at any point leaves
 //! the old sector, a marked one, or the new sector, and never bytes of two sectors under one valid record.
 //!
 //! What the disk does not give says something of the disk, and nothing of the sector: one whose record cannot be read is neither
@@ -18,7 +18,7 @@
 //! A sector marked for replotting has a record of zero s-bucket sizes and history size 1, which the network's farmer too
 //! takes for expired.
 //!
-//! Owns: the files, and one byte of memory an s-bucket of every sector. Never: what to plot when, or when a sector expires.
+//! Owns: the files, and of every sector where its s-buckets lie, as [`AuditMemory`] says. Never: what to plot when, or when a sector expires.
 
 mod again;
 mod blocks;
@@ -33,6 +33,7 @@ mod map_bytes;
 mod open;
 mod read;
 mod scrub;
+mod sector_hash;
 mod sizes;
 mod state;
 mod write;
@@ -49,9 +50,10 @@ pub use self::layout::{FIXED_BYTES, FarmSize, Layout, METADATA_RESERVED_BYTES};
 pub use self::open::OpenReport;
 pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
 pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
-pub use self::sizes::SBucketSizes;
+pub use self::sizes::{AuditMemory, SBucketSizes};
 pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
 
+use self::sizes::{Place, Sizes};
 use self::state::{Sector, State};
 use consensus::identity::Identity;
 use consensus::sector::SectorId;
@@ -150,13 +152,29 @@ impl Farm {
         SectorId::new(&self.0.key_hash, sector, history_size)
     }
 
-    /// Sizes and generation of a sector that can be read.
-    fn plotted(&self, sector: u16) -> Result<(Rc<SBucketSizes>, u32), SectorError> {
+    /// Bytes of memory that are held for its sectors.
+    pub fn memory_bytes(&self) -> usize {
+        let sectors = self.0.sectors.borrow();
+        size_of_val(&sectors[..]) + sectors.iter().map(Sector::heap_bytes).sum::<usize>()
+    }
+
+    /// History size and generation of a sector that can be read.
+    fn plotted(&self, sector: u16) -> Result<(u64, u32), SectorError> {
+        self.look(sector, |history_size, _| history_size)
+    }
+
+    /// Where an s-bucket of a sector that can be read is, as far as that is in memory, and the sector's generation.
+    fn place(&self, sector: u16, s_bucket: u16) -> Result<(Place, u32), SectorError> {
+        self.look(sector, |_, sizes| sizes.place(s_bucket))
+    }
+
+    /// What `look` makes of history size and sizes of a sector that can be read, and its generation.
+    fn look<T>(&self, sector: u16, look: impl FnOnce(u64, &Sizes) -> T) -> Result<(T, u32), SectorError> {
         let sectors = self.0.sectors.borrow();
         let slot = sectors.get(usize::from(sector)).ok_or(SectorError::NotPlotted { sector })?;
         match &slot.state {
             _ if slot.being_written => Err(SectorError::BeingWritten { sector }),
-            State::Plotted { sizes, .. } => Ok((sizes.clone(), slot.generation)),
+            State::Plotted { history_size, sizes } => Ok((look(*history_size, sizes), slot.generation)),
             State::Unreadable => Err(SectorError::Unreadable { sector }),
             _ => Err(SectorError::NotPlotted { sector }),
         }

@@ -4,7 +4,8 @@ use super::files::Files;
 use super::info::Opened;
 use super::inspect::{Inspection, inspect};
 use super::{
-    Farm, FarmConfig, FarmError, INFO_FILE, Inner, Layout, METADATA_FILE, PLOT_FILE, SectorFault, Unreadable,
+    AuditMemory, Farm, FarmConfig, FarmError, INFO_FILE, Inner, Layout, METADATA_FILE, PLOT_FILE,
+    SectorFault, Unreadable,
 };
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
@@ -41,18 +42,29 @@ const CLASS: Class = Class::Serving;
 impl Farm {
     /// Opens the farm in `dir`, making directory and farm if there is none. `scratch` is
     /// [`super::FARM_SCRATCH_BYTES`] of memory that starts at a block, kept as long as the farm is open. Blocks the executor
-    /// while the system makes or resizes files.
+    /// while the system makes or resizes files. Of its sectors all is kept in memory that makes an audit one read.
     pub async fn open(
         disk: Disk,
         scratch: SlabMut,
         dir: &Path,
         config: &FarmConfig,
     ) -> Result<(Self, OpenReport), FarmError> {
+        Self::open_with(disk, scratch, dir, config, AuditMemory::Exact).await
+    }
+
+    /// Opens as [`Farm::open`] does, and keeps in memory of its sectors what `memory` says.
+    pub async fn open_with(
+        disk: Disk,
+        scratch: SlabMut,
+        dir: &Path,
+        config: &FarmConfig,
+        memory: AuditMemory,
+    ) -> Result<(Self, OpenReport), FarmError> {
         let mut opened = Opened::or_create(dir, config)?;
         let allocated = config.size.allocated_bytes(opened.info.pieces_in_sector);
         let layout = Layout::new(opened.info.pieces_in_sector, allocated)?;
         ensure_files(dir, &layout)?;
-        let files = Files::open(disk, scratch, dir, layout, Access::ReadWrite)?;
+        let files = Files::open(disk, scratch, dir, layout, Access::ReadWrite, memory)?;
         grow(files.metadata.file(), layout.metadata_bytes())?;
         let found = inspect(&files, CLASS).await?;
         repair(&files, &found).await?;
@@ -73,10 +85,21 @@ impl Farm {
         dir: &Path,
         access: Access,
     ) -> Result<(Self, OpenReport), FarmError> {
+        Self::open_existing_with(disk, scratch, dir, access, AuditMemory::Exact).await
+    }
+
+    /// Opens as [`Farm::open_existing`] does, and keeps in memory of its sectors what `memory` says.
+    pub async fn open_existing_with(
+        disk: Disk,
+        scratch: SlabMut,
+        dir: &Path,
+        access: Access,
+        memory: AuditMemory,
+    ) -> Result<(Self, OpenReport), FarmError> {
         let opened = Opened::existing(dir)?;
         let layout = Layout::new(opened.info.pieces_in_sector, opened.info.allocated_bytes)?;
         check_files(dir)?;
-        let files = Files::open(disk, scratch, dir, layout, access)?;
+        let files = Files::open(disk, scratch, dir, layout, access, memory)?;
         if access == Access::ReadWrite {
             grow(files.metadata.file(), layout.metadata_bytes())?;
         }

@@ -4,7 +4,9 @@
 //! disk stays one ([`SectorError::Io`]), and says nothing of the bytes.
 
 use super::blocks::Source;
-use super::{Farm, RecordFault, SBucketSizes, SectorError};
+use super::files::RECORD_PART_BYTES;
+use super::sizes::{GROUP_BYTES, Group, Place, Sizes, first_difference};
+use super::{Farm, RecordFault, SectorError};
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, touched_blocks};
 use crate::parts::Parts;
@@ -28,6 +30,9 @@ const MAX_GAP_BYTES: u64 = 16 * 1024;
 pub const fn s_bucket_buf_bytes(pieces_in_sector: u16) -> usize {
     (SCALAR_BYTES * pieces_in_sector as usize + BLOCK_BYTES - 1).next_multiple_of(BLOCK_BYTES)
 }
+
+// A group's sizes fit the same memory, in two blocks where they lie across an edge.
+const _: () = assert!(s_bucket_buf_bytes(1) >= (GROUP_BYTES + BLOCK_BYTES - 1).next_multiple_of(BLOCK_BYTES));
 
 /// An s-bucket as stored.
 #[derive(Debug)]
@@ -59,15 +64,19 @@ pub struct StoredRecord {
 }
 
 impl Farm {
-    /// One small read: the chunks of an s-bucket. `buf` holds at least [`s_bucket_buf_bytes`] and starts at a block.
+    /// The chunks of an s-bucket: one small read, or two, one after the other, where the farm keeps as little as
+    /// [`super::AuditMemory::Lean`] does. `buf` holds at least [`s_bucket_buf_bytes`] and starts at a block.
     pub async fn read_s_bucket(
         &self,
         sector: u16,
         s_bucket: u16,
         buf: SlabMut,
     ) -> Result<SBucket, SectorError> {
-        let (sizes, generation) = self.plotted(sector)?;
-        let chunks = sizes.chunks(s_bucket);
+        let (place, generation) = self.place(sector, s_bucket)?;
+        let (chunks, buf) = match place {
+            Place::Known(chunks) => (chunks, buf),
+            Place::InGroup(group) => self.look_up(sector, generation, &group, buf).await?,
+        };
         if chunks.len() > usize::from(self.layout().pieces_in_sector()) {
             let source = RecordFault::TooManyChunks(s_bucket);
             return Err(SectorError::Metadata { sector, source });
@@ -82,6 +91,43 @@ impl Farm {
         let buf = files.disk.read(Class::AuditRead, files.plot_file(), blocks.start, buf, 0..wide).await?;
         self.check_unchanged(sector, generation)?;
         Ok(SBucket { buf, from, chunks: chunks.len() })
+    }
+
+    /// Reads the sizes of a group of s-buckets from the sector's record, and finds the chunks of the one that is wanted.
+    async fn look_up(
+        &self,
+        sector: u16,
+        generation: u32,
+        group: &Group,
+        buf: SlabMut,
+    ) -> Result<(Range<u32>, SlabMut), SectorError> {
+        let files = &self.0.files;
+        let offset = files.layout.record_offset(sector) + group.offset_in_record();
+        let blocks = touched_blocks(offset, GROUP_BYTES);
+        let wide = (blocks.end - blocks.start) as usize;
+        let file = files.metadata.file();
+        let buf = files.disk.read(Class::AuditRead, file, blocks.start, buf, 0..wide).await?;
+        // A record that was replaced meanwhile is no damaged one.
+        self.check_unchanged(sector, generation)?;
+        let sizes = buf[(offset - blocks.start) as usize..].first_chunk().expect("all of the group was read");
+        let chunks = group.find(sizes, self.layout().pieces_in_sector());
+        Ok((chunks.map_err(|source| SectorError::Metadata { sector, source })?, buf))
+    }
+
+    /// Chunks in each of a plotted sector's s-buckets: from memory, or from its whole record, checked.
+    pub(super) async fn s_bucket_sizes(&self, class: Class, sector: u16) -> Result<Vec<u16>, SectorError> {
+        let (sizes, generation) = self.look(sector, |_, sizes| sizes.clone())?;
+        let ends = match sizes {
+            Sizes::Exact(sizes) => return Ok(sizes.to_vec()),
+            Sizes::Lean(ends) => ends,
+        };
+        let parts = Parts::new(&self.0.files.pool, RECORD_PART_BYTES);
+        let record = self.0.files.read_record(class, sector, &parts).await?;
+        self.check_unchanged(sector, generation)?;
+        let record = record.map_err(|wrong| wrong.fault);
+        let checked =
+            record.and_then(|record| ends.check(&record.s_bucket_sizes).map(|()| record.s_bucket_sizes));
+        checked.map_err(|source| SectorError::Metadata { sector, source })
     }
 
     /// Which s-buckets each record of a sector uses.
@@ -133,8 +179,9 @@ impl Farm {
         sector: u16,
         piece_offset: u16,
     ) -> Result<StoredRecord, SectorError> {
-        let (sizes, generation) = self.plotted(sector)?;
+        let (_, generation) = self.plotted(sector)?;
         self.check_record_exists(piece_offset)?;
+        let sizes = self.s_bucket_sizes(class, sector).await?;
         // Memory after memory: a task that holds some must not wait for more.
         let map = self.contents_map(class, sector, &Parts::new(&self.0.files.pool, MAP_PART_BYTES)).await;
         self.check_unchanged(sector, generation)?;
@@ -150,7 +197,7 @@ impl Farm {
         sector: u16,
         piece_offset: u16,
         map: &ContentsMap,
-        sizes: &SBucketSizes,
+        sizes: &[u16],
     ) -> Result<StoredRecord, SectorError> {
         let wanted = self.locate(sector, piece_offset, map, sizes)?;
         let mut chunks = self.0.files.pool.acquire().await?;
@@ -178,12 +225,13 @@ impl Farm {
         sector: u16,
         piece_offset: u16,
         map: &ContentsMap,
-        sizes: &SBucketSizes,
+        sizes: &[u16],
     ) -> Result<Vec<(u64, usize)>, SectorError> {
-        let locations = map.chunk_locations(piece_offset, &sizes.to_vec());
+        let locations = map.chunk_locations(piece_offset, sizes);
         let locations = locations.expect("the record was checked to exist");
-        if locations.iter().any(|&location| location >= sizes.total()) {
-            let s_bucket = sizes.first_difference(&map.s_bucket_sizes()).unwrap_or_default();
+        let total: u32 = sizes.iter().map(|&size| u32::from(size)).sum();
+        if locations.iter().any(|&location| location >= total) {
+            let s_bucket = first_difference(sizes, &map.s_bucket_sizes()).unwrap_or_default();
             return Err(SectorError::Metadata { sector, source: RecordFault::SBucketSize(s_bucket) });
         }
         let place = |(place, location)| (self.chunk_offset(sector, location), place);

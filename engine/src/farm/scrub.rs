@@ -2,6 +2,7 @@
 
 use super::inspect::Ends;
 use super::map_bytes::MapBytes;
+use super::sizes::first_difference;
 use super::{Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
 use crate::disk::{Class, Disk};
 use crate::file::Access;
@@ -241,7 +242,11 @@ impl Farm {
         sector: u16,
         depth: Depth,
     ) -> Result<Option<(SectorFault, u32)>, SectorError> {
-        let (sizes, generation) = self.plotted(sector)?;
+        let (_, generation) = self.plotted(sector)?;
+        let sizes = match self.s_bucket_sizes(class, sector).await {
+            Err(SectorError::Metadata { source, .. }) => return Ok(Some((source.into(), generation))),
+            sizes => sizes?,
+        };
         let pieces = self.layout().pieces_in_sector();
         let mut map = MapBytes::new(pieces);
         let read = self.read_to_check(class, sector, depth, &mut map).await;
@@ -258,7 +263,7 @@ impl Farm {
         if !is_whole {
             return bad(SectorFault::Checksum);
         }
-        let difference = sizes.first_difference(&map.s_bucket_sizes());
+        let difference = first_difference(&sizes, &map.s_bucket_sizes());
         difference.map_or(Ok(None), |s_bucket| bad(RecordFault::SBucketSize(s_bucket).into()))
     }
 

@@ -1,15 +1,164 @@
-//! Where each s-bucket of a sector lies, in half the memory of the plain table.
+//! Where each s-bucket of a sector lies.
 //!
-//! The sizes of 256 neighbouring s-buckets differ little, so each is kept as one byte of deviation from their mean, beside
-//! the number of chunks before each group: 66 KiB a sector. A size too far off its mean (hardly ever) goes into a list.
+//! ```text
+//!   s-buckets   │ 0 … 255 │ 256 … 511 │ …                 │ 65280 … 65535 │      256 groups of 256
+//!   both        └─ chunks up to the end of each group, u32 ───────────────┘      1 KiB
+//!   exact       a byte an s-bucket: its deviation from the mean of its group     64 KiB more
+//!   lean        nothing more: the group's 512 bytes are read from metadata.bin when one of its s-buckets is wanted
+//! ```
+//! The sizes of neighbouring s-buckets differ little, so a byte does for nearly all of them; a size too far off its mean goes into
+//! a list. What lean reads is checked against what is in memory: a record that changed under the farm is found before a byte of
+//! the wrong place is read.
 
+use super::RecordFault;
 use consensus::constants::S_BUCKETS;
 use std::ops::Range;
+use std::rc::Rc;
 
-/// S-buckets that share a mean.
+/// S-buckets that share a mean, and whose sizes lean reads together.
 const GROUP: usize = 256;
+const GROUPS: usize = S_BUCKETS / GROUP;
+/// Bytes of a group's sizes in a sector's record.
+pub(super) const GROUP_BYTES: usize = GROUP * size_of::<u16>();
+/// Where the sizes begin in a record, after sector index and pieces (PROTOCOL 5.4).
+const SIZES_AT: u64 = 2 * size_of::<u16>() as u64;
 /// Marks a size that does not fit a byte of deviation.
 const EXCEPTION: i8 = i8::MIN;
+
+/// What an open farm keeps in memory of the s-buckets of each plotted sector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AuditMemory {
+    /// Where each lies: about 65 KiB a sector, and an audit is one read.
+    #[default]
+    Exact,
+    /// Where every 256th lies: 1 KiB a sector, and an audit first reads a block, at an edge two, of the sector's record.
+    Lean,
+}
+
+impl AuditMemory {
+    /// Bytes for a sector of full size; those of few pieces may take some more in [`AuditMemory::Exact`].
+    pub const fn sector_bytes(self) -> usize {
+        let starts = GROUPS * size_of::<u32>();
+        match self {
+            Self::Exact => starts + S_BUCKETS,
+            Self::Lean => starts,
+        }
+    }
+}
+
+/// What is in memory of a sector's s-buckets.
+#[derive(Debug, Clone)]
+pub(super) enum Sizes {
+    Exact(Rc<SBucketSizes>),
+    Lean(GroupEnds),
+}
+
+/// Where an s-bucket's chunks are, counted from the sector's first one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Known(Range<u32>),
+    /// As a look at the group's sizes in the record tells.
+    InGroup(Group),
+}
+
+impl Sizes {
+    /// Of the plain table. Panics unless it has 65 536 sizes.
+    pub fn new(memory: AuditMemory, sizes: &[u16]) -> Self {
+        match memory {
+            AuditMemory::Exact => Self::Exact(Rc::new(SBucketSizes::new(sizes))),
+            AuditMemory::Lean => Self::Lean(GroupEnds::new(sizes)),
+        }
+    }
+
+    /// Where an s-bucket is. In a group without chunks nothing has to be looked up.
+    pub fn place(&self, s_bucket: u16) -> Place {
+        match self {
+            Self::Exact(sizes) => Place::Known(sizes.chunks(s_bucket)),
+            Self::Lean(ends) => match ends.group(s_bucket) {
+                Group { chunks, .. } if chunks.is_empty() => Place::Known(chunks),
+                group => Place::InGroup(group),
+            },
+        }
+    }
+
+    /// Bytes of memory, beside this value itself.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Exact(sizes) => size_of::<SBucketSizes>() + sizes.heap_bytes(),
+            Self::Lean(ends) => size_of_val(&*ends.0),
+        }
+    }
+}
+
+/// The first s-bucket that two plain tables give different sizes.
+pub(super) fn first_difference(left: &[u16], right: &[u16]) -> Option<u16> {
+    (0..=u16::MAX).zip(left.iter().zip(right)).find(|(_, (left, right))| left != right).map(|(at, _)| at)
+}
+
+/// Chunks of a sector up to the end of each group of s-buckets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GroupEnds(Box<[u32; GROUPS]>);
+
+impl GroupEnds {
+    /// Of the plain table. Panics unless it has 65 536 sizes.
+    pub fn new(sizes: &[u16]) -> Self {
+        assert_eq!(sizes.len(), S_BUCKETS, "a sector has 65536 s-buckets");
+        let (mut ends, mut end) = (Box::new([0; GROUPS]), 0);
+        for (group, slot) in sizes.chunks(GROUP).zip(ends.iter_mut()) {
+            end += group.iter().map(|&size| u32::from(size)).sum::<u32>();
+            *slot = end;
+        }
+        Self(ends)
+    }
+
+    fn group(&self, s_bucket: u16) -> Group {
+        let group = usize::from(s_bucket) / GROUP;
+        let start = group.checked_sub(1).map_or(0, |before| self.0[before]);
+        Group { s_bucket, chunks: start..self.0[group] }
+    }
+
+    /// Errs with the first group of which a record says something else.
+    pub fn check(&self, sizes: &[u16]) -> Result<(), RecordFault> {
+        let of_record = Self::new(sizes);
+        match self.0.iter().zip(&*of_record.0).position(|(ours, theirs)| ours != theirs) {
+            None => Ok(()),
+            Some(group) => Err(RecordFault::Group((group * GROUP) as u16)),
+        }
+    }
+}
+
+/// The group of an s-bucket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Group {
+    s_bucket: u16,
+    chunks: Range<u32>,
+}
+
+impl Group {
+    /// Where its sizes begin in the record.
+    pub fn offset_in_record(&self) -> u64 {
+        SIZES_AT + (usize::from(self.s_bucket) / GROUP * GROUP_BYTES) as u64
+    }
+
+    /// The chunks of the s-bucket by the group's sizes as they stand in the record of a sector of so many pieces. Errs when they cannot
+    /// be those of this sector.
+    pub fn find(&self, sizes: &[u8; GROUP_BYTES], pieces: u16) -> Result<Range<u32>, RecordFault> {
+        let first = self.s_bucket - self.s_bucket % GROUP as u16;
+        let (mut at, mut found) = (self.chunks.start, self.chunks.start..self.chunks.start);
+        for (s_bucket, size) in (first..=u16::MAX).zip(sizes.as_chunks().0) {
+            let size = u16::from_le_bytes(*size);
+            if size > pieces {
+                return Err(RecordFault::TooManyChunks(s_bucket));
+            }
+            let end = at + u32::from(size);
+            if s_bucket == self.s_bucket {
+                found = at..end;
+            }
+            at = end;
+        }
+        if at == self.chunks.end { Ok(found) } else { Err(RecordFault::Group(first)) }
+    }
+}
 
 /// The sizes of a sector's 65 536 s-buckets, in chunks, each exact.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,9 +222,8 @@ impl SBucketSizes {
         (0..=u16::MAX).map(|s_bucket| self.size(s_bucket)).collect()
     }
 
-    /// The first s-bucket whose size is another in the plain table.
-    pub fn first_difference(&self, sizes: &[u16]) -> Option<u16> {
-        (0..=u16::MAX).zip(sizes).find(|&(s_bucket, &size)| self.size(s_bucket) != size).map(|(at, _)| at)
+    fn heap_bytes(&self) -> usize {
+        size_of_val(&*self.starts) + size_of_val(&*self.deviations) + size_of_val(&*self.exceptions)
     }
 
     fn mean(&self, s_bucket: u16) -> u16 {
@@ -99,6 +247,58 @@ mod tests {
             start = end;
         }
         assert_eq!(table.total(), start);
+        check_lean(sizes);
+    }
+
+    fn group_bytes(sizes: &[u16], s_bucket: u16) -> [u8; GROUP_BYTES] {
+        let first = usize::from(s_bucket) / GROUP * GROUP;
+        let bytes: Vec<_> = sizes[first..][..GROUP].iter().flat_map(|size| size.to_le_bytes()).collect();
+        bytes.try_into().unwrap()
+    }
+
+    /// Both ways give every s-bucket the same place.
+    fn check_lean(sizes: &[u16]) {
+        let (exact, lean) = (Sizes::new(AuditMemory::Exact, sizes), Sizes::new(AuditMemory::Lean, sizes));
+        assert_eq!(lean.heap_bytes(), AuditMemory::Lean.sector_bytes());
+        assert!(lean.heap_bytes() <= 1024);
+        for s_bucket in 0..=u16::MAX {
+            let chunks = match lean.place(s_bucket) {
+                Place::Known(chunks) => {
+                    assert!(chunks.is_empty());
+                    chunks
+                }
+                Place::InGroup(group) => group.find(&group_bytes(sizes, s_bucket), u16::MAX).unwrap(),
+            };
+            let Place::Known(known) = exact.place(s_bucket) else { panic!("exact knows all") };
+            assert!(known == chunks || known.is_empty() && chunks.is_empty(), "s-bucket {s_bucket}");
+        }
+    }
+
+    #[test]
+    fn a_group_that_is_not_the_sectors_is_a_fault() {
+        let sizes: Vec<u16> = (0..S_BUCKETS).map(|at| (at % 5) as u16).collect();
+        let ends = GroupEnds::new(&sizes);
+        let group = ends.group(1000);
+        assert_eq!(group.offset_in_record(), 4 + 3 * 512);
+        let good = group_bytes(&sizes, 1000);
+        assert!(group.find(&good, 4).is_ok());
+        assert_eq!(group.find(&good, 3), Err(RecordFault::TooManyChunks(769)));
+        for bit in 0..8 * GROUP_BYTES {
+            let mut bad = good;
+            bad[bit / 8] ^= 1 << (bit % 8);
+            let fault = group.find(&bad, 4).unwrap_err();
+            let s_bucket = 768 + (bit / 16) as u16;
+            assert!([RecordFault::Group(768), RecordFault::TooManyChunks(s_bucket)].contains(&fault));
+        }
+        assert_eq!(group.find(&[0xff; GROUP_BYTES], 1000), Err(RecordFault::TooManyChunks(768)));
+        assert_eq!(group.find(&[0; GROUP_BYTES], 1000), Err(RecordFault::Group(768)));
+        // As of the whole table.
+        assert_eq!(ends.check(&sizes), Ok(()));
+        let mut other = sizes.clone();
+        other[1000] += 1;
+        assert_eq!(ends.check(&other), Err(RecordFault::Group(768)));
+        assert_eq!(ends.check(&vec![0; S_BUCKETS]), Err(RecordFault::Group(0)));
+        assert_eq!(first_difference(&sizes, &other), Some(1000));
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What is in memory of a farm's sectors.
 
-use super::SBucketSizes;
-use std::rc::Rc;
+use super::sizes::Sizes;
 
 /// What is in memory of a sector.
 #[derive(Clone, Default)]
@@ -23,6 +22,16 @@ pub(super) enum State {
     Unreadable,
     Plotted {
         history_size: u64,
-        sizes: Rc<SBucketSizes>,
+        sizes: Sizes,
     },
+}
+
+impl Sector {
+    /// Bytes of memory, beside this value itself.
+    pub fn heap_bytes(&self) -> usize {
+        match &self.state {
+            State::Plotted { sizes, .. } => sizes.heap_bytes(),
+            State::NotPlotted | State::Expired | State::Unreadable => 0,
+        }
+    }
 }

@@ -1,7 +1,14 @@
 //! Replacing a sector: bytes by ranges, in any order, then the check of the whole, then its record (PROTOCOL 7's order).
+//!
+//! ```text
+//!   write ─▶ disk ─▶ SectorHash          finish ─▶ what was not hashed: read back ─▶ checksum ─▶ contents map, record, count
+//! ```
+//! Each byte is hashed once, from the memory that it was written from. Read back are ranges that an earlier run wrote, the contents map,
+//! and, where [`SectorWriter::verify_writes`] asks for it, all.
 
-use super::files::{check_record, state_of};
-use super::map_bytes::MapBytes;
+use super::files::check_record;
+use super::sector_hash::{Checksums, SectorHash};
+use super::sizes::first_difference;
 use super::state::{Sector, State};
 use super::{Farm, RecordFault, SectorError};
 use crate::disk::Class;
@@ -10,6 +17,7 @@ use crate::parts::Parts;
 use crate::pool::Slab;
 use consensus::constants::HASH_SIZE;
 use consensus::sector::SectorMetadata;
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -30,7 +38,8 @@ impl Farm {
             _ => {}
         }
         self.change(sector, |slot| slot.being_written = true);
-        let writer = SectorWriter { farm: self.clone(), sector };
+        let hash = RefCell::new(Some(SectorHash::new(self.layout().sector_bytes())));
+        let writer = SectorWriter { farm: self.clone(), sector, hash };
         // A sector without a valid record may have one on disk all the same, left by a smaller count.
         if !self.slot(sector)?.is_marked {
             self.mark_for_replotting(CLASS, sector).await?;
@@ -101,7 +110,7 @@ impl Farm {
             let left_out = &mut sectors[usize::from(count)..usize::from(sector)];
             left_out.iter_mut().for_each(|slot| slot.state = State::Expired);
         }
-        self.change(sector, |slot| slot.state = state_of(metadata));
+        self.change(sector, |slot| slot.state = files.state_of(metadata));
         Ok(())
     }
 }
@@ -110,6 +119,8 @@ impl Farm {
 pub struct SectorWriter {
     farm: Farm,
     sector: u16,
+    /// Of what was written; none when all is to be read back.
+    hash: RefCell<Option<SectorHash>>,
 }
 
 impl SectorWriter {
@@ -126,7 +137,34 @@ impl SectorWriter {
         if offset.checked_add(bytes).is_none_or(|end| end > sector_bytes) {
             return Err(SectorError::Range { offset, bytes, sector_bytes });
         }
-        Ok(self.farm.0.files.plot.write(CLASS, self.file_offset() + offset, data).await?)
+        let written = self.farm.0.files.plot.write(CLASS, self.file_offset() + offset, data).await;
+        let mut hash = self.hash.borrow_mut();
+        // Only what the disk has taken, and only once: else nothing is known of what is there.
+        let is_known = written.is_ok() && hash.as_mut().is_some_and(|hash| hash.add(offset, data).is_ok());
+        if !is_known {
+            *hash = None;
+        }
+        Ok(written?)
+    }
+
+    /// Has [`SectorWriter::finish`] read back every byte, whatever was hashed as it was written.
+    pub fn verify_writes(&self) {
+        self.hash.take();
+    }
+
+    /// BLAKE3 of a range as the disk has it.
+    pub async fn range_hash(&self, offset: u64, bytes: u64) -> Result<[u8; HASH_SIZE], SectorError> {
+        let sector_bytes = self.farm.layout().sector_bytes();
+        if offset.checked_add(bytes).is_none_or(|end| end > sector_bytes) {
+            return Err(SectorError::Range { offset, bytes, sector_bytes });
+        }
+        let parts = Parts::new(&self.farm.0.files.pool, CHECK_PART_BYTES);
+        let (plot, mut hasher) = (self.farm.0.files.plot(CLASS), blake3::Hasher::new());
+        let add = |part: &[u8]| {
+            hasher.update(part);
+        };
+        plot.read_in_order(self.file_offset() + offset, bytes, &parts, add).await?;
+        Ok(hasher.finalize().into())
     }
 
     /// Keeps what the transfer wants to know after a crash (which ranges are here), at most [`MAX_PROGRESS_BYTES`]. All
@@ -164,9 +202,9 @@ impl SectorWriter {
         }
     }
 
-    /// Makes the sector count, when all its bytes are written: reads them back, compares the checksum (the sector's last 32
-    /// bytes, PROTOCOL 5.3) and the metadata with the contents map, and makes bytes, record and count durable, in this order. Bytes
-    /// that are not right discard the saved progress.
+    /// Makes the sector count, when all its bytes are written: compares the checksum (the sector's last 32 bytes, PROTOCOL 5.3) with
+    /// that of what was written, and the metadata with the contents map on disk, and makes bytes, record and count durable, in this
+    /// order. Bytes that are not right discard the saved progress.
     pub async fn finish(
         self,
         metadata: &SectorMetadata,
@@ -176,18 +214,19 @@ impl SectorWriter {
         check_record(farm.layout(), sector, metadata)
             .map_err(|source| SectorError::Metadata { sector, source })?;
         let parts = Parts::new(&farm.0.files.pool, CHECK_PART_BYTES);
-        let pieces = farm.layout().pieces_in_sector();
-        let mut map = MapBytes::new(pieces);
-        let (computed, stored) = farm.checksums(CLASS, sector, &parts, |part| map.take(part)).await?;
-        drop(parts);
+        let Checksums { computed, stored } = self.checksums(&parts).await?;
         if computed != stored || stored != *checksum {
             self.discard_progress()?;
             return Err(SectorError::Checksum { sector });
         }
-        let map = map.decode(pieces).map_err(|source| SectorError::ContentsMap { sector, source });
-        let sizes = map.inspect_err(|_| drop(self.discard_progress()))?.s_bucket_sizes();
+        let map = farm.contents_map(CLASS, sector, &parts).await;
+        drop(parts);
+        if matches!(map, Err(SectorError::ContentsMap { .. })) {
+            self.discard_progress()?;
+        }
+        let sizes = map?.s_bucket_sizes();
         // Whoever made the sector made both: what is read by one of them must be where the other says.
-        if let Some(s_bucket) = (0..=u16::MAX).find(|s_bucket| differs(&sizes, metadata, *s_bucket)) {
+        if let Some(s_bucket) = first_difference(&sizes, &metadata.s_bucket_sizes) {
             self.discard_progress()?;
             return Err(SectorError::Metadata { sector, source: RecordFault::SBucketSize(s_bucket) });
         }
@@ -196,14 +235,25 @@ impl SectorWriter {
         self.discard_progress()
     }
 
+    /// Of the bytes that were written, and of those on disk for which that is not known.
+    async fn checksums(&self, parts: &Parts) -> Result<Checksums, SectorError> {
+        let sector_bytes = self.farm.layout().sector_bytes();
+        let mut hash = self.hash.take().unwrap_or_else(|| SectorHash::new(sector_bytes));
+        let plot = self.farm.0.files.plot(CLASS);
+        for gap in hash.gaps() {
+            let (mut at, bytes) = (gap.start, gap.end - gap.start);
+            let add = |part: &[u8]| {
+                hash.add(at, part).expect("a gap is what has not come");
+                at += part.len() as u64;
+            };
+            plot.read_in_order(self.file_offset() + gap.start, bytes, parts, add).await?;
+        }
+        Ok(hash.finish().expect("no gap is left"))
+    }
+
     fn progress_path(&self) -> PathBuf {
         self.farm.dir().join(format!("writing-{}.bin", self.sector))
     }
-}
-
-/// Whether metadata and contents map give an s-bucket different sizes.
-fn differs(of_map: &[u16], metadata: &SectorMetadata, s_bucket: u16) -> bool {
-    of_map[usize::from(s_bucket)] != metadata.s_bucket_sizes[usize::from(s_bucket)]
 }
 
 impl Drop for SectorWriter {

@@ -80,6 +80,32 @@ fn damaged_bytes_are_asked_for_again_and_counted() {
 }
 
 #[test]
+fn what_is_lost_is_asked_for_again_and_known_by_its_hash() {
+    let place = place(100, 4 * RANGE_BYTES);
+    let mut transfer = SectorTransfer::new(place, 8);
+    let first = transfer.next_range().unwrap();
+    take(&mut transfer, first);
+    let mut transfer = SectorTransfer::restore(place, 8, &transfer.save()).unwrap();
+    while let Some(range) = transfer.next_range() {
+        let (bytes, hash) = (range.length as usize, [range.index as u8; 32]);
+        assert_eq!(transfer.arrived(range.index, bytes - 1, &hash), Received::Surplus);
+        assert_eq!(transfer.arrived(range.index, bytes, &hash), Received::Write);
+        assert_eq!(transfer.arrived(range.index, bytes, &hash), Received::Surplus);
+        transfer.written(range.index);
+    }
+    assert!(transfer.is_complete());
+    let held: Vec<_> = transfer.held_ranges().map(|(range, hash)| (range.index, hash)).collect();
+    let expected = (1..5).map(|index: usize| (index, Some([index as u8; 32])));
+    assert_eq!(held, [(0, None)].into_iter().chain(expected).collect::<Vec<_>>());
+    transfer.lost(3);
+    transfer.lost(0);
+    assert_eq!(transfer.progress(), (3, 5));
+    let again: Vec<_> = std::iter::from_fn(|| transfer.next_range()).map(|range| range.index).collect();
+    assert_eq!(again, [0, 3]);
+    assert_eq!((transfer.held_ranges().count(), transfer.stats().damaged_ranges), (3, 2));
+}
+
+#[test]
 fn saved_form_of_another_sector_or_damaged_is_refused() {
     let mut transfer = SectorTransfer::new(place(100, 10 * RANGE_BYTES), 3);
     let range = transfer.next_range().unwrap();

@@ -4,6 +4,7 @@ mod bad_input;
 mod crash;
 mod damage;
 mod healing;
+mod memory;
 mod plotting;
 mod refusing;
 mod scrubbing;

@@ -155,6 +155,75 @@ fn a_transfer_goes_on_after_a_restart() {
     });
 }
 
+/// What the disk does to bytes that it said to have written is found by reading them back, if that was asked for, and else by a scrub.
+#[test]
+fn written_bytes_are_read_back_only_where_that_is_asked_for() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Made::new(1, 0, 5, 1);
+        for is_verified in [true, false] {
+            let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+            let writer = made.write(&farm).await;
+            if is_verified {
+                writer.verify_writes();
+            }
+            bad_input::edit(dir.path(), PLOT_FILE, 600_000, |byte| byte ^ 1);
+            let finished = writer.finish(&made.metadata, &made.checksum()).await;
+            match is_verified {
+                true => assert!(matches!(finished, Err(SectorError::Checksum { sector: 0 })), "{finished:?}"),
+                false => {
+                    finished.unwrap();
+                    let found = farm.check_sector(Class::Scrub, 0).await.unwrap();
+                    assert_eq!(found, Some(SectorFault::Checksum));
+                }
+            }
+        }
+        // The contents map is read back in any case: what is audited follows from it.
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+        let writer = made.write(&farm).await;
+        bad_input::edit(dir.path(), PLOT_FILE, 500, |byte| byte ^ 1);
+        let error = writer.finish(&made.metadata, &made.checksum()).await.unwrap_err();
+        assert!(matches!(error, SectorError::ContentsMap { sector: 0, .. }), "{error}");
+    });
+}
+
+/// Ranges from before a restart are hashed as the disk has them, whichever they are.
+#[test]
+fn a_wrong_range_from_before_a_restart_is_found_by_its_hash() {
+    on_disk(|disk, pool| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let made = Made::new(1, 1, 5, 1);
+        for (held, wrong) in [(0..3, None), (5..9, Some(6)), (0..17, Some(0)), (10..17, Some(16))] {
+            {
+                let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+                let writer = farm.write_sector(1).await.unwrap();
+                let at = writer.file_offset();
+                for &range in &made.ranges(at)[held.clone()] {
+                    writer.write(range.0 as u64, &made.slab(&pool, at, range)).await.unwrap();
+                }
+            }
+            let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+            let writer = farm.write_sector(1).await.unwrap();
+            let (at, ranges) = (writer.file_offset(), made.ranges(writer.file_offset()));
+            if let Some(wrong) = wrong {
+                bad_input::edit(dir.path(), PLOT_FILE, at + ranges[wrong].0 as u64 + 9, |byte| byte ^ 8);
+            }
+            for (index, &range) in ranges.iter().enumerate().filter(|(index, _)| !held.contains(index)) {
+                writer.write(range.0 as u64, &made.slab(&pool, at, range)).await.unwrap();
+                let hash = writer.range_hash(range.0 as u64, range.1 as u64).await.unwrap();
+                assert_eq!(hash, *blake3::hash(&made.bytes[range.0..][..range.1]).as_bytes(), "{index}");
+            }
+            let past = writer.range_hash(made.bytes.len() as u64 - 1, 2).await;
+            assert!(matches!(past, Err(SectorError::Range { bytes: 2, .. })));
+            match (writer.finish(&made.metadata, &made.checksum()).await, wrong) {
+                (Ok(()), None) => made.check_in(&farm).await,
+                (Err(SectorError::Checksum { sector: 1 }), Some(_)) => {}
+                (finished, _) => panic!("{wrong:?}: {finished:?}"),
+            }
+        }
+    });
+}
+
 #[test]
 fn a_wrong_sector_is_not_taken() {
     on_disk(|disk, pool| async move {

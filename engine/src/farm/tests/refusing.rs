@@ -90,7 +90,7 @@ pub fn on_refusing_disk<F: Future<Output = ()> + 'static>(
     on_disk(move |_, pool| async move {
         let (ring, refusals) = (Ring::new(&pool, 64).unwrap(), Refusals::default());
         let device = Refusing { ring: ring.clone(), refusals: refusals.clone() };
-        test(Disk::over(Box::new(device), Limits::default()), pool, refusals).await;
+        test(Disk::over(Box::new(device), &pool, Limits::default()), pool, refusals).await;
         ring.close().await;
     });
 }

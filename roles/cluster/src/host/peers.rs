@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 use transport::connection::Config as ConnectionConfig;
-use transport::message::{Layout, Request};
+use transport::message::{Layout, Request, Response};
 use transport::tcp::{Client, ClientConfig, ClientError, Reply, ServerPin, SlabPayload};
 use transport::tls::{Fingerprint, Identity};
 
@@ -96,7 +96,9 @@ impl Peers {
             Some(reply) => reply.map_err(|source| HostError::Request { peer, role, source })?,
             None => return Err(HostError::NoAddress { peer, role }),
         };
-        if reply.payload.is_some() && !reply.is_intact() {
+        // A range of a sector is hashed once here, as a part of it, and compared when the whole is there.
+        let is_of_whole = matches!(reply.response, Response::SectorRange { .. });
+        if reply.payload.is_some() && !is_of_whole && !reply.is_intact() {
             return Err(HostError::Damaged { peer, role });
         }
         let payload = reply.payload.map(|payload| payload.into_payload().into_slab());

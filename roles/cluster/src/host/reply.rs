@@ -3,7 +3,7 @@
 use engine::pool::SlabMut;
 use transport::message::Response;
 
-/// An answer whose payload has the hash its header names.
+/// An answer whose payload has the hash its header names; but for ranges of sectors, whose bytes nobody has compared with it yet.
 #[derive(Debug)]
 pub struct HostReply {
     /// The answer; it fits the request.

@@ -19,8 +19,8 @@ use control::messages::ClusterInfo;
 use control::signing::Stored;
 use engine::executor::RemoteError;
 use engine::farm::{
-    FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, Layout, LookedAgain, OpenReport, SectorError,
-    SectorFault, SectorStatus, SectorWriter, s_bucket_buf_bytes,
+    AuditMemory, FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, Layout, LookedAgain, OpenReport,
+    SectorError, SectorFault, SectorStatus, SectorWriter, s_bucket_buf_bytes,
 };
 use engine::pool::{AcquireError, Pool, SLAB_BYTES, SlabMut};
 use engine::{Class, Disk, HealthCell, Limits, Local};
@@ -223,13 +223,14 @@ impl FarmHandle {
 }
 
 /// Opens every farm; one that fails leaves the others alone. In the order of `specs`; `near` has for each of them the executors near its
-/// disk, none where that is not known.
+/// disk, none where that is not known; `memory` is what is kept of each sector.
 pub async fn open_all(
     host: &Host,
     executors: usize,
     specs: &[FarmSpec],
     near: &[Vec<usize>],
     info: &ClusterInfo,
+    memory: AuditMemory,
 ) -> Vec<Result<FarmHandle, OpenError>> {
     let mut devices: BTreeMap<Option<u64>, Vec<(usize, FarmSpec)>> = BTreeMap::new();
     for (index, spec) in specs.iter().enumerate() {
@@ -247,7 +248,7 @@ pub async fn open_all(
             let disk = local.disk(&specs[0].1.path, Limits::default());
             for (_, spec) in &specs {
                 opened.push(match &disk {
-                    Ok(disk) => open(&local, disk, spec, genesis_hash, max_pieces).await,
+                    Ok(disk) => open(&local, disk, spec, genesis_hash, max_pieces, memory).await,
                     Err(error) => Err(OpenError::Ring(error.to_string())),
                 });
             }
@@ -287,6 +288,7 @@ async fn open(
     spec: &FarmSpec,
     genesis_hash: [u8; 32],
     max_pieces_in_sector: u16,
+    memory: AuditMemory,
 ) -> Result<FarmHandle, OpenError> {
     let config = FarmConfig {
         genesis_hash,
@@ -296,7 +298,7 @@ async fn open(
     };
     let mut scratch = local.pool().acquire().await?;
     let signing = scratch.split_off(FARM_SCRATCH_BYTES).narrow(..SCRATCH_BYTES);
-    let (farm, report) = Farm::open(disk.clone(), scratch, &spec.path, &config).await?;
+    let (farm, report) = Farm::open_with(disk.clone(), scratch, &spec.path, &config, memory).await?;
     tell(&spec.path, &report);
     let (layout, identity) = (*farm.layout(), farm.identity().clone());
     let id = FarmId(farm.info().id.to_bytes());

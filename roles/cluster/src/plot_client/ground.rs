@@ -44,6 +44,8 @@ pub struct OnDisk {
     pub host: Host,
     /// The farm.
     pub farm: FarmHandle,
+    /// Whether what is written is read back before it counts.
+    pub verify_writes: bool,
 }
 
 #[async_trait]
@@ -79,7 +81,8 @@ impl Ground for OnDisk {
     }
 
     async fn pull(&self, sector: SectorId, server: InstanceId, checksum: [u8; 32]) -> PullEnd {
-        let pull = Pull { host: self.host.clone(), farm: self.farm.clone(), sector, server, checksum };
+        let (host, farm, verify_writes) = (self.host.clone(), self.farm.clone(), self.verify_writes);
+        let pull = Pull { host, farm, sector, server, checksum, verify_writes };
         match pull.run().await {
             Ok(()) => PullEnd::Stored,
             Err(PullError::Refused(reason)) => PullEnd::Wrong(reason),

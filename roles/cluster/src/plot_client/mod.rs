@@ -11,6 +11,7 @@
 
 mod again;
 mod audit;
+mod audit_memory;
 mod candidates;
 mod counters;
 mod doubts;
@@ -28,6 +29,7 @@ mod slots;
 mod solutions;
 mod spec;
 
+pub use self::audit_memory::{MemoryChoice, UnknownMemory};
 pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters};
 pub use sent::SENT_FILE;
@@ -89,6 +91,10 @@ pub struct Config {
     pub kzg_parameters: Option<PathBuf>,
     /// Threads that prove when no proof-server does; each takes about 128 MiB.
     pub proving: ThreadWorkers,
+    /// What is kept in memory of each sector.
+    pub audit_memory: MemoryChoice,
+    /// Whether a sector is read back from disk before it counts.
+    pub verify_writes: bool,
     /// Where it counts.
     pub counters: Arc<Counters>,
 }
@@ -137,7 +143,8 @@ async fn open_farms(
     info: &ClusterInfo,
 ) -> Result<Vec<FarmHandle>, RoleError> {
     let mut farms: Vec<FarmHandle> = Vec::new();
-    for opened in farms::open_all(host, executors, &config.farms, &config.near, info).await {
+    let memory = config.audit_memory.settle(&config.farms, info.protocol_info.max_pieces_in_sector);
+    for opened in farms::open_all(host, executors, &config.farms, &config.near, info, memory).await {
         match opened {
             Ok(farm) if let Some(first) = farms.iter().find(|first| is_same(first, &farm)) => {
                 let (dir, first) = (farm.dir().display(), first.dir().display());
@@ -178,8 +185,9 @@ async fn start(
     let mut tasks = JoinSet::new();
     // Subscribed before anything starts, so that nothing said from now on is missed.
     let slots = bus.subscribe(subjects::SLOT).await?;
+    let verify_writes = config.verify_writes;
     let ground = |farm: &FarmHandle| -> Arc<dyn Ground> {
-        Arc::new(OnDisk { host: host.clone(), farm: farm.clone() })
+        Arc::new(OnDisk { host: host.clone(), farm: farm.clone(), verify_writes })
     };
     let grounds: Vec<_> = farms.iter().map(ground).collect();
     let words = plotting::listen(&bus, &grounds).await?;

@@ -1,9 +1,12 @@
 //! Fetching one staged sector into its place on disk.
 //!
 //! ```text
-//!   metadata ─▶ checked ─▶ ranges, a few at once ─▶ written as they come ─▶ whole sector read back, checksum ─▶ it counts
-//!                              └─ noted on disk now and then, so that a crash fetches only the rest
+//!   metadata ─▶ checked ─▶ ranges, a few at once ─▶ written and hashed as they come ─▶ checksum of the whole ─▶ it counts
+//!                              │   └─ noted on disk now and then, so that a crash      │ wrong
+//!                              │      fetches only the rest                            ▼
+//!                              └──────────────── again, those whose hash differs ◀─ ranges read back, each against its own hash
 //! ```
+//! A byte is hashed once, as a part of the sector. Which range was bad is looked for only when the whole is.
 
 use super::farms::{FarmGone, FarmHandle, OpenFarm};
 use crate::host::{Host, HostError, HostReply};
@@ -18,7 +21,6 @@ use futures::stream::FuturesUnordered;
 use std::rc::Rc;
 use std::time::Duration;
 use transport::message::{Blake3Hash, Layout, Request, Response};
-use transport::payload::PayloadBuf;
 use transport::transfer::{Range, Received, SectorPlace, SectorTransfer};
 
 /// Ranges asked for at once.
@@ -27,6 +29,8 @@ const WINDOW: usize = 8;
 const RANGES_PER_NOTE: usize = 64;
 /// Failures of ranges after which a pull ends; the next one goes on where it was.
 const MAX_FAILURES: usize = 8;
+/// Times that damaged ranges are looked for and fetched again.
+const MAX_REPAIRS: usize = 2;
 /// Time for one range or the metadata.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CLASS: Class = Class::SectorWrite;
@@ -78,6 +82,8 @@ pub struct Pull {
     pub server: InstanceId,
     /// The sector's last 32 bytes.
     pub checksum: [u8; 32],
+    /// Whether every byte is read back before the sector counts.
+    pub verify_writes: bool,
 }
 
 impl Pull {
@@ -121,9 +127,12 @@ impl Pull {
 
     /// Opens the writer, and gives what an earlier pull has noted.
     async fn begin(&self) -> Result<Option<Vec<u8>>, PullError> {
-        let sector = self.sector.sector_index;
+        let (sector, verify_writes) = (self.sector.sector_index, self.verify_writes);
         let begin = move |open: Rc<OpenFarm>| async move {
             let writer = open.farm.write_sector(sector).await?;
+            if verify_writes {
+                writer.verify_writes();
+            }
             let saved = writer.saved_progress()?;
             open.writers.borrow_mut().insert(sector, Rc::new(writer));
             Ok::<_, SectorError>(saved)
@@ -146,8 +155,36 @@ impl Pull {
             self.with_writer(|writer| async move { writer.discard_progress() }).await?;
         }
         let mut transfer = restored.unwrap_or_else(|| SectorTransfer::new(place, WINDOW));
-        self.fetch_ranges(&mut transfer).await?;
-        self.finish(metadata.clone()).await
+        let mut repairs = 0;
+        loop {
+            self.fetch_ranges(&mut transfer).await?;
+            let Err(error) = self.finish(metadata.clone()).await? else { return Ok(()) };
+            let is_damaged = matches!(error, SectorError::Checksum { .. }) && repairs < MAX_REPAIRS;
+            if !(is_damaged && self.drop_damaged(&mut transfer).await?) {
+                return Err(error.into());
+            }
+            repairs += 1;
+        }
+    }
+
+    /// After a checksum that is wrong: reads the ranges back, and has those fetched again that are not what their hash says, or of which an
+    /// earlier run had the hash. Gives whether there are such; else it is the staged sector that is wrong.
+    async fn drop_damaged(&self, transfer: &mut SectorTransfer) -> Result<bool, PullError> {
+        self.begin().await?;
+        let mut lost = 0;
+        for (range, expected) in transfer.held_ranges().collect::<Vec<_>>() {
+            let (offset, bytes) = (range.offset, u64::from(range.length));
+            let hash = move |writer: Rc<SectorWriter>| async move { writer.range_hash(offset, bytes).await };
+            if expected.is_none() || expected != Some(self.with_writer(hash).await?) {
+                transfer.lost(range.index);
+                lost += 1;
+            }
+        }
+        if lost > 0 {
+            let Self { sector, server, .. } = self;
+            tracing::warn!(%sector, %server, ranges = lost, "a sector came or was written damaged: so many ranges are fetched again");
+        }
+        Ok(lost > 0)
     }
 
     async fn fetch_ranges(&self, transfer: &mut SectorTransfer) -> Result<(), PullError> {
@@ -169,10 +206,9 @@ impl Pull {
                             return Err(PullError::Host(error));
                         }
                     }
-                    Ok(payload) => {
-                        let hash = payload.blake3();
-                        if transfer.received(range.index, &payload, &hash) == Received::Write {
-                            writing.push(self.write(range, payload));
+                    Ok((bytes, hash)) => {
+                        if transfer.arrived(range.index, bytes.len(), &hash) == Received::Write {
+                            writing.push(self.write(range, bytes));
                         }
                     }
                 },
@@ -192,19 +228,20 @@ impl Pull {
         Ok(())
     }
 
-    async fn fetch(&self, range: Range) -> (Range, Result<Checked, HostError>) {
+    /// A range's bytes, and what they should hash to.
+    async fn fetch(&self, range: Range) -> (Range, Result<(SlabMut, Blake3Hash), HostError>) {
         let Range { offset, length, phase, .. } = range;
         let staging = self.sector.staging();
         let reply = self.ask(Request::GetSectorRange { staging, phase, offset, length }).await;
-        let checked = reply.map(|HostReply { response, payload }| match (response, payload) {
-            (Response::SectorRange { blake3 }, Some(bytes)) => Checked { bytes, blake3 },
+        let fetched = reply.map(|HostReply { response, payload }| match (response, payload) {
+            (Response::SectorRange { blake3 }, Some(bytes)) => (bytes, blake3),
             _ => unreachable!("the transport lets only a range answer a request for one"),
         });
-        (range, checked)
+        (range, fetched)
     }
 
-    async fn write(&self, range: Range, payload: Checked) -> (Range, Result<(), PullError>) {
-        let data = payload.bytes.freeze();
+    async fn write(&self, range: Range, bytes: SlabMut) -> (Range, Result<(), PullError>) {
+        let data = bytes.freeze();
         let write = move |writer: Rc<SectorWriter>| async move { writer.write(range.offset, &data).await };
         (range, self.with_writer(write).await)
     }
@@ -215,22 +252,23 @@ impl Pull {
         self.with_writer(|writer| async move { writer.save_progress(&saved).await }).await
     }
 
-    async fn finish(&self, metadata: SectorMetadata) -> Result<(), PullError> {
+    async fn finish(&self, metadata: SectorMetadata) -> Result<Result<(), SectorError>, PullError> {
         let (sector, checksum) = (self.sector.sector_index, self.checksum);
         let finish = move |open: Rc<OpenFarm>| async move {
             let writer = open.writers.borrow_mut().remove(&sector).and_then(Rc::into_inner);
             let writer = writer.ok_or(PullError::NoWriter)?;
-            Ok(writer.finish(&metadata, &checksum).await?)
+            Ok(writer.finish(&metadata, &checksum).await)
         };
         self.farm.run(CLASS, finish).await?
     }
 
-    async fn with_writer<F>(
+    async fn with_writer<F, T>(
         &self,
         work: impl FnOnce(Rc<SectorWriter>) -> F + Send + 'static,
-    ) -> Result<(), PullError>
+    ) -> Result<T, PullError>
     where
-        F: Future<Output = Result<(), SectorError>> + 'static,
+        F: Future<Output = Result<T, SectorError>> + 'static,
+        T: Send + 'static,
     {
         let sector = self.sector.sector_index;
         let run = move |open: Rc<OpenFarm>| async move {
@@ -238,29 +276,5 @@ impl Pull {
             Ok(work(writer).await?)
         };
         self.farm.run(CLASS, run).await?
-    }
-}
-
-/// A payload whose hash the host has compared already.
-struct Checked {
-    bytes: SlabMut,
-    blake3: Blake3Hash,
-}
-
-impl PayloadBuf for Checked {
-    fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn chunk(&self, offset: usize) -> &[u8] {
-        &self.bytes[offset..]
-    }
-
-    fn chunk_mut(&mut self, offset: usize) -> &mut [u8] {
-        &mut self.bytes[offset..]
-    }
-
-    fn blake3(&self) -> Blake3Hash {
-        self.blake3
     }
 }

@@ -161,9 +161,10 @@ async fn a_farm_is_plotted_wins_slots_and_signs_once() {
     // What is staged must be whole; then it is taken, and a third job is offered.
     let made = make(&first, &kzg);
     let checksum = *made.bytes.last_chunk().unwrap();
-    let answer = stage(&bus, &second, make(&second, &kzg), checksum).await;
+    let answer = stage(&bus, &second, make(&second, &kzg), checksum, 0).await;
     assert!(matches!(answer, PlotPhase::Refused { .. }), "{answer:?}");
-    assert_eq!(stage(&bus, &first, made, checksum).await, PlotPhase::Stored);
+    // A range that came damaged is found when the sector is, and fetched again.
+    assert_eq!(stage(&bus, &first, made, checksum, 1).await, PlotPhase::Stored);
     assert_eq!(take(&bus, PATIENCE).await.unwrap().sector.sector_index, 2);
 
     assert_eq!(sign(&bus, CONTROLLERS[0], first.public_key).await, None, "no solution has left");

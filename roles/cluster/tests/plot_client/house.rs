@@ -5,7 +5,7 @@ use bus::cluster::Cluster;
 use bus::local::LocalBus;
 use bus::members::Liveness;
 use cluster::host::HostConfig;
-use cluster::plot_client::{Config, Counters, FarmSpec, run};
+use cluster::plot_client::{Config, Counters, FarmSpec, MemoryChoice, run};
 use cluster::role::RoleError;
 use cluster::shutdown::{KeepRunning, Shutdown};
 use consensus::kzg::{Kzg, insecure};
@@ -71,6 +71,8 @@ impl Client {
             kzg_parameters: None,
             near: Vec::new(),
             proving: engine::threads::ThreadWorkers::unbound(1),
+            audit_memory: MemoryChoice::default(),
+            verify_writes: false,
             counters: counters.clone(),
         };
         let (keep_running, shutdown) = Shutdown::new();

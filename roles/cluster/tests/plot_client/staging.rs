@@ -12,6 +12,7 @@ use consensus::sector::{RecordEncoder, RecordMetadata, SectorAssembler, SectorId
 use control::messages::{Control, PlotJob, PlotPhase, PlotProgress, Role, subjects};
 use engine::pool::Pool;
 use futures::future::LocalBoxFuture;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +60,8 @@ struct Staged {
     staging: [u8; 16],
     made: Arc<Made>,
     pool: Pool,
+    /// So many ranges more have a wrong bit under a right hash.
+    damaged: Cell<u32>,
 }
 
 impl Staged {
@@ -72,7 +75,13 @@ impl Staged {
             }
             Request::GetSectorRange { staging, offset, length, .. } if staging == self.staging => {
                 let range = offset as usize..offset as usize + length as usize;
-                let (payload, blake3) = self.payload(self.made.bytes.get(range).unwrap()).await;
+                let mut bytes = self.made.bytes.get(range).unwrap().to_vec();
+                let blake3 = *blake3::hash(&bytes).as_bytes();
+                if let Some(left) = self.damaged.get().checked_sub(1) {
+                    self.damaged.set(left);
+                    bytes[1000] ^= 4;
+                }
+                let (payload, _) = self.payload(&bytes).await;
                 Ok((Response::SectorRange { blake3 }, Some(payload)))
             }
             _ => Err(not_found()),
@@ -100,11 +109,21 @@ impl Handler for Staged {
     }
 }
 
-/// Stages the sector and says so until the plot-client answers; gives its answer.
-pub async fn stage(bus: &SharedBus, job: &PlotJob, made: Made, checksum: [u8; 32]) -> PlotPhase {
+/// Stages the sector and says so until the plot-client answers; gives its answer. So many ranges are sent `damaged` before all are sent
+/// as they are.
+pub async fn stage(
+    bus: &SharedBus,
+    job: &PlotJob,
+    made: Made,
+    checksum: [u8; 32],
+    damaged: u32,
+) -> PlotPhase {
     let (staging, made) = (job.sector.staging(), Arc::new(made));
     let sector_size_bytes = made.bytes.len() as u64;
-    let handler = move |local: engine::Local| Rc::new(Staged { staging, made, pool: local.pool().clone() });
+    let handler = move |local: engine::Local| {
+        let (pool, damaged) = (local.pool().clone(), Cell::new(damaged));
+        Rc::new(Staged { staging, made, pool, damaged })
+    };
     let host = Host::start(host_config(Role::PlotServer), bus.clone(), handler).await.unwrap();
     let mut answers = bus.subscribe(&subjects::plot_answer(host.id())).await.unwrap();
     let phase = PlotPhase::Staged { sector_size_bytes, checksum };

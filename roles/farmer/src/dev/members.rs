@@ -124,6 +124,8 @@ fn plot_client_config(
         kzg_parameters: None,
         near: Vec::new(),
         proving: ThreadWorkers::unbound(cores.div_ceil(4)),
+        audit_memory: plot_client::MemoryChoice::default(),
+        verify_writes: false,
         counters,
     }
 }

@@ -17,7 +17,7 @@ use bus::cluster::Cluster;
 use bus::members::{Liveness, MemberEvent, MemberWatch};
 use bus::nats::{NatsBus, NatsOptions};
 use cluster::host::HostConfig;
-use cluster::plot_client::{self, Config, Counters};
+use cluster::plot_client::{self, Config, Counters, MemoryChoice};
 use cluster::shutdown::Shutdown;
 use consensus::kzg::insecure;
 use control::messages::{ClusterInfo, Control, PlotPhase, PlotProgress, Role, subjects};
@@ -117,6 +117,8 @@ async fn a_full_sector_survives_the_death_of_its_plot_server() {
         kzg_parameters: None,
         near: Vec::new(),
         proving: engine::threads::ThreadWorkers::unbound(1),
+        audit_memory: MemoryChoice::default(),
+        verify_writes: false,
         counters: counters.clone(),
     };
     let (keep_running, shutdown) = Shutdown::new();

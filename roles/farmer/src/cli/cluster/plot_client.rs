@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use cluster::host::HostConfig;
 use cluster::placement::Work;
-use cluster::plot_client::{self, Config, Counters, FarmSpec};
+use cluster::plot_client::{self, Config, Counters, FarmSpec, MemoryChoice};
 use cluster::role::RoleError;
 use consensus::Workers;
 use consensus::identity::{IdentityError, parse_reward_address};
@@ -28,6 +28,13 @@ pub struct PlotClientArgs {
     /// KZG parameters of the Ethereum ceremony, if not in the usual place
     #[arg(long, value_name = "FILE")]
     kzg_parameters: Option<PathBuf>,
+    /// Memory for each sector: exact, about 65 KiB, and an audit is one read of the disk; lean, 1 KiB, and it reads twice, one after the
+    /// other; auto, exact where all sectors fit half of the memory that is available
+    #[arg(long, value_name = "exact|lean|auto", default_value = "auto")]
+    audit_memory: MemoryChoice,
+    /// Reads each new sector back from disk before it counts. It costs a read of all that is written, and hashing it a second time
+    #[arg(long)]
+    verify_writes: bool,
     /// Farms, one a disk: path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE
     #[arg(value_name = "FARM", required = true)]
     farms: Vec<FarmSpec>,
@@ -55,6 +62,8 @@ impl PlotClientArgs {
             reward_address: self.reward_address.0,
             kzg_parameters: self.kzg_parameters,
             proving: start.placement.compute(Some(proving)),
+            audit_memory: self.audit_memory,
+            verify_writes: self.verify_writes,
             counters: Arc::<Counters>::default(),
         };
         plot_client::run(config, start.bus, start.shutdown).await
