@@ -49,7 +49,7 @@ fn farms_that_do_not_fit_are_refused() {
         let fewer = FarmConfig { max_pieces_in_sector: 0, ..config(1, 4) };
         refused(&disk, &pool, dir, &fewer, &["1 pieces in a sector", "at most 0"]).await;
         let tiny = FarmConfig { size: FarmSize::Allocated(1 << 20), ..config(1, 4) };
-        refused(&disk, &pool, dir, &tiny, &["0 sectors", "size=4250669"]).await;
+        refused(&disk, &pool, dir, &tiny, &["size=1048576", "not one sector", "size=4250669"]).await;
         let farm = open_clean(&disk, &pool, dir, &config(1, 4)).await;
         refused(&disk, &pool, dir, &config(1, 4), &[INFO_FILE, "already locked by a process"]).await;
         drop(farm);
