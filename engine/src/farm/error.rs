@@ -37,7 +37,10 @@ pub enum FarmError {
         path: PathBuf,
     },
     /// `single_disk_farm.json` is not what it should be.
-    #[error("{}: damaged: {reason}; restore it from a backup (the farm's sectors are still there)", path.display())]
+    #[error(
+        "{}: damaged, or of a newer release: {reason}; restore it from a backup, or use that release (the farm's sectors are \
+         still there)", path.display()
+    )]
     Info {
         /// The file.
         path: PathBuf,

@@ -4,10 +4,11 @@ use super::files::{Files, HEADER_BYTES, RECORD_PART_BYTES, is_expired};
 use super::format::PIECE_CACHE_FILE;
 use super::info::Opened;
 use super::inspect::{Inspection, inspect};
+use super::state::{Sector, State};
 use super::undo::Undo;
 use super::{
     Farm, FarmConfig, FarmError, FarmInfo, FarmSize, INFO_FILE, Inner, Layout, MAX_SECTORS, METADATA_FILE,
-    METADATA_RESERVED_BYTES, PLOT_FILE, SectorFault,
+    METADATA_RESERVED_BYTES, PLOT_FILE, RecordFault, SectorFault,
 };
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
@@ -16,7 +17,7 @@ use crate::file::{Access, DirectFile, check_regular};
 use crate::parts::Parts;
 use crate::pool::SlabMut;
 use crate::task;
-use consensus::constants::SECTOR_METADATA_SIZE;
+use consensus::constants::{HASH_SIZE, SECTOR_METADATA_SIZE, contents_map_size};
 use consensus::sector::public_key_hash;
 use futures::lock::Mutex;
 use std::cell::{Cell, RefCell};
@@ -40,7 +41,9 @@ pub struct OpenReport {
 /// Class of the reads and writes at opening: nobody farms this farm yet, but others on the disk may.
 const CLASS: Class = Class::Serving;
 /// Space that is reserved at once: the wish to stop is looked for in between.
-const GROW_STEP_BYTES: u64 = 1 << 30;
+const GROW_STEP_BYTES: u64 = if cfg!(test) { 1 << 20 } else { 1 << 30 };
+const LOST_METADATA: &str =
+    "restore it from a backup; without it the sectors are lost: then delete plot.bin too to plot anew";
 
 impl Farm {
     /// Opens the farm in `dir`, making directory and farm if there is none. `scratch` is
@@ -64,6 +67,7 @@ impl Farm {
         undo.will_grow(files.plot_file())?;
         grow(dir, files.metadata.file(), layout.metadata_bytes()).await?;
         let found = inspect(&files, CLASS).await?;
+        check_pieces(dir, &found)?;
         tell_loss(dir, &files, &found).await?;
         repair(&files, &found).await?;
         grow(dir, files.plot_file(), layout.plot_bytes()).await?;
@@ -91,6 +95,7 @@ impl Farm {
         let files = Files::open(disk, scratch, dir, layout, access)?;
         if access == Access::Read {
             let found = inspect(&files, CLASS).await?;
+            check_pieces(dir, &found)?;
             return Ok(Self::of(dir, opened, files, found));
         }
         let mut undo = Undo::default();
@@ -98,6 +103,7 @@ impl Farm {
         undo.will_grow(files.plot_file())?;
         grow(dir, files.metadata.file(), layout.metadata_bytes()).await?;
         let found = inspect(&files, CLASS).await?;
+        check_pieces(dir, &found)?;
         repair(&files, &found).await?;
         grow(dir, files.plot_file(), layout.plot_bytes()).await?;
         undo.forget();
@@ -160,6 +166,24 @@ pub(super) fn found_layout(dir: &Path, info: &FarmInfo) -> Result<Layout, FarmEr
     Layout::found(info.pieces_in_sector, info.allocated_bytes, metadata, plot)
 }
 
+/// Errs when the records are of sectors of another number of pieces than `single_disk_farm.json` says: all of them would be marked.
+fn check_pieces(dir: &Path, found: &Inspection) -> Result<(), FarmError> {
+    let is_plotted = |sector: &Sector| matches!(sector.state, State::Plotted { .. });
+    let others = found.faults.iter().find_map(|(_, fault)| match fault {
+        SectorFault::Record(RecordFault::OtherPieces(pieces)) => Some(pieces),
+        _ => None,
+    });
+    match others {
+        Some(pieces) if !found.sectors.iter().any(is_plotted) => Err(FarmError::Info {
+            path: dir.join(INFO_FILE),
+            reason: format!(
+                "its piecesInSector is not that of the farm's sectors, which have {pieces} pieces"
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Says how many plotted sectors a smaller size costs, before they go.
 async fn tell_loss(dir: &Path, files: &Files, found: &Inspection) -> Result<(), FarmError> {
     let metadata_bytes = files.metadata.file().size_bytes()?;
@@ -196,9 +220,12 @@ fn tell_cache(dir: &Path) -> Result<(), FarmError> {
 /// known of the plot.
 async fn ensure_files(dir: &Path, layout: &Layout, undo: &mut Undo) -> Result<(), FarmError> {
     let (metadata, plot) = (dir.join(METADATA_FILE), dir.join(PLOT_FILE));
-    if size(&plot)? == 0 && is_blank(&metadata)? {
+    let is_blank = is_blank(&metadata)?;
+    if is_blank && size(&plot)? == 0 {
         make(dir, &metadata, layout.metadata_bytes(), undo).await?;
         make(dir, &plot, layout.plot_bytes(), undo).await?;
+    } else if is_blank && holds_sector(&plot, layout)? {
+        return Err(FarmError::Missing { path: metadata, other: PLOT_FILE, advice: LOST_METADATA });
     }
     check_files(dir)
 }
@@ -208,8 +235,7 @@ fn check_files(dir: &Path) -> Result<(), FarmError> {
     let (metadata, plot) = (dir.join(METADATA_FILE), dir.join(PLOT_FILE));
     if size(&metadata)? < BLOCK_BYTES as u64 {
         let (path, other) = (metadata, if size(&plot)? > 0 { PLOT_FILE } else { INFO_FILE });
-        let advice = "restore it from a backup; without it the sectors are lost: then delete plot.bin too to plot anew";
-        return Err(FarmError::Missing { path, other, advice });
+        return Err(FarmError::Missing { path, other, advice: LOST_METADATA });
     }
     if size(&plot)? == 0 {
         let advice = "restore it from a backup; without it the sectors are lost: then delete metadata.bin too to plot anew";
@@ -283,6 +309,19 @@ fn is_blank(path: &Path) -> Result<bool, IoError> {
         .and_then(|()| read_what_is_there(&file, &mut record, METADATA_RESERVED_BYTES));
     read.map_err(|error| IoError::refused(Action::Read, path, 0, SECTOR_METADATA_SIZE as u64, error))?;
     Ok(header.iter().chain(&record).all(|byte| *byte == 0))
+}
+
+/// Whether `plot.bin` begins with a contents map that its hash fits (PROTOCOL 5.3).
+fn holds_sector(path: &Path, layout: &Layout) -> Result<bool, IoError> {
+    check_regular(path)?;
+    let file = File::open(path).map_err(|error| IoError::open(path, error))?;
+    let (mut map, mut hash) = (vec![0; contents_map_size(layout.pieces_in_sector())], [0; HASH_SIZE]);
+    map.truncate(map.len() - HASH_SIZE);
+    let bytes = map.len() as u64;
+    read_what_is_there(&file, &mut map, 0)
+        .and_then(|()| read_what_is_there(&file, &mut hash, bytes))
+        .map_err(|error| IoError::refused(Action::Read, path, 0, bytes, error))?;
+    Ok(blake3::hash(&map) == hash)
 }
 
 /// Bytes beyond the end of the file stay as they are.

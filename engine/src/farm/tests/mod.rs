@@ -1,9 +1,12 @@
 //! Farms of one and two pieces a sector, with made-up contents.
 
 mod bad_input;
+mod corruption;
 mod crash;
+mod life;
 mod plotting;
 mod scrubbing;
+mod switching;
 
 use super::*;
 use crate::disk::{Class, Disk};
