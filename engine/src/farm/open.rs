@@ -90,8 +90,8 @@ impl Farm {
         access: Access,
     ) -> Result<(Self, OpenReport), FarmError> {
         let opened = Opened::existing(dir)?;
-        check_files(dir)?;
         let layout = found_layout(dir, &opened.info)?;
+        check_files(dir)?;
         let files = Files::open(disk, scratch, dir, layout, access)?;
         if access == Access::Read {
             let found = inspect(&files, CLASS).await?;
@@ -162,7 +162,15 @@ fn plan(dir: &Path, info: &FarmInfo, size: FarmSize) -> Result<(Layout, u64), Fa
 
 /// The layout that the files have.
 pub(super) fn found_layout(dir: &Path, info: &FarmInfo) -> Result<Layout, FarmError> {
-    let (metadata, plot) = (size(&dir.join(METADATA_FILE))?, size(&dir.join(PLOT_FILE))?);
+    let bytes = |name| {
+        let path = dir.join(name);
+        // A pipe has a size, too.
+        if path.exists() {
+            check_regular(&path)?;
+        }
+        size(&path)
+    };
+    let (metadata, plot) = (bytes(METADATA_FILE)?, bytes(PLOT_FILE)?);
     Layout::found(info.pieces_in_sector, info.allocated_bytes, metadata, plot)
 }
 

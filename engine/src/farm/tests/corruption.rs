@@ -240,7 +240,7 @@ fn no_bit_of_a_small_file_costs_a_sector() {
         for file in [INFO_FILE, IDENTITY_FILE] {
             let whole = fs::read(dir.join(file)).unwrap();
             for at in 0..whole.len() {
-                for bit in [0, 3, 6] {
+                for bit in [0, 6] {
                     let mut bytes = whole.clone();
                     bytes[at] ^= 1 << bit;
                     fs::write(dir.join(file), bytes).unwrap();

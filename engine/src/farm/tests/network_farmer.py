@@ -219,25 +219,13 @@ class Farm:
             if sum(sizes):
                 assert sum(sizes) == self.pieces * RECORD_CHUNKS
                 plotted.append([index, struct.unpack_from("<Q", record, 4 + 2 * S_BUCKETS)[0]])
-        place = self.sectors * self.sector_size // ELEMENT - 1
-        return {
-            "sectors": self.sectors,
-            "count": self.count,
-            "plotted": plotted,
-            "pieceCache": int(bool(self.cached) and is_element(read(self.cache, 0, ELEMENT))),
-            "plotCache": int(is_element(read(self.plot, place * ELEMENT, ELEMENT))),
-        }
+        return {"sectors": self.sectors, "count": self.count, "plotted": plotted}
 
 
 def element(index):
     """A piece of a cache."""
     body = struct.pack("<Q", index) + bytes([index]) * PIECE
     return body + blake3(body)
-
-
-def is_element(data):
-    """Whether a place of a cache holds a piece."""
-    return any(data[:64]) and blake3(data[:-32]) == data[-32:]
 
 
 def read(file, offset, size):
