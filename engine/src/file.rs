@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FallocateFlags, OFlags, StatxFlags, fallocate, statx};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -57,6 +57,9 @@ impl DirectFile {
     }
 
     fn open_with(path: &Path, access: Access, create: bool) -> Result<Arc<Self>, IoError> {
+        if !create {
+            check_regular(path)?;
+        }
         let mut options = OpenOptions::new();
         options.read(true).write(access == Access::ReadWrite).create_new(create);
         let direct_flag = i32::try_from(OFlags::DIRECT.bits()).expect("open's flags are a C int");
@@ -98,22 +101,35 @@ impl DirectFile {
         let now = self.size_bytes()?;
         if size_bytes < now {
             self.file.set_len(size_bytes).map_err(refused)?;
-        } else if size_bytes > now {
-            self.reserve(size_bytes).map_err(refused)?;
+        } else if size_bytes > now && !self.reserve(now, size_bytes).map_err(refused)? {
+            let path = path.display();
+            tracing::warn!("{path}: this file system cannot reserve space: the disk may fill up later");
+            self.file.set_len(size_bytes).map_err(refused)?;
         }
         self.file.sync_all().map_err(refused)
     }
 
-    fn reserve(&self, size_bytes: u64) -> io::Result<()> {
-        match fallocate(&self.file, FallocateFlags::empty(), 0, size_bytes) {
-            Err(rustix::io::Errno::OPNOTSUPP) => {
-                tracing::warn!(
-                    "{}: this file system cannot reserve space: the disk may fill up later",
-                    self.path.display()
-                );
-                self.file.set_len(size_bytes)
+    /// Reserves the space up to `size_bytes` for a file that is shorter, which then has that size, not durably before
+    /// [`DirectFile::set_size`]; false where the file system cannot reserve. To do it in steps: some file systems write zeros for long.
+    pub fn reserve_up_to(&self, size_bytes: u64) -> Result<bool, IoError> {
+        let reserved = self.reserve(self.size_bytes()?, size_bytes);
+        reserved.map_err(|error| IoError::refused(Action::Allocate, &self.path, 0, size_bytes, error))
+    }
+
+    /// Puts the file back to a length that it had, whatever that was, durably.
+    pub fn cut_back(&self, size_bytes: u64) -> Result<(), IoError> {
+        let done = self.file.set_len(size_bytes).and_then(|()| self.file.sync_all());
+        done.map_err(|error| IoError::refused(Action::Allocate, &self.path, 0, size_bytes, error))
+    }
+
+    /// Reserves the space from where the file ends; false where the file system cannot.
+    fn reserve(&self, from: u64, size_bytes: u64) -> io::Result<bool> {
+        loop {
+            match fallocate(&self.file, FallocateFlags::empty(), from, size_bytes - from) {
+                Err(rustix::io::Errno::OPNOTSUPP) => return Ok(false),
+                Err(rustix::io::Errno::INTR) => {}
+                other => return Ok(other.map(|()| true)?),
             }
-            other => Ok(other?),
         }
     }
 
@@ -156,6 +172,20 @@ fn alignment(file: &File) -> Option<u32> {
     let is_told = asked.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
     let (memory, offset) = (asked.stx_dio_mem_align, asked.stx_dio_offset_align);
     is_told.then(|| if memory == 0 || offset == 0 { 0 } else { memory.max(offset) })
+}
+
+/// Errs for what is there and no file: a pipe would keep whoever opens it waiting for ever.
+pub(crate) fn check_regular(path: &Path) -> Result<(), IoError> {
+    let kind = std::fs::metadata(path).map_err(|error| IoError::open(path, error))?.file_type();
+    let is = match kind {
+        _ if kind.is_file() => return Ok(()),
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_fifo() => "a pipe",
+        _ => "a device or socket",
+    };
+    let advice =
+        format!("it is {is} and not a file: put it out of the way, and restore the file if there was one");
+    Err(IoError::open(path, io::Error::other(advice)))
 }
 
 /// Takes the exclusive advisory lock (flock) of a file. Waits two seconds for it: a process that was killed, and is

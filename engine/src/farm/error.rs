@@ -1,6 +1,6 @@
 //! What can go wrong with a farm, said so that the operator knows what to do.
 
-use super::format::MAX_SECTORS;
+use super::format::{FarmSize, MAX_SECTORS};
 use crate::error::IoError;
 use crate::pool::AcquireError;
 use consensus::constants::MAX_PIECES_IN_SECTOR;
@@ -37,7 +37,10 @@ pub enum FarmError {
         path: PathBuf,
     },
     /// `single_disk_farm.json` is not what it should be.
-    #[error("{}: damaged: {reason}; restore it from a backup (the farm's sectors are still there)", path.display())]
+    #[error(
+        "{}: damaged, or of a newer release: {reason}; restore it from a backup, or use that release (the farm's sectors are \
+         still there)", path.display()
+    )]
     Info {
         /// The file.
         path: PathBuf,
@@ -99,18 +102,56 @@ pub enum FarmError {
         /// As asked.
         pieces_in_sector: u16,
     },
-    /// Too small or too large.
+    /// Not even one sector fits.
     #[error(
-        "{allocated_bytes} bytes give a farm {sectors} sectors, between 1 and {MAX_SECTORS} are possible: give at least \
-         size={least_bytes}, or split a very large disk into several farms"
+        "{size} holds not one sector of {pieces_in_sector} pieces: give at least size={least_bytes}, or sectors=1"
     )]
-    Size {
-        /// Space asked for.
-        allocated_bytes: u64,
-        /// Sectors that would fit.
-        sectors: u64,
+    TooSmall {
+        /// As asked.
+        size: FarmSize,
+        /// Pieces in each sector of the farm.
+        pieces_in_sector: u16,
         /// Space that holds one.
         least_bytes: u64,
+    },
+    /// More sectors than a farm can number.
+    #[error(
+        "{size} is {sectors} sectors, and a farm has at most {MAX_SECTORS}: give at most size={most_bytes}, and the rest of the \
+         disk to further farms in directories of their own"
+    )]
+    TooLarge {
+        /// As asked.
+        size: FarmSize,
+        /// Sectors that would be.
+        sectors: u64,
+        /// Space of the largest farm.
+        most_bytes: u64,
+    },
+    /// The disk is full while the network's farmer has left a piece cache there.
+    #[error(
+        "{source}; or have the {cache_bytes} bytes of {} back, which the network's farmer has left: autonomys-farmer wipe \
+         --cache {}", cache.display(), dir.display()
+    )]
+    FullBesideCache {
+        /// The disk's word.
+        source: IoError,
+        /// `piece_cache.bin`.
+        cache: PathBuf,
+        /// Its size.
+        cache_bytes: u64,
+        /// The farm's directory.
+        dir: PathBuf,
+    },
+    /// The file system has no locks, so nobody can tell whether the farm is in use.
+    #[error(
+        "{}: this file system has no locks ({source}), without which two processes could use one farm: mount it with locks (NFS: \
+         with its lock service, or local_lock=flock), or use another disk", path.display()
+    )]
+    NoLocks {
+        /// The file to be locked.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
     },
     /// `metadata.bin` is of a format this version does not know.
     #[error(

@@ -151,7 +151,8 @@ pub(super) fn expired(sector_index: u16, pieces_in_sector: u16) -> SectorMetadat
     SectorMetadata { sector_index, pieces_in_sector, s_bucket_sizes, history_size: EXPIRED_HISTORY_SIZE }
 }
 
-fn is_expired(metadata: &SectorMetadata) -> bool {
+/// Whether it is the record of a sector that must be plotted again.
+pub(super) fn is_expired(metadata: &SectorMetadata) -> bool {
     metadata.history_size == EXPIRED_HISTORY_SIZE && metadata.s_bucket_sizes.iter().all(|&size| size == 0)
 }
 

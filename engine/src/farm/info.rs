@@ -3,9 +3,10 @@
 //! Both are small and written once, whole: into a file beside, synced, then renamed. An identity is never overwritten: the
 //! farm's sectors are bound to it.
 
+use super::undo::Undo;
 use super::{FarmError, FarmSize, IDENTITY_FILE, INFO_FILE, Layout};
 use crate::error::{Action, IoError};
-use crate::file::{Access, DirectFile, sync_directory};
+use crate::file::{Access, DirectFile, check_regular, sync_directory};
 use consensus::identity::{IDENTITY_FILE_SIZE, Identity};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
@@ -33,7 +34,8 @@ pub struct FarmConfig {
     pub max_pieces_in_sector: u16,
     /// Pieces in a sector, should the farm be made now.
     pub pieces_in_sector: u16,
-    /// Space; may differ from what the farm had. A farm made smaller loses the sectors that do not fit any more.
+    /// Space. What is noted already, or the number of sectors that the farm has, changes nothing; a farm made smaller loses the sectors
+    /// that do not fit any more.
     pub size: FarmSize,
 }
 
@@ -86,7 +88,7 @@ impl FarmInfo {
             serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let id = id.parse().map_err(|error| format!("id '{id}' is no ULID: {error}"))?;
         let info = Self { id, genesis_hash, public_key, pieces_in_sector, allocated_bytes: allocated_space };
-        Layout::new(pieces_in_sector, allocated_space).map_err(|error| error.to_string())?;
+        Layout::check_noted(pieces_in_sector, allocated_space).map_err(|error| error.to_string())?;
         Ok(info)
     }
 }
@@ -104,33 +106,21 @@ pub(super) struct Opened {
 impl Opened {
     /// The farm in `dir`, whatever its network.
     pub fn existing(dir: &Path) -> Result<Self, FarmError> {
-        let path = dir.join(INFO_FILE);
-        if !exists(&path)? {
-            return Err(FarmError::NoFarm { path });
-        }
-        let lock = Lock::take(&path)?;
-        let bytes = read_bounded(&path, MAX_INFO_BYTES)?;
-        let info =
-            FarmInfo::from_json(&bytes).map_err(|reason| FarmError::Info { path: path.clone(), reason })?;
-        let path = dir.join(IDENTITY_FILE);
-        let identity = load_identity(&path)?.ok_or_else(|| FarmError::Missing {
-            path: path.clone(),
-            other: INFO_FILE,
-            advice: "restore it from a backup, since the farm's sectors are bound to it",
-        })?;
-        if identity.public_key() != info.public_key {
-            let (identity, info) = (hex::encode(identity.public_key()), hex::encode(info.public_key));
-            return Err(FarmError::OtherIdentity { path, identity, info });
-        }
+        let lock = Lock::of(dir)?;
+        let info = read_info(dir)?;
+        let identity = read_identity(dir, &info)?;
         Ok(Self { info, identity, lock })
     }
 
-    /// The farm in `dir`, made if there is none, and fit for the chain of `config`.
-    pub fn or_create(dir: &Path, config: &FarmConfig) -> Result<Self, FarmError> {
-        fs::create_dir_all(dir).map_err(|error| IoError::open(dir, error))?;
+    /// The farm in `dir`, made if there is none, and fit for the chain of `config`; what is made goes again with `undo`.
+    pub fn or_create(dir: &Path, config: &FarmConfig, undo: &mut Undo) -> Result<Self, FarmError> {
+        if !exists(dir)? {
+            fs::create_dir_all(dir).map_err(|error| IoError::open(dir, error))?;
+            undo.made_directory(dir);
+        }
         let path = dir.join(INFO_FILE);
         if !exists(&path)? {
-            create(dir, config)?;
+            create(dir, config, undo)?;
         }
         let opened = Self::existing(dir)?;
         let info = &opened.info;
@@ -150,16 +140,53 @@ impl Opened {
         let info = FarmInfo { allocated_bytes, ..self.info.clone() };
         let path = dir.join(INFO_FILE);
         let new = write_beside(&path, &info.to_json(), 0o644)?;
-        let lock = DirectFile::open(&new, Access::Read)?;
-        lock.lock_exclusive()?;
-        fs::rename(&new, &path).map_err(|error| IoError::open(&path, error))?;
-        sync_directory(&path)?;
+        let renamed = || {
+            let lock = DirectFile::open(&new, Access::Read)?;
+            lock.lock_exclusive()?;
+            fs::rename(&new, &path).map_err(|error| IoError::open(&path, error))?;
+            Ok::<_, IoError>(lock)
+        };
+        let lock = renamed().inspect_err(|_| drop(fs::remove_file(&new)))?;
         (self.info, self.lock) = (info, Lock(lock));
-        Ok(())
+        Ok(sync_directory(&path)?)
     }
 }
 
+/// What `single_disk_farm.json` says.
+pub(super) fn read_info(dir: &Path) -> Result<FarmInfo, FarmError> {
+    let path = dir.join(INFO_FILE);
+    let bytes = read_bounded(&path, MAX_INFO_BYTES)?;
+    FarmInfo::from_json(&bytes).map_err(|reason| FarmError::Info { path, reason })
+}
+
+/// The identity that belongs to it.
+pub(super) fn read_identity(dir: &Path, info: &FarmInfo) -> Result<Identity, FarmError> {
+    let path = dir.join(IDENTITY_FILE);
+    let identity = load_identity(&path)?.ok_or_else(|| FarmError::Missing {
+        path: path.clone(),
+        other: INFO_FILE,
+        advice: "restore it from a backup, since the farm's sectors are bound to it",
+    })?;
+    if identity.public_key() != info.public_key {
+        let (identity, info) = (hex::encode(identity.public_key()), hex::encode(info.public_key));
+        return Err(FarmError::OtherIdentity { path, identity, info });
+    }
+    Ok(identity)
+}
+
 impl Lock {
+    /// The lock of the farm in `dir`.
+    pub fn of(dir: &Path) -> Result<Self, FarmError> {
+        let path = dir.join(INFO_FILE);
+        if !exists(&path)? {
+            return Err(FarmError::NoFarm { path });
+        }
+        Self::take(&path).map_err(|error| match error {
+            IoError::Open { path, source } if is_unsupported(&source) => FarmError::NoLocks { path, source },
+            error => error.into(),
+        })
+    }
+
     /// Locks the file that has this name, not one that had it before.
     fn take(path: &Path) -> Result<Self, IoError> {
         for _ in 0..LOCK_TRIES {
@@ -179,6 +206,13 @@ impl Lock {
     }
 }
 
+/// Whether the system says so of something that a file system cannot do, such as locks.
+fn is_unsupported(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let unsupported = [Errno::NOLCK, Errno::OPNOTSUPP, Errno::NOSYS];
+    error.raw_os_error().is_some_and(|code| unsupported.contains(&Errno::from_raw_os_error(code)))
+}
+
 /// Whether the open file is the one that has this name now.
 fn has_name(file: &DirectFile, path: &Path) -> Result<bool, IoError> {
     let ours = rustix::fs::fstat(file).map_err(|error| IoError::open(path, error))?;
@@ -187,7 +221,8 @@ fn has_name(file: &DirectFile, path: &Path) -> Result<bool, IoError> {
 }
 
 /// Makes identity and JSON, in this order: the JSON names the key.
-fn create(dir: &Path, config: &FarmConfig) -> Result<(), FarmError> {
+fn create(dir: &Path, config: &FarmConfig, undo: &mut Undo) -> Result<(), FarmError> {
+    Layout::new(config.pieces_in_sector, config.size)?;
     for file in [super::PLOT_FILE, super::METADATA_FILE] {
         if exists(&dir.join(file))? {
             return Err(FarmError::Missing {
@@ -197,7 +232,7 @@ fn create(dir: &Path, config: &FarmConfig) -> Result<(), FarmError> {
             });
         }
     }
-    let identity = load_or_create_identity(&dir.join(IDENTITY_FILE))?;
+    let identity = load_or_create_identity(&dir.join(IDENTITY_FILE), undo)?;
     let millis = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_millis() as u64);
     let info = FarmInfo {
         id: Ulid::from_parts(millis, u128::from_le_bytes(random()?)),
@@ -206,16 +241,19 @@ fn create(dir: &Path, config: &FarmConfig) -> Result<(), FarmError> {
         pieces_in_sector: config.pieces_in_sector,
         allocated_bytes: config.size.allocated_bytes(config.pieces_in_sector),
     };
-    Layout::new(info.pieces_in_sector, info.allocated_bytes)?;
-    Ok(write_new(&dir.join(INFO_FILE), &info.to_json(), 0o644)?)
+    let path = dir.join(INFO_FILE);
+    write_new(&path, &info.to_json(), 0o644)?;
+    undo.made(&path);
+    Ok(())
 }
 
-fn load_or_create_identity(path: &Path) -> Result<Identity, FarmError> {
+fn load_or_create_identity(path: &Path, undo: &mut Undo) -> Result<Identity, FarmError> {
     if let Some(identity) = load_identity(path)? {
         return Ok(identity);
     }
     let identity = Identity::from_entropy(random()?);
     write_new(path, &identity.to_file_bytes(), 0o600)?;
+    undo.made(path);
     Ok(identity)
 }
 
@@ -241,6 +279,7 @@ fn exists(path: &Path) -> Result<bool, IoError> {
 
 /// The file's bytes, at most `limit` of them.
 fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, IoError> {
+    check_regular(path)?;
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(|error| IoError::open(path, error))?;
     file.take(limit)
@@ -257,7 +296,7 @@ fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IoError> {
         Err(rustix::io::Errno::INVAL) => fs::rename(&new, path),
         renamed => renamed.map_err(io::Error::from),
     };
-    renamed.map_err(|error| IoError::open(path, error))?;
+    renamed.inspect_err(|_| drop(fs::remove_file(&new))).map_err(|error| IoError::open(path, error))?;
     sync_directory(path)
 }
 
@@ -279,6 +318,7 @@ fn write_beside(path: &Path, bytes: &[u8], mode: u32) -> Result<PathBuf, IoError
         .map_err(|error| IoError::open(&new, error))?;
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
+        .inspect_err(|_| drop(fs::remove_file(&new)))
         .map_err(|error| IoError::refused(Action::Write, &new, 0, bytes.len() as u64, error))?;
     Ok(new)
 }

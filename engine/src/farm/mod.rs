@@ -36,6 +36,9 @@ mod scrub;
 mod sector_hash;
 mod sizes;
 mod state;
+mod survey;
+mod undo;
+mod wipe;
 mod write;
 
 #[cfg(test)]
@@ -44,13 +47,17 @@ mod tests;
 pub use self::again::{LookedAgain, Unreadable};
 pub use self::error::{FarmError, RecordFault, SectorError, SectorFault};
 pub use self::files::FARM_SCRATCH_BYTES;
-pub use self::format::{IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PLOT_FILE};
+pub use self::format::{
+    FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
+};
 pub use self::info::{FarmConfig, FarmInfo};
-pub use self::layout::{FIXED_BYTES, FarmSize, Layout, METADATA_RESERVED_BYTES};
+pub use self::layout::{FIXED_BYTES, Layout, METADATA_RESERVED_BYTES, size_for_network};
 pub use self::open::OpenReport;
 pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
 pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
 pub use self::sizes::{AuditMemory, SBucketSizes};
+pub use self::survey::{Elements, SectorCounts, Survey};
+pub use self::wipe::{wipe, wipe_cache};
 pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
 
 use self::sizes::{Place, Sizes};

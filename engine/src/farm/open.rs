@@ -1,17 +1,23 @@
 //! Making and opening a farm, with what can be put right put right (PROTOCOL 7).
 
-use super::files::Files;
+use super::files::{Files, HEADER_BYTES, RECORD_PART_BYTES, is_expired};
+use super::format::PIECE_CACHE_FILE;
 use super::info::Opened;
 use super::inspect::{Inspection, inspect};
+use super::state::{Sector, State};
+use super::undo::Undo;
 use super::{
-    AuditMemory, Farm, FarmConfig, FarmError, INFO_FILE, Inner, Layout, METADATA_FILE, PLOT_FILE,
-    SectorFault, Unreadable,
+    AuditMemory, Farm, FarmConfig, FarmError, FarmInfo, FarmSize, INFO_FILE, Inner, Layout, MAX_SECTORS,
+    METADATA_FILE, METADATA_RESERVED_BYTES, PLOT_FILE, RecordFault, SectorFault, Unreadable,
 };
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
 use crate::error::{Action, IoError};
-use crate::file::{Access, DirectFile};
+use crate::file::{Access, DirectFile, check_regular};
+use crate::parts::Parts;
 use crate::pool::SlabMut;
+use crate::task;
+use consensus::constants::{HASH_SIZE, SECTOR_METADATA_SIZE, contents_map_size};
 use consensus::sector::public_key_hash;
 use futures::lock::Mutex;
 use std::cell::{Cell, RefCell};
@@ -38,11 +44,16 @@ pub struct OpenReport {
 
 /// Class of the reads and writes at opening: nobody farms this farm yet, but others on the disk may.
 const CLASS: Class = Class::Serving;
+/// Space that is reserved at once: the wish to stop is looked for in between.
+const GROW_STEP_BYTES: u64 = if cfg!(test) { 1 << 20 } else { 1 << 30 };
+const LOST_METADATA: &str =
+    "restore it from a backup; without it the sectors are lost: then delete plot.bin too to plot anew";
 
 impl Farm {
     /// Opens the farm in `dir`, making directory and farm if there is none. `scratch` is
-    /// [`super::FARM_SCRATCH_BYTES`] of memory that starts at a block, kept as long as the farm is open. Blocks the executor
-    /// while the system makes or resizes files. Of its sectors all is kept in memory that makes an audit one read.
+    /// [`super::FARM_SCRATCH_BYTES`] of memory that starts at a block, kept as long as the farm is open. Lets others run while
+    /// the files grow. An error, or a future that is dropped, leaves the farm that was there before, or nothing; the size is
+    /// noted when the files have it. Of its sectors all is kept in memory that makes an audit one read.
     pub async fn open(
         disk: Disk,
         scratch: SlabMut,
@@ -60,20 +71,28 @@ impl Farm {
         config: &FarmConfig,
         memory: AuditMemory,
     ) -> Result<(Self, OpenReport), FarmError> {
-        let mut opened = Opened::or_create(dir, config)?;
-        let allocated = config.size.allocated_bytes(opened.info.pieces_in_sector);
-        let layout = Layout::new(opened.info.pieces_in_sector, allocated)?;
-        ensure_files(dir, &layout)?;
+        let mut begun = Undo::default();
+        let mut opened = Opened::or_create(dir, config, &mut begun)?;
+        // Dropped before the lock goes.
+        let mut undo = begun;
+        let (layout, allocated_bytes) = plan(dir, &opened.info, config.size)?;
+        ensure_files(dir, &layout, &mut undo).await?;
         let files = Files::open(disk, scratch, dir, layout, Access::ReadWrite, memory)?;
-        grow(files.metadata.file(), layout.metadata_bytes())?;
+        undo.will_grow(files.metadata.file())?;
+        undo.will_grow(files.plot_file())?;
+        grow(dir, files.metadata.file(), layout.metadata_bytes()).await?;
         let found = inspect(&files, CLASS).await?;
+        check_pieces(dir, &found)?;
+        tell_loss(dir, &files, &found).await?;
         repair(&files, &found).await?;
-        grow(files.plot_file(), layout.plot_bytes())?;
-        if opened.info.allocated_bytes != allocated {
-            opened.set_allocated(dir, allocated)?;
+        grow(dir, files.plot_file(), layout.plot_bytes()).await?;
+        if opened.info.allocated_bytes != allocated_bytes {
+            opened.set_allocated(dir, allocated_bytes)?;
         }
+        undo.forget();
         shrink(files.plot_file(), layout.plot_bytes())?;
         shrink(files.metadata.file(), layout.metadata_bytes())?;
+        tell_cache(dir)?;
         Ok(Self::of(dir, opened, files, found))
     }
 
@@ -97,17 +116,23 @@ impl Farm {
         memory: AuditMemory,
     ) -> Result<(Self, OpenReport), FarmError> {
         let opened = Opened::existing(dir)?;
-        let layout = Layout::new(opened.info.pieces_in_sector, opened.info.allocated_bytes)?;
+        let layout = found_layout(dir, &opened.info)?;
         check_files(dir)?;
         let files = Files::open(disk, scratch, dir, layout, access, memory)?;
-        if access == Access::ReadWrite {
-            grow(files.metadata.file(), layout.metadata_bytes())?;
+        if access == Access::Read {
+            let found = inspect(&files, CLASS).await?;
+            check_pieces(dir, &found)?;
+            return Ok(Self::of(dir, opened, files, found));
         }
+        let mut undo = Undo::default();
+        undo.will_grow(files.metadata.file())?;
+        undo.will_grow(files.plot_file())?;
+        grow(dir, files.metadata.file(), layout.metadata_bytes()).await?;
         let found = inspect(&files, CLASS).await?;
-        if access == Access::ReadWrite {
-            repair(&files, &found).await?;
-            grow(files.plot_file(), layout.plot_bytes())?;
-        }
+        check_pieces(dir, &found)?;
+        repair(&files, &found).await?;
+        grow(dir, files.plot_file(), layout.plot_bytes()).await?;
+        undo.forget();
         Ok(Self::of(dir, opened, files, found))
     }
 
@@ -149,18 +174,94 @@ async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
     Ok(())
 }
 
+/// What the farm is to be, and the size to note for it. It stays as it is when the size is the one that is noted, whoever
+/// noted it, or when it has as many sectors as are asked for.
+fn plan(dir: &Path, info: &FarmInfo, size: FarmSize) -> Result<(Layout, u64), FarmError> {
+    let there = found_layout(dir, info)?;
+    let stays = match size {
+        FarmSize::Allocated(bytes) => bytes == info.allocated_bytes,
+        FarmSize::Sectors(sectors) => sectors == there.sectors(),
+    };
+    if stays {
+        return Ok((there, info.allocated_bytes));
+    }
+    Ok((Layout::new(info.pieces_in_sector, size)?, size.allocated_bytes(info.pieces_in_sector)))
+}
+
+/// The layout that the files have.
+pub(super) fn found_layout(dir: &Path, info: &FarmInfo) -> Result<Layout, FarmError> {
+    let bytes = |name| {
+        let path = dir.join(name);
+        // A pipe has a size, too.
+        if path.exists() {
+            check_regular(&path)?;
+        }
+        size(&path)
+    };
+    let (metadata, plot) = (bytes(METADATA_FILE)?, bytes(PLOT_FILE)?);
+    Layout::found(info.pieces_in_sector, info.allocated_bytes, metadata, plot)
+}
+
+/// Errs when the records are of sectors of another number of pieces than `single_disk_farm.json` says: all of them would be marked.
+fn check_pieces(dir: &Path, found: &Inspection) -> Result<(), FarmError> {
+    let is_plotted = |sector: &Sector| matches!(sector.state, State::Plotted { .. });
+    let others = found.faults.iter().find_map(|(_, fault)| match fault {
+        SectorFault::Record(RecordFault::OtherPieces(pieces)) => Some(pieces),
+        _ => None,
+    });
+    match others {
+        Some(pieces) if !found.sectors.iter().any(is_plotted) => Err(FarmError::Info {
+            path: dir.join(INFO_FILE),
+            reason: format!(
+                "its piecesInSector is not that of the farm's sectors, which have {pieces} pieces"
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Says how many plotted sectors a smaller size costs, before they go.
+async fn tell_loss(dir: &Path, files: &Files, found: &Inspection) -> Result<(), FarmError> {
+    let metadata_bytes = files.metadata.file().size_bytes()?;
+    let is_there = |sector: &u16| files.layout.record_offset(*sector + 1) <= metadata_bytes;
+    let beyond = (files.layout.sectors()..found.header_count.min(MAX_SECTORS)).take_while(is_there);
+    let parts = Parts::new(&files.pool, RECORD_PART_BYTES);
+    let mut plotted = 0;
+    for sector in beyond {
+        let record = files.read_record(CLASS, sector, &parts).await;
+        plotted += u32::from(matches!(record, Ok(Ok(record)) if !is_expired(&record)));
+    }
+    if plotted > 0 {
+        let sectors = files.layout.sectors();
+        let dir = dir.display();
+        tracing::warn!(%dir, sectors, plotted, "the farm is made smaller: plotted sectors beyond its size are given up");
+    }
+    Ok(())
+}
+
+/// Says that the network's farmer has left something that takes space.
+fn tell_cache(dir: &Path) -> Result<(), FarmError> {
+    let path = dir.join(PIECE_CACHE_FILE);
+    let bytes = size(&path)?;
+    if bytes > 0 {
+        let (path, dir) = (path.display(), dir.display());
+        tracing::info!(
+            "{path}: {bytes} bytes of the network's farmer, left as they are; `autonomys-farmer wipe --cache {dir}` gives the space back"
+        );
+    }
+    Ok(())
+}
+
 /// Sees that both files are there, and makes them if the farm is new. The metadata comes first: without it, nothing is
 /// known of the plot.
-fn ensure_files(dir: &Path, layout: &Layout) -> Result<(), FarmError> {
+async fn ensure_files(dir: &Path, layout: &Layout, undo: &mut Undo) -> Result<(), FarmError> {
     let (metadata, plot) = (dir.join(METADATA_FILE), dir.join(PLOT_FILE));
-    let is_new = size(&plot)? == 0 && (size(&metadata)? == 0 || counted(&metadata)? == 0);
-    if is_new {
-        make(&metadata, layout.metadata_bytes())?;
-        if let Err(error) = make(&plot, layout.plot_bytes()) {
-            // It counts no sector, and takes the space that a smaller farm may need.
-            let _ = fs::remove_file(&metadata);
-            return Err(error.into());
-        }
+    let is_blank = is_blank(&metadata)?;
+    if is_blank && size(&plot)? == 0 {
+        make(dir, &metadata, layout.metadata_bytes(), undo).await?;
+        make(dir, &plot, layout.plot_bytes(), undo).await?;
+    } else if is_blank && holds_sector(&plot, layout)? {
+        return Err(FarmError::Missing { path: metadata, other: PLOT_FILE, advice: LOST_METADATA });
     }
     check_files(dir)
 }
@@ -170,8 +271,7 @@ fn check_files(dir: &Path) -> Result<(), FarmError> {
     let (metadata, plot) = (dir.join(METADATA_FILE), dir.join(PLOT_FILE));
     if size(&metadata)? < BLOCK_BYTES as u64 {
         let (path, other) = (metadata, if size(&plot)? > 0 { PLOT_FILE } else { INFO_FILE });
-        let advice = "restore it from a backup; without it the sectors are lost: then delete plot.bin too to plot anew";
-        return Err(FarmError::Missing { path, other, advice });
+        return Err(FarmError::Missing { path, other, advice: LOST_METADATA });
     }
     if size(&plot)? == 0 {
         let advice = "restore it from a backup; without it the sectors are lost: then delete metadata.bin too to plot anew";
@@ -181,23 +281,51 @@ fn check_files(dir: &Path) -> Result<(), FarmError> {
 }
 
 /// A file of this size, which may be there already from a start that was broken off.
-fn make(path: &Path, bytes: u64) -> Result<(), IoError> {
-    if path.exists() {
-        return DirectFile::open(path, Access::ReadWrite)?.set_size(bytes);
-    }
-    DirectFile::create(path, bytes).map(drop)
+async fn make(dir: &Path, path: &Path, bytes: u64, undo: &mut Undo) -> Result<(), FarmError> {
+    let file = if path.try_exists().map_err(|error| IoError::open(path, error))? {
+        DirectFile::open(path, Access::ReadWrite)?
+    } else {
+        let file = DirectFile::create(path, 0)?;
+        undo.made(path);
+        file
+    };
+    undo.will_grow(&file)?;
+    grow(dir, &file, bytes).await
 }
 
-fn grow(file: &DirectFile, bytes: u64) -> Result<(), IoError> {
-    if file.size_bytes()? < bytes { file.set_size(bytes) } else { Ok(()) }
+async fn grow(dir: &Path, file: &DirectFile, bytes: u64) -> Result<(), FarmError> {
+    let Err(error) = grow_in_steps(file, bytes).await else { return Ok(()) };
+    let cache = dir.join(PIECE_CACHE_FILE);
+    let cache_bytes = size(&cache)?;
+    if cache_bytes > 0 && matches!(error, IoError::DiskFull { .. }) {
+        return Err(FarmError::FullBesideCache { source: error, cache, cache_bytes, dir: dir.to_owned() });
+    }
+    Err(error.into())
+}
+
+/// Broken off, the file has any size between.
+async fn grow_in_steps(file: &DirectFile, bytes: u64) -> Result<(), IoError> {
+    let mut now = file.size_bytes()?;
+    if now >= bytes {
+        return Ok(());
+    }
+    while now < bytes {
+        now = bytes.min(now.saturating_add(GROW_STEP_BYTES));
+        if !file.reserve_up_to(now)? {
+            break;
+        }
+        task::yield_now().await;
+    }
+    // The rest, and a sync.
+    file.set_size(bytes)
 }
 
 fn shrink(file: &DirectFile, bytes: u64) -> Result<(), IoError> {
     if file.size_bytes()? > bytes { file.set_size(bytes) } else { Ok(()) }
 }
 
-/// Bytes of a file, none if it is missing.
-fn size(path: &Path) -> Result<u64, IoError> {
+/// The file's size; zero if there is none.
+pub(super) fn size(path: &Path) -> Result<u64, IoError> {
     match fs::metadata(path) {
         Ok(metadata) => Ok(metadata.len()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
@@ -205,11 +333,37 @@ fn size(path: &Path) -> Result<u64, IoError> {
     }
 }
 
-/// Sectors that the header counts.
-fn counted(metadata: &Path) -> Result<u16, IoError> {
-    let mut header = [0; super::files::HEADER_BYTES];
-    let file = File::open(metadata).map_err(|error| IoError::open(metadata, error))?;
-    file.read_exact_at(&mut header, 0)
-        .map_err(|error| IoError::refused(Action::Read, metadata, 0, header.len() as u64, error))?;
-    Ok(u16::from_le_bytes([header[1], header[2]]))
+/// Whether `metadata.bin` counts no sector, and has no record of the first one either: then there has never been any.
+fn is_blank(path: &Path) -> Result<bool, IoError> {
+    if size(path)? == 0 {
+        return Ok(true);
+    }
+    check_regular(path)?;
+    let file = File::open(path).map_err(|error| IoError::open(path, error))?;
+    let (mut header, mut record) = ([0; HEADER_BYTES], vec![0; SECTOR_METADATA_SIZE]);
+    let read = read_what_is_there(&file, &mut header, 0)
+        .and_then(|()| read_what_is_there(&file, &mut record, METADATA_RESERVED_BYTES));
+    read.map_err(|error| IoError::refused(Action::Read, path, 0, SECTOR_METADATA_SIZE as u64, error))?;
+    Ok(header.iter().chain(&record).all(|byte| *byte == 0))
+}
+
+/// Whether `plot.bin` begins with a contents map that its hash fits (PROTOCOL 5.3).
+fn holds_sector(path: &Path, layout: &Layout) -> Result<bool, IoError> {
+    check_regular(path)?;
+    let file = File::open(path).map_err(|error| IoError::open(path, error))?;
+    let (mut map, mut hash) = (vec![0; contents_map_size(layout.pieces_in_sector())], [0; HASH_SIZE]);
+    map.truncate(map.len() - HASH_SIZE);
+    let bytes = map.len() as u64;
+    read_what_is_there(&file, &mut map, 0)
+        .and_then(|()| read_what_is_there(&file, &mut hash, bytes))
+        .map_err(|error| IoError::refused(Action::Read, path, 0, bytes, error))?;
+    Ok(blake3::hash(&map) == hash)
+}
+
+/// Bytes beyond the end of the file stay as they are.
+fn read_what_is_there(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    match file.read_exact_at(bytes, offset) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+        read => read,
+    }
 }

@@ -39,7 +39,7 @@ pub fn make(dir: &Path, sectors: u16) {
         pieces_in_sector: MAX_PIECES_IN_SECTOR,
         allocated_bytes,
     };
-    let layout = Layout::new(MAX_PIECES_IN_SECTOR, allocated_bytes).unwrap();
+    let layout = Layout::new(MAX_PIECES_IN_SECTOR, FarmSize::Allocated(allocated_bytes)).unwrap();
     fs::write(dir.join(INFO_FILE), info.to_json()).unwrap();
     fs::write(dir.join(IDENTITY_FILE), identity.to_file_bytes()).unwrap();
     File::create(dir.join(PLOT_FILE)).unwrap().set_len(layout.plot_bytes()).unwrap();

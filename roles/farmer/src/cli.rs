@@ -14,7 +14,7 @@ mod topology;
 
 use clap::{Parser, Subcommand};
 use consensus::CpuLevel;
-use farmer::{conformance, scrub};
+use farmer::{conformance, info, scrub, wipe};
 
 pub use progress::LogWriter;
 pub use result::CommandResult;
@@ -41,6 +41,8 @@ enum Command {
     Dev(dev::DevArgs),
     /// Run a node of a development chain that farmers can connect to
     DevNode(dev_node::DevNodeArgs),
+    /// Tell what farms hold, also while they are in use, and which size= to give to the network's own farmer
+    Info(info::Arguments),
     /// Check every sector of farms and mark bad ones for replotting
     Scrub(scrub::Arguments),
     /// Show what this machine looks like, and which threads belong on which of its cores; roles bind theirs so when they start
@@ -48,6 +50,8 @@ enum Command {
     /// Tools
     #[command(subcommand)]
     Util(Util),
+    /// Remove farms for good, their keys too, or with --cache only what the network's farmer keeps beside the sectors
+    Wipe(wipe::Arguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -83,6 +87,7 @@ impl Cli {
             Command::Cluster(args) => args.run(),
             Command::Dev(args) => args.run(),
             Command::DevNode(args) => args.run(),
+            Command::Info(arguments) => Ok(info::run(&arguments)?),
             Command::Scrub(arguments) => Ok(scrub::run(arguments)?),
             Command::Topology(args) => args.run(),
             Command::Util(Util::Conformance(arguments)) => Ok(conformance::run(arguments)?),
@@ -94,6 +99,7 @@ impl Cli {
             Command::Util(Util::KernelCheck(arguments)) => arguments.run(),
             Command::Util(Util::ReinitializationCache(arguments)) => arguments.run(),
             Command::Util(Util::ShardedCacheBenchmark(arguments)) => arguments.run(),
+            Command::Wipe(arguments) => Ok(wipe::run(&arguments)?),
         }
     }
 }

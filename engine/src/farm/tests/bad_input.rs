@@ -49,7 +49,7 @@ fn farms_that_do_not_fit_are_refused() {
         let fewer = FarmConfig { max_pieces_in_sector: 0, ..config(1, 4) };
         refused(&disk, &pool, dir, &fewer, &["1 pieces in a sector", "at most 0"]).await;
         let tiny = FarmConfig { size: FarmSize::Allocated(1 << 20), ..config(1, 4) };
-        refused(&disk, &pool, dir, &tiny, &["0 sectors", "size=4250669"]).await;
+        refused(&disk, &pool, dir, &tiny, &["size=1048576", "not one sector", "size=4250669"]).await;
         let farm = open_clean(&disk, &pool, dir, &config(1, 4)).await;
         refused(&disk, &pool, dir, &config(1, 4), &[INFO_FILE, "already locked by a process"]).await;
         drop(farm);
@@ -221,13 +221,21 @@ fn directories_that_cannot_be_written_are_told() {
 }
 
 /// A small file system of its own; none where mounting is not allowed.
-struct SmallDisk(tempfile::TempDir);
+pub struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new() -> Option<Self> {
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn new() -> Option<Self> {
+        Self::of(&["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+    }
+
+    pub fn of(kind: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(dir.path());
+        mount.args(kind).arg(dir.path());
         mount.stderr(std::process::Stdio::null());
         mount.status().is_ok_and(|status| status.success()).then_some(Self(dir))
     }
@@ -237,26 +245,4 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         std::process::Command::new("umount").arg(self.0.path()).status().unwrap();
     }
-}
-
-#[test]
-fn a_full_disk_is_told_and_costs_nothing() {
-    let Some(small) = SmallDisk::new() else {
-        println!("skipped: this user may not mount a small file system");
-        return;
-    };
-    on_disk(move |disk, pool| async move {
-        let dir = small.0.path().join("farm");
-        let made = Made::new(1, 0, 5, 1);
-        let error = open(&disk, &pool, &dir, &config(1, 50)).await.err().unwrap();
-        assert!(error.to_string().contains("disk full") && error.to_string().contains("smaller"), "{error}");
-        let farm = open_clean(&disk, &pool, &dir, &config(1, 2)).await;
-        made.plot(&farm).await;
-        drop(farm);
-        let error = open(&disk, &pool, &dir, &config(1, 50)).await.err().unwrap();
-        assert!(error.to_string().contains("disk full"), "{error}");
-        let farm = open_clean(&disk, &pool, &dir, &config(1, 2)).await;
-        made.check_in(&farm).await;
-        drop(farm);
-    });
 }

@@ -1,13 +1,16 @@
 //! Farms of one and two pieces a sector, with made-up contents.
 
 mod bad_input;
+mod corruption;
 mod crash;
 mod damage;
 mod healing;
+mod life;
 mod memory;
 mod plotting;
 mod refusing;
 mod scrubbing;
+mod switching;
 mod unreadable;
 
 use super::*;

@@ -72,7 +72,7 @@ impl MemoryChoice {
 
 /// Sectors of a farm of this size, were it made now; as many as can be for a size that none has.
 fn sectors(size: FarmSize, pieces: u16) -> u64 {
-    let layout = Layout::new(pieces, size.allocated_bytes(pieces));
+    let layout = Layout::new(pieces, size);
     layout.map_or(MAX_SECTORS, |layout| layout.sectors()).into()
 }
 

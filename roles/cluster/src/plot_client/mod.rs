@@ -111,7 +111,11 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let host_config = HostConfig { role: Role::PlotClient, slabs, ..config.host.clone() };
     let host = Host::start(host_config, bus.clone(), |_| Rc::new(ServesNothing)).await?;
     let result = async {
-        let farms = open_farms(&host, executors, &config, &info).await?;
+        let farms = tokio::select! {
+            farms = open_farms(&host, executors, &config, &info) => farms?,
+            // What is being made or grown is given back when its executor ends.
+            () = shutdown.requested() => return Ok(()),
+        };
         let options = CpuProverOptions {
             threads: config.proving.clone(),
             level: CpuLevel::current(),

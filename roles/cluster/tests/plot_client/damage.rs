@@ -46,7 +46,7 @@ async fn a_sector_that_is_found_damaged_when_it_is_proved_is_plotted_again() {
     for (damaged, at) in (1..).zip([5000, contents_map_size(job.pieces_in_sector) as u64 + 1_000_001]) {
         let made = make(&job, &kzg);
         let checksum = *made.bytes.last_chunk().unwrap();
-        assert_eq!(stage(&bus, &job, made, checksum).await, PlotPhase::Stored);
+        assert_eq!(stage(&bus, &job, made, checksum, 0).await, PlotPhase::Stored);
         damage(dir.path(), at);
         let again = ordered_again(&bus, &mut slots).await;
         assert_eq!((again.sector, again.attempt), (job.sector, 1), "nobody is to blame");

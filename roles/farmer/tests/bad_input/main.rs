@@ -25,3 +25,4 @@ mod node;
 mod process;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;
+mod tools;
