@@ -5,7 +5,7 @@
 //!   identity.bin            entropy of its key: made once, never overwritten
 //!   metadata.bin            version u8, count u16 LE │ to 1 MiB │ record of sector 0, 131 116 B │ record of sector 1 │ ...
 //!   plot.bin                sector 0 │ sector 1 │ ...            each n x 1 056 896 + 64 B, aligned to nothing
-//!   writing-N.bin           only ours, while sector N is written: which ranges are there already
+//!   writing.bin             only ours: which ranges of the sector that is being written are there already
 //! ```
 //!
 //! A sector is replaced in this order, each step durable before the next: its old record is marked for replotting; its bytes;
@@ -26,6 +26,7 @@ mod inspect;
 mod layout;
 mod map_bytes;
 mod open;
+mod progress;
 mod read;
 mod scrub;
 mod sizes;
@@ -41,10 +42,11 @@ pub use self::format::{IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PLO
 pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, FarmSize, Layout, METADATA_RESERVED_BYTES};
 pub use self::open::OpenReport;
+pub use self::progress::{MAX_PROGRESS_BYTES, PROGRESS_FILE};
 pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
 pub use self::scrub::{ScrubProgress, ScrubReport, scrub};
 pub use self::sizes::SBucketSizes;
-pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
+pub use self::write::SectorWriter;
 
 use self::state::{Sector, State};
 use consensus::identity::Identity;
@@ -85,6 +87,9 @@ struct Inner {
     count: Cell<u16>,
     /// Held while records and header change.
     commit: Mutex<()>,
+    progress: progress::Progress,
+    /// Times that making bytes of `plot.bin` durable has failed.
+    failed_syncs: Cell<u64>,
     lock: info::Lock,
 }
 

@@ -3,7 +3,10 @@
 use super::files::Files;
 use super::info::Opened;
 use super::inspect::{Inspection, inspect};
-use super::{Farm, FarmConfig, FarmError, INFO_FILE, Inner, Layout, METADATA_FILE, PLOT_FILE, SectorFault};
+use super::progress::Progress;
+use super::{
+    Farm, FarmConfig, FarmError, FarmInfo, INFO_FILE, Inner, Layout, METADATA_FILE, PLOT_FILE, SectorFault,
+};
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
 use crate::error::{Action, IoError};
@@ -50,13 +53,14 @@ impl Farm {
         grow(files.metadata.file(), layout.metadata_bytes())?;
         let found = inspect(&files, CLASS).await?;
         repair(&files, &found).await?;
+        let progress = open_progress(&files, dir, &opened.info).await?;
         grow(files.plot_file(), layout.plot_bytes())?;
         if opened.info.allocated_bytes != allocated {
             opened.set_allocated(dir, allocated)?;
         }
         shrink(files.plot_file(), layout.plot_bytes())?;
         shrink(files.metadata.file(), layout.metadata_bytes())?;
-        Ok(Self::of(dir, opened, files, found))
+        Ok(Self::of(dir, opened, files, found, progress))
     }
 
     /// Opens the farm in `dir` as it is, whatever its network and size. For reading only, nothing on disk changes, and
@@ -75,14 +79,22 @@ impl Farm {
             grow(files.metadata.file(), layout.metadata_bytes())?;
         }
         let found = inspect(&files, CLASS).await?;
+        let mut progress = Progress::none();
         if access == Access::ReadWrite {
             repair(&files, &found).await?;
+            progress = open_progress(&files, dir, &opened.info).await?;
             grow(files.plot_file(), layout.plot_bytes())?;
         }
-        Ok(Self::of(dir, opened, files, found))
+        Ok(Self::of(dir, opened, files, found, progress))
     }
 
-    fn of(dir: &Path, opened: Opened, files: Files, found: Inspection) -> (Self, OpenReport) {
+    fn of(
+        dir: &Path,
+        opened: Opened,
+        files: Files,
+        found: Inspection,
+        progress: Progress,
+    ) -> (Self, OpenReport) {
         let report = OpenReport {
             faults: found.faults,
             adopted: (found.header_count..found.count).collect(),
@@ -98,6 +110,8 @@ impl Farm {
             sectors: RefCell::new(found.sectors),
             count: Cell::new(found.count),
             commit: Mutex::new(()),
+            progress,
+            failed_syncs: Cell::new(0),
             lock,
         };
         (Self(Rc::new(inner)), report)
@@ -116,6 +130,18 @@ async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
         files.sync_metadata(CLASS).await?;
     }
     Ok(())
+}
+
+/// Opens the notes of what is being written, and takes back what is said of a sector that `plot.bin` does not hold or will not: once it has grown
+/// back, zeroes lie there.
+async fn open_progress(files: &Files, dir: &Path, info: &FarmInfo) -> Result<Progress, FarmError> {
+    let progress = Progress::open(&files.disk, &files.pool, dir, info.id.to_bytes()).await;
+    let (layout, file_bytes) = (files.layout, files.plot_file().size_bytes()?);
+    let is_lost = move |sector| {
+        sector >= layout.sectors() || layout.sector_offset(sector) + layout.sector_bytes() > file_bytes
+    };
+    progress.forget(is_lost).await?;
+    Ok(progress)
 }
 
 /// Sees that both files are there, and makes them if the farm is new. The metadata comes first: without it, nothing is

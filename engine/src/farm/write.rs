@@ -5,17 +5,11 @@ use super::map_bytes::MapBytes;
 use super::state::{Sector, State};
 use super::{Farm, RecordFault, SectorError};
 use crate::disk::Class;
-use crate::error::{Action, IoError};
 use crate::parts::Parts;
 use crate::pool::Slab;
 use consensus::constants::HASH_SIZE;
 use consensus::sector::SectorMetadata;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::PathBuf;
 
-/// Longest progress that is kept for a writer.
-pub const MAX_PROGRESS_BYTES: usize = 4096;
 /// Part of a slab for one read of the check.
 const CHECK_PART_BYTES: usize = 512 * 1024;
 const CLASS: Class = Class::SectorWrite;
@@ -28,7 +22,7 @@ impl Farm {
             return Err(SectorError::BeingWritten { sector });
         }
         self.change(sector, |slot| slot.being_written = true);
-        let writer = SectorWriter { farm: self.clone(), sector };
+        let writer = SectorWriter { farm: self.clone(), sector, failed_syncs: self.0.failed_syncs.get() };
         // A sector without a valid record may have one on disk all the same, left by a smaller count.
         if !self.slot(sector)?.is_marked {
             self.mark_for_replotting(CLASS, sector).await?;
@@ -91,6 +85,8 @@ impl Farm {
 pub struct SectorWriter {
     farm: Farm,
     sector: u16,
+    /// Those that the farm had seen when this began.
+    failed_syncs: u64,
 }
 
 impl SectorWriter {
@@ -110,39 +106,36 @@ impl SectorWriter {
         Ok(self.farm.0.files.plot.write(CLASS, self.file_offset() + offset, data).await?)
     }
 
-    /// Keeps what the transfer wants to know after a crash (which ranges are here), at most [`MAX_PROGRESS_BYTES`]. All
-    /// writes that are done are durable first, so what it says is never more than what is there. The note itself outlives
-    /// `kill -9`, but not always a loss of power: then an older one is found, or a damaged one. It carries no checksum of
-    /// its own.
+    /// Keeps what the transfer wants to know after a crash (which ranges are here), at most [`super::MAX_PROGRESS_BYTES`]. All
+    /// writes that are done are durable first, so what it says is never more than what is there. After a crash it is this or
+    /// what was saved before, never half of one. It is the farm's only one: another sector's is forgotten.
     pub async fn save_progress(&self, progress: &[u8]) -> Result<(), SectorError> {
-        assert!(progress.len() <= MAX_PROGRESS_BYTES, "progress of {} bytes", progress.len());
-        self.farm.0.files.plot.sync(CLASS).await?;
-        let path = self.progress_path();
-        fs::write(&path, progress)
-            .map_err(|error| IoError::refused(Action::Write, &path, 0, progress.len() as u64, error).into())
+        self.sync_bytes().await?;
+        self.farm.0.progress.save(self.sector, progress).await
     }
 
     /// What was last saved for this sector, if anything.
-    pub fn saved_progress(&self) -> Result<Option<Vec<u8>>, SectorError> {
-        let path = self.progress_path();
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(IoError::open(&path, error).into()),
-        };
-        let (mut progress, limit) = (Vec::new(), MAX_PROGRESS_BYTES as u64);
-        let read = file.take(limit).read_to_end(&mut progress);
-        read.map_err(|error| IoError::refused(Action::Read, &path, 0, limit, error))?;
-        Ok(Some(progress))
+    pub fn saved_progress(&self) -> Option<Vec<u8>> {
+        self.farm.0.progress.saved(self.sector)
     }
 
-    /// Forgets what was saved: before the ranges of another sector content are written.
-    pub fn discard_progress(&self) -> Result<(), SectorError> {
-        let path = self.progress_path();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IoError::open(&path, error).into()),
-            _ => Ok(()),
+    /// Forgets what was saved, durably: before the ranges of another sector content are written.
+    pub async fn discard_progress(&self) -> Result<(), SectorError> {
+        let sector = self.sector;
+        self.farm.0.progress.forget(move |noted| noted == sector).await
+    }
+
+    /// Makes durable what was written. What was written before that failed once may be lost although a later one does not fail:
+    /// only writing it again is sure.
+    async fn sync_bytes(&self) -> Result<(), SectorError> {
+        let failures = &self.farm.0.failed_syncs;
+        let synced = self.farm.0.files.plot.sync(CLASS).await;
+        failures.set(failures.get() + u64::from(synced.is_err()));
+        synced?;
+        if failures.get() == self.failed_syncs {
+            return Ok(());
         }
+        Err(SectorError::Unsure { sector: self.sector })
     }
 
     /// Makes the sector count, when all its bytes are written: reads them back, compares the checksum (the sector's last 32
@@ -162,23 +155,28 @@ impl SectorWriter {
         let (computed, stored) = farm.checksums(CLASS, sector, &parts, |part| map.take(part)).await?;
         drop(parts);
         if computed != stored || stored != *checksum {
-            self.discard_progress()?;
+            self.discard_progress().await?;
             return Err(SectorError::Checksum { sector });
         }
-        let map = map.decode(pieces).map_err(|source| SectorError::ContentsMap { sector, source });
-        let sizes = map.inspect_err(|_| drop(self.discard_progress()))?.s_bucket_sizes();
+        let sizes = match map.decode(pieces) {
+            Ok(map) => map.s_bucket_sizes(),
+            Err(source) => {
+                self.discard_progress().await?;
+                return Err(SectorError::ContentsMap { sector, source });
+            }
+        };
         // Whoever made the sector made both: what is read by one of them must be where the other says.
         if let Some(s_bucket) = (0..=u16::MAX).find(|s_bucket| differs(&sizes, metadata, *s_bucket)) {
-            self.discard_progress()?;
+            self.discard_progress().await?;
             return Err(SectorError::Metadata { sector, source: RecordFault::SBucketSize(s_bucket) });
         }
-        farm.0.files.plot.sync(CLASS).await?;
+        self.sync_bytes().await?;
         farm.commit(metadata).await?;
-        self.discard_progress()
-    }
-
-    fn progress_path(&self) -> PathBuf {
-        self.farm.dir().join(format!("writing-{}.bin", self.sector))
+        if let Err(error) = self.discard_progress().await {
+            // It counts. The note stays true until the sector is written anew, and that takes it back first.
+            tracing::warn!("{error}; sector {sector} is whole all the same");
+        }
+        Ok(())
     }
 }
 
