@@ -9,7 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use crate::BLOCK_BYTES;
-use crate::disk::Device;
+use crate::disk::{Device, Disk, Limits};
 use crate::error::{Action, IoError};
 use crate::file::DirectFile;
 use crate::pool::SlabMut;
@@ -390,5 +390,29 @@ impl Device for Power {
             drop(guard);
             Ok(())
         })
+    }
+}
+
+impl Power {
+    /// Requests to it, in the order of a disk with these limits.
+    pub fn disk(&self, limits: Limits) -> Disk {
+        Disk::over(Box::new(self.clone()), limits)
+    }
+
+    /// Bytes of a file as they are read now.
+    pub fn bytes(&self, path: &Path, offset: u64, length: usize) -> Vec<u8> {
+        let block_bytes = BLOCK_BYTES as u64;
+        let (first, from) = (offset / block_bytes, (offset % block_bytes) as usize);
+        let blocks = first..(offset + length as u64).div_ceil(block_bytes);
+        let bytes: Vec<u8> = blocks.flat_map(|number| self.block(path, number)).collect();
+        bytes[from..from + length].to_vec()
+    }
+
+    /// Files were cut or removed by calls that sync: what lay beyond their ends is gone, and zeros when they grow again.
+    pub fn see_cuts(&self) {
+        for (path, blocks) in &mut self.0.borrow_mut().files {
+            let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+            blocks.by_number.retain(|number, _| number * (BLOCK_BYTES as u64) < bytes);
+        }
     }
 }

@@ -48,7 +48,6 @@ pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, F
     while let Some((sector, record)) = records.next().await {
         let state = record.and_then(|metadata| state_within(files, &metadata, file_bytes));
         let slot = &mut found.sectors[usize::from(sector)];
-        slot.is_marked = matches!(state, Ok(State::Expired));
         slot.state = state.unwrap_or_else(|fault| {
             found.faults.push((sector, fault));
             State::Expired

@@ -88,6 +88,8 @@ struct Inner {
     /// Held while records and header change.
     commit: Mutex<()>,
     progress: progress::Progress,
+    /// Held while bytes of `plot.bin` are made durable.
+    syncing: Mutex<()>,
     /// Times that making bytes of `plot.bin` durable has failed.
     failed_syncs: Cell<u64>,
     lock: info::Lock,

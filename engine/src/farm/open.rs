@@ -111,6 +111,7 @@ impl Farm {
             count: Cell::new(found.count),
             commit: Mutex::new(()),
             progress,
+            syncing: Mutex::new(()),
             failed_syncs: Cell::new(0),
             lock,
         };
@@ -126,10 +127,8 @@ async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
     if found.header_count != found.count {
         files.write_count(CLASS, found.count).await?;
     }
-    if !found.faults.is_empty() || found.header_count != found.count {
-        files.sync_metadata(CLASS).await?;
-    }
-    Ok(())
+    // What a killed process wrote is read, and may yet be lost.
+    Ok(files.sync_metadata(CLASS).await?)
 }
 
 /// Opens the notes of what is being written, and takes back what is said of a sector that `plot.bin` does not hold or will not: once it has grown

@@ -17,13 +17,14 @@ use super::SectorError;
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
 use crate::error::{Action, IoError};
-use crate::file::{Access, DirectFile};
+use crate::file::{Access, DirectFile, sync_directory};
 use crate::pool::{Pool, SlabMut};
 use crate::task;
 use futures::channel::oneshot;
 use futures::lock::Mutex;
 use std::cell::RefCell;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -79,9 +80,17 @@ impl Progress {
                 tracing::warn!(
                     "{error}; a sector that is being fetched when this process ends is fetched from its beginning"
                 );
+                // What it says is not looked after any more.
+                let _ = remove(&path);
                 Self(None)
             }
         }
+    }
+
+    /// Whether what is noted is kept.
+    #[cfg(test)]
+    pub fn is_kept(&self) -> bool {
+        self.0.is_some()
     }
 
     /// What was last noted of a sector.
@@ -118,7 +127,7 @@ impl Progress {
             let mut is_unsure = inner.is_unsure.lock().await;
             let chosen = choose(&inner.last.borrow(), *is_unsure);
             let written = match chosen {
-                Some((sector, said)) => inner.write(sector, said, &mut is_unsure).await,
+                Some((sector, said)) => inner.note(sector, said, &mut is_unsure).await,
                 None => Ok(()),
             };
             drop(is_unsure);
@@ -132,38 +141,44 @@ impl Progress {
 
 impl Inner {
     async fn open(disk: &Disk, pool: &Pool, path: &Path, farm_id: [u8; 16]) -> Result<Self, SectorError> {
-        let file = if path.exists() {
-            DirectFile::open(path, Access::ReadWrite)?
-        } else {
-            DirectFile::create(path, FILE_BYTES as u64)?
+        let file = match open_file(path) {
+            Ok(file) => file,
+            Err(_) => {
+                remove(path)?;
+                DirectFile::create(path, FILE_BYTES as u64)?
+            }
         };
-        if file.size_bytes()? != FILE_BYTES as u64 {
-            file.set_size(FILE_BYTES as u64)?;
-        }
-        // What an earlier process wrote and this one reads may yet be lost.
-        disk.sync(CLASS, &file).await?;
         let buf = pool.acquire().await?.narrow(..FILE_BYTES);
         let slots = disk.read(CLASS, &file, 0, buf, 0..FILE_BYTES).await?;
         let notes = slots.chunks(BLOCK_BYTES).filter_map(|slot| Note::read_from(slot, &farm_id));
         let nothing = Note { number: 0, sector: 0, said: Vec::new() };
-        let last = RefCell::new(notes.max_by_key(|note| note.number).unwrap_or(nothing));
-        let (disk, pool) = (disk.clone(), pool.clone());
-        Ok(Self { disk, pool, file, farm_id, last, is_unsure: Mutex::new(false) })
+        let last = notes.max_by_key(|note| note.number).unwrap_or(nothing);
+        let (disk, pool, last) = (disk.clone(), pool.clone(), RefCell::new(last));
+        let inner = Self { disk, pool, file, farm_id, last, is_unsure: Mutex::new(false) };
+        // What an earlier process could not make durable is read all the same, and may yet be lost.
+        let last = inner.last.borrow().clone();
+        inner.write(&last).await?;
+        Ok(inner)
     }
 
     /// Makes a note the last one. After a failure the same slot is written again: the other has the last one that is durable.
-    async fn write(&self, sector: u16, said: Vec<u8>, is_unsure: &mut bool) -> Result<(), SectorError> {
+    async fn note(&self, sector: u16, said: Vec<u8>, is_unsure: &mut bool) -> Result<(), SectorError> {
         let note = Note { number: self.last.borrow().number + 1, sector, said };
-        let mut slot = self.pool.acquire().await?.narrow(..BLOCK_BYTES);
-        note.write_to(&mut slot, &self.farm_id);
         *is_unsure = true;
-        let offset = note.number % SLOTS as u64 * BLOCK_BYTES as u64;
-        let (_, written): (SlabMut, _) = self.disk.write_own(CLASS, &self.file, offset, slot).await;
-        written?;
-        self.disk.sync(CLASS, &self.file).await?;
+        self.write(&note).await?;
         *is_unsure = false;
         *self.last.borrow_mut() = note;
         Ok(())
+    }
+
+    /// Makes a note durable in its slot.
+    async fn write(&self, note: &Note) -> Result<(), SectorError> {
+        let mut slot = self.pool.acquire().await?.narrow(..BLOCK_BYTES);
+        note.write_to(&mut slot, &self.farm_id);
+        let offset = note.number % SLOTS as u64 * BLOCK_BYTES as u64;
+        let (_, written): (SlabMut, _) = self.disk.write_own(CLASS, &self.file, offset, slot).await;
+        written?;
+        Ok(self.disk.sync(CLASS, &self.file).await?)
     }
 }
 
@@ -199,6 +214,25 @@ fn hash(slot: &[u8], farm_id: &[u8; 16]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(farm_id).update(&slot[..SAID_BYTES]).update(&slot[NOTE_AT..]);
     hasher.finalize()
+}
+
+/// The file, as long as it should be.
+fn open_file(path: &Path) -> Result<Arc<DirectFile>, IoError> {
+    if !path.exists() {
+        return DirectFile::create(path, FILE_BYTES as u64);
+    }
+    let file = DirectFile::open(path, Access::ReadWrite)?;
+    if file.size_bytes()? != FILE_BYTES as u64 {
+        file.set_size(FILE_BYTES as u64)?;
+    }
+    Ok(file)
+}
+
+fn remove(path: &Path) -> Result<(), IoError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IoError::open(path, error)),
+        _ => sync_directory(path),
+    }
 }
 
 /// `writing-N.bin` of the releases before: a note that could be half of one. Those sectors are fetched from their beginning.

@@ -5,10 +5,13 @@ use super::map_bytes::MapBytes;
 use super::state::{Sector, State};
 use super::{Farm, RecordFault, SectorError};
 use crate::disk::Class;
+use crate::error::{Action, IoError};
 use crate::parts::Parts;
 use crate::pool::Slab;
+use crate::task;
 use consensus::constants::HASH_SIZE;
 use consensus::sector::SectorMetadata;
+use futures::channel::oneshot;
 
 /// Part of a slab for one read of the check.
 const CHECK_PART_BYTES: usize = 512 * 1024;
@@ -81,6 +84,24 @@ impl Farm {
     }
 }
 
+impl Farm {
+    /// Makes the bytes of all sectors durable, one such call after another and each to its end, so that none that failed is missed
+    /// by those whose bytes it covered.
+    async fn sync_plot(&self) -> Result<(), IoError> {
+        let (farm, (done, result)) = (self.clone(), oneshot::channel());
+        task::spawn_local(async move {
+            let _syncing = farm.0.syncing.lock().await;
+            let synced = farm.0.files.plot.sync(CLASS).await;
+            farm.0.failed_syncs.update(|failed| failed + u64::from(synced.is_err()));
+            // Nobody may listen any more.
+            let _ = done.send(synced);
+        })
+        .detach();
+        let path = self.0.files.plot_file().path();
+        result.await.unwrap_or_else(|_| Err(IoError::Closed { action: Action::Sync, path: path.to_owned() }))
+    }
+}
+
 /// The writer of one sector.
 pub struct SectorWriter {
     farm: Farm,
@@ -90,6 +111,11 @@ pub struct SectorWriter {
 }
 
 impl SectorWriter {
+    /// The sector.
+    pub fn sector(&self) -> u16 {
+        self.sector
+    }
+
     /// Where the sector begins in `plot.bin`: ranges are best cut at this file's blocks.
     pub fn file_offset(&self) -> u64 {
         self.farm.layout().sector_offset(self.sector)
@@ -128,11 +154,8 @@ impl SectorWriter {
     /// Makes durable what was written. What was written before that failed once may be lost although a later one does not fail:
     /// only writing it again is sure.
     async fn sync_bytes(&self) -> Result<(), SectorError> {
-        let failures = &self.farm.0.failed_syncs;
-        let synced = self.farm.0.files.plot.sync(CLASS).await;
-        failures.set(failures.get() + u64::from(synced.is_err()));
-        synced?;
-        if failures.get() == self.failed_syncs {
+        self.farm.sync_plot().await?;
+        if self.farm.0.failed_syncs.get() == self.failed_syncs {
             return Ok(());
         }
         Err(SectorError::Unsure { sector: self.sector })

@@ -3,6 +3,7 @@
 mod bad_input;
 mod crash;
 mod plotting;
+mod power;
 mod scrubbing;
 
 use super::*;
