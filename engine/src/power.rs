@@ -408,6 +408,24 @@ impl Power {
         bytes[from..from + length].to_vec()
     }
 
+    /// A file as it is read now, for calls that read it by the system.
+    pub fn write_out(&self, path: &Path) {
+        let Ok(metadata) = std::fs::metadata(path) else { return };
+        std::fs::write(path, self.bytes(path, 0, metadata.len() as usize)).unwrap();
+    }
+
+    /// A file as the system has it, which was synced there.
+    pub fn read_in(&self, path: &Path) {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+        let block = |bytes: &[u8]| {
+            let now = content(bytes);
+            Block { durable: vec![now.clone()], now, unsynced: Vec::new() }
+        };
+        let by_number = (0..).zip(bytes.chunks(BLOCK_BYTES).map(block)).collect();
+        self.0.borrow_mut().files.insert(path.to_owned(), Blocks { by_number, grown_from: None });
+    }
+
     /// Files were cut or removed by calls that sync: what lay beyond their ends is gone, and zeros when they grow again.
     pub fn see_cuts(&self) {
         for (path, blocks) in &mut self.0.borrow_mut().files {

@@ -13,6 +13,8 @@ mod scheduler;
 mod writer;
 
 pub(crate) use device::Device;
+#[cfg(test)]
+pub(crate) use device::Moved;
 pub use scheduler::{CLASSES, Cap, Class, Limits, READS_PER_BACKGROUND, Scheduler, Ticket};
 pub use writer::{FileWriter, SCRATCH_BYTES};
 

@@ -9,8 +9,8 @@ use crate::error::IoError;
 use crate::file::{Access, DirectFile};
 use crate::parts::Parts;
 use crate::pool::{Pool, SlabMut};
-use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SECTOR_METADATA_SIZE};
-use consensus::sector::SectorMetadata;
+use consensus::constants::{RECORD_CHUNKS, S_BUCKETS, SECTOR_METADATA_SIZE, contents_map_size};
+use consensus::sector::{ContentsMap, SectorMetadata};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -113,6 +113,21 @@ impl Files {
         Ok(SectorMetadata::decode(&bytes)
             .map_err(RecordFault::from)
             .and_then(|metadata| check_record(&self.layout, sector, &metadata).map(|()| metadata)))
+    }
+
+    /// Whether a sector begins with the contents map that its record is of.
+    pub async fn has_its_contents_map(
+        &self,
+        class: Class,
+        sector: u16,
+        parts: &Parts,
+    ) -> Result<bool, SectorError> {
+        let Ok(metadata) = self.read_record(class, sector, parts).await? else { return Ok(false) };
+        let pieces = self.layout.pieces_in_sector();
+        let (offset, bytes) = (self.layout.sector_offset(sector), contents_map_size(pieces) as u64);
+        let bytes = self.plot(class).read_to_vec(offset, bytes, parts).await?;
+        let map = ContentsMap::decode(&bytes, pieces);
+        Ok(map.is_ok_and(|map| map.s_bucket_sizes() == metadata.s_bucket_sizes))
     }
 
     /// A file's size.

@@ -58,13 +58,17 @@ pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, F
 }
 
 /// Takes in what a crash between record and count, or a damaged count, has left uncounted: a record is written only when its
-/// sector is whole and durable.
+/// sector is whole and durable. But one that outlived its sector (the network's farmer makes a farm smaller, and larger again) is as good:
+/// so the contents map must be there, and be its own.
 async fn adopt(files: &Files, class: Class, parts: &Parts, file_bytes: u64, found: &mut Inspection) {
     while found.count < files.layout.sectors() {
         let sector = found.count;
         let record = read(files, class, sector, parts).await;
         let state = record.and_then(|metadata| state_within(files, &metadata, file_bytes));
         let Ok(state @ State::Plotted { .. }) = state else { return };
+        if !matches!(files.has_its_contents_map(class, sector, parts).await, Ok(true)) {
+            return;
+        }
         found.sectors[usize::from(sector)].state = state;
         found.count += 1;
     }

@@ -58,8 +58,9 @@ impl Farm {
         if opened.info.allocated_bytes != allocated {
             opened.set_allocated(dir, allocated)?;
         }
-        shrink(files.plot_file(), layout.plot_bytes())?;
+        // Records first: one that outlived its sector would be taken for a sector when the farm grows again.
         shrink(files.metadata.file(), layout.metadata_bytes())?;
+        shrink(files.plot_file(), layout.plot_bytes())?;
         Ok(Self::of(dir, opened, files, found, progress))
     }
 

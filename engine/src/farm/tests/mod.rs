@@ -2,9 +2,12 @@
 
 mod bad_input;
 mod crash;
+mod killed;
 mod plotting;
 mod power;
+mod progress;
 mod scrubbing;
+mod sizes;
 
 use super::*;
 use crate::disk::{Class, Disk};

@@ -35,8 +35,8 @@ struct Model {
     /// Sectors of which a record was not made durable, and the disk said so: only writing it anew settles which one is there.
     is_unsure: BTreeSet<u16>,
     notes: BTreeSet<Option<Note>>,
-    /// Those that are being written.
-    on_their_way: Vec<Note>,
+    /// Those that are being written, or taken back.
+    on_their_way: Vec<Option<Note>>,
     sectors: u16,
 }
 
@@ -55,6 +55,14 @@ fn ranges(made: &Made, file_offset: u64) -> Vec<(usize, usize)> {
     let cut = |start: usize| start.saturating_sub(phase).min(end);
     let starts = (0..end + phase).step_by(RANGE_BYTES);
     starts.map(|start| (cut(start), cut(start + RANGE_BYTES) - cut(start))).collect()
+}
+
+impl Model {
+    fn is_there(&mut self, note: &Option<Note>) {
+        if let Some(at) = self.on_their_way.iter().position(|other| other == note) {
+            self.on_their_way.swap_remove(at);
+        }
+    }
 }
 
 impl Run {
@@ -95,6 +103,13 @@ impl Run {
 
     fn is_unsure(&self, sector: u16) {
         self.model.borrow_mut().is_unsure.insert(sector);
+    }
+
+    /// It may be what is noted from now on.
+    fn notes_soon(&self, note: &Option<Note>) {
+        let model = &mut *self.model.borrow_mut();
+        model.notes.insert(note.clone());
+        model.on_their_way.push(note.clone());
     }
 
     fn fails_soon(&self) -> Loss {
@@ -251,8 +266,10 @@ impl Run {
             }
         }
         self.may(sector).insert(Some(content));
-        self.model.borrow_mut().notes.insert(None);
-        match writer.finish(&made.metadata, &made.checksum()).await {
+        self.notes_soon(&None);
+        let finished = writer.finish(&made.metadata, &made.checksum()).await;
+        self.model.borrow_mut().is_there(&None);
+        match finished {
             Ok(()) => self.is_now(sector, Some(content)),
             Err(SectorError::Io(error)) if self.is_refused(&error) => self.is_unsure(sector),
             Err(SectorError::Unsure { .. }) => drop(self.may(sector).remove(&Some(content))),
@@ -268,27 +285,23 @@ impl Run {
         if u64::from(said[0]) == content {
             return Some(said);
         }
-        self.model.borrow_mut().notes.insert(None);
-        if writer.discard_progress().await.is_err() {
-            return None;
-        }
-        let notes = &mut self.model.borrow_mut().notes;
-        notes.retain(|note| note.as_ref().is_none_or(|note| note.0 != writer.sector()));
+        self.notes_soon(&None);
+        let discarded = writer.discard_progress().await;
+        let model = &mut *self.model.borrow_mut();
+        model.is_there(&None);
+        discarded.ok()?;
+        model.notes.retain(|note| note.as_ref().is_none_or(|note| note.0 != writer.sector()));
         Some(nothing)
     }
 
     async fn save(&self, farm: &Farm, writer: &SectorWriter, said: &[u8]) -> Result<(), SectorError> {
-        let note = (writer.sector(), said.to_vec());
-        {
-            let model = &mut *self.model.borrow_mut();
-            model.notes.insert(Some(note.clone()));
-            model.on_their_way.push(note.clone());
-        }
+        let note = Some((writer.sector(), said.to_vec()));
+        self.notes_soon(&note);
         let saved = writer.save_progress(said).await;
         let model = &mut *self.model.borrow_mut();
-        model.on_their_way.retain(|other| *other != note);
+        model.is_there(&note);
         if saved.is_ok() && farm.0.progress.is_kept() {
-            model.notes = model.on_their_way.iter().cloned().map(Some).chain([Some(note)]).collect();
+            model.notes = model.on_their_way.iter().cloned().chain([note]).collect();
         }
         saved
     }
