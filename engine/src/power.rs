@@ -54,6 +54,8 @@ pub enum Loss {
     Blocks,
     /// The power fails; sectors of 512 bytes are.
     Sectors,
+    /// The power fails; of some files all that was not synced is lost, of others blocks.
+    Unsynced,
 }
 
 /// One in so many operations fails; 0: none.
@@ -87,7 +89,7 @@ struct Blocks {
 
 struct State {
     rng: Rng,
-    files: HashMap<PathBuf, Blocks>,
+    files: BTreeMap<PathBuf, Blocks>,
     writes: u64,
     /// Beginnings and ends of writes and syncs until the power is lost.
     steps_left: u64,
@@ -134,7 +136,11 @@ impl Power {
                 File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
                 blocks.by_number.retain(|number, _| number * (BLOCK_BYTES as u64) < bytes);
             }
+            let is_all_lost = loss == Loss::Unsynced && rng.one_in(2);
             for block in blocks.by_number.values_mut() {
+                if is_all_lost {
+                    block.unsynced.clear();
+                }
                 block.settle(loss, rng);
             }
         }

@@ -116,7 +116,7 @@ impl Run {
         if !self.one_in(4) {
             self.power.lose_after(1 + self.below(250));
         }
-        [Loss::Kill, Loss::Blocks, Loss::Sectors][self.below(3) as usize]
+        [Loss::Kill, Loss::Blocks, Loss::Sectors, Loss::Unsynced][self.below(4) as usize]
     }
 
     /// Whether writes or syncs fail now and then.

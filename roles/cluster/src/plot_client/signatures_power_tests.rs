@@ -56,6 +56,7 @@ impl Run {
             })
             .collect();
         std::fs::write(self.path(), entries.as_flattened()).unwrap();
+        self.power.read_in(&self.path());
     }
 
     fn open(&self) -> SignatureStore {
@@ -120,7 +121,7 @@ impl Run {
             }
             self.power.set_faults(Faults::default());
             drop(store);
-            let loss = [Loss::Kill, Loss::Blocks, Loss::Sectors][self.rng.below(3) as usize];
+            let loss = [Loss::Kill, Loss::Blocks, Loss::Sectors, Loss::Unsynced][self.rng.below(4) as usize];
             self.power.come_back(loss);
         }
         let mut store = self.open();
