@@ -208,9 +208,9 @@ impl SignatureStore {
         if !found.is_packed {
             return Err(SignatureError::Damaged { path: self.path.clone() });
         }
-        self.take(&found.entries);
-        let used = self.count * ENTRY_BYTES;
+        let used = found.entries.len() * ENTRY_BYTES;
         self.write(0..used.next_multiple_of(SCRATCH_BYTES)).await?;
+        self.take(&found.entries);
         self.is_broken = false;
         Ok(())
     }
