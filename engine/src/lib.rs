@@ -44,8 +44,10 @@ pub mod piece_layout;
 #[cfg(not(loom))]
 pub mod piece_store;
 pub mod pool;
-#[cfg(all(test, not(loom)))]
-mod power;
+#[cfg(all(any(test, feature = "power"), not(loom)))]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "tests")]
+pub mod power;
 #[cfg(not(loom))]
 mod ring;
 mod sync;

@@ -9,10 +9,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use crate::BLOCK_BYTES;
-use crate::disk::Device;
+use crate::disk::{Device, Disk, Limits};
 use crate::error::{Action, IoError};
 use crate::file::DirectFile;
-use crate::pool::SlabMut;
+use crate::pool::{Pool, SlabMut};
 use crate::ring::{Guard, Source};
 use crate::task;
 use futures::channel::oneshot;
@@ -55,6 +55,8 @@ pub enum Loss {
     Blocks,
     /// The power fails; sectors of 512 bytes are.
     Sectors,
+    /// The power fails; of some files all that was not synced is lost, of others blocks.
+    Unsynced,
 }
 
 /// One in so many operations fails; 0: none.
@@ -92,7 +94,7 @@ struct Blocks {
 
 struct State {
     rng: Rng,
-    files: HashMap<PathBuf, Blocks>,
+    files: BTreeMap<PathBuf, Blocks>,
     writes: u64,
     /// Beginnings and ends of writes and syncs until the power is lost.
     steps_left: u64,
@@ -153,7 +155,11 @@ impl Power {
                 File::options().write(true).open(path).unwrap().set_len(bytes).unwrap();
                 blocks.by_number.retain(|number, _| number * (BLOCK_BYTES as u64) < bytes);
             }
+            let is_all_lost = loss == Loss::Unsynced && rng.one_in(2);
             for block in blocks.by_number.values_mut() {
+                if is_all_lost {
+                    block.unsynced.clear();
+                }
                 block.settle(loss, rng);
             }
         }
@@ -426,5 +432,47 @@ impl Device for Power {
             drop(guard);
             Ok(())
         })
+    }
+}
+
+impl Power {
+    /// Requests to it, in the order of a disk with these limits.
+    pub fn disk(&self, pool: &Pool, limits: Limits) -> Disk {
+        Disk::over(Box::new(self.clone()), pool, limits)
+    }
+
+    /// Bytes of a file as they are read now.
+    pub fn bytes(&self, path: &Path, offset: u64, length: usize) -> Vec<u8> {
+        let block_bytes = BLOCK_BYTES as u64;
+        let (first, from) = (offset / block_bytes, (offset % block_bytes) as usize);
+        let blocks = first..(offset + length as u64).div_ceil(block_bytes);
+        let bytes: Vec<u8> = blocks.flat_map(|number| self.block(path, number)).collect();
+        bytes[from..from + length].to_vec()
+    }
+
+    /// A file as it is read now, for calls that read it by the system.
+    pub fn write_out(&self, path: &Path) {
+        let Ok(metadata) = std::fs::metadata(path) else { return };
+        std::fs::write(path, self.bytes(path, 0, metadata.len() as usize)).unwrap();
+    }
+
+    /// A file as the system has it, which was synced there.
+    pub fn read_in(&self, path: &Path) {
+        let mut bytes = std::fs::read(path).unwrap();
+        bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
+        let block = |bytes: &[u8]| {
+            let now = content(bytes);
+            Block { durable: vec![now.clone()], now, unsynced: Vec::new() }
+        };
+        let by_number = (0..).zip(bytes.chunks(BLOCK_BYTES).map(block)).collect();
+        self.0.borrow_mut().files.insert(path.to_owned(), Blocks { by_number, grown_from: None });
+    }
+
+    /// Files were cut or removed by calls that sync: what lay beyond their ends is gone, and zeros when they grow again.
+    pub fn see_cuts(&self) {
+        for (path, blocks) in &mut self.0.borrow_mut().files {
+            let bytes = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+            blocks.by_number.retain(|number, _| number * (BLOCK_BYTES as u64) < bytes);
+        }
     }
 }

@@ -24,6 +24,8 @@ mod writer;
 pub use self::cell::HealthCell;
 pub use self::deadline::limit;
 pub(crate) use self::device::Device;
+#[cfg(test)]
+pub(crate) use self::device::Moved;
 pub use self::health::{Change, Event, Health, Machine, Why};
 pub use self::pace::{Pace, Rate};
 pub use self::scheduler::{CLASSES, Cap, Class, Limits, READS_PER_BACKGROUND, Scheduler, Ticket};

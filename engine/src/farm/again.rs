@@ -1,7 +1,7 @@
 //! Sectors of which the disk did not give the record, and looking at them again.
 
 use super::files::RECORD_PART_BYTES;
-use super::inspect::{Ends, Known, look_at};
+use super::inspect::{Ends, Known, look_at, look_beyond_count};
 use super::state::State;
 use super::{Farm, SectorError, SectorFault, SectorStatus};
 use crate::disk::Class;
@@ -73,7 +73,7 @@ impl Farm {
         let files = &self.0.files;
         while self.is_unreadable(self.count()) {
             let sector = self.count();
-            match look_at(files, class, sector, Ends::of(files)?, parts).await {
+            match look_beyond_count(files, class, sector, Ends::of(files)?, parts).await {
                 Known::State(state @ State::Plotted { .. }) => {
                     let _commit = self.0.commit.lock().await;
                     files.write_count(class, sector + 1).await?;

@@ -235,6 +235,14 @@ pub enum SectorError {
         /// The sector.
         sector: u16,
     },
+    /// Making bytes of the farm durable failed while it was written.
+    #[error(
+        "sector {sector}: the disk once failed to make it durable, so that some of it may be lost; it must be fetched again"
+    )]
+    Unsure {
+        /// The sector.
+        sector: u16,
+    },
     /// Contents map and metadata, or metadata and farm, do not belong together.
     #[error("sector {sector}: {source}")]
     Metadata {

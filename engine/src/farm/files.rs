@@ -10,8 +10,8 @@ use crate::error::IoError;
 use crate::file::{Access, DirectFile};
 use crate::parts::Parts;
 use crate::pool::{Pool, SlabMut};
-use consensus::constants::{HASH_SIZE, RECORD_CHUNKS, S_BUCKETS, SECTOR_METADATA_SIZE};
-use consensus::sector::SectorMetadata;
+use consensus::constants::{HASH_SIZE, RECORD_CHUNKS, S_BUCKETS, SECTOR_METADATA_SIZE, contents_map_size};
+use consensus::sector::{ContentsMap, SectorMetadata};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -137,6 +137,21 @@ impl Files {
         }
         let sizes = Sizes::new(self.memory, &metadata.s_bucket_sizes);
         State::Plotted { history_size: metadata.history_size, sizes }
+    }
+
+    /// Whether a sector begins with the contents map that its record is of.
+    pub async fn has_its_contents_map(
+        &self,
+        class: Class,
+        sector: u16,
+        parts: &Parts,
+    ) -> Result<bool, SectorError> {
+        let Ok(metadata) = self.read_record(class, sector, parts).await? else { return Ok(false) };
+        let pieces = self.layout.pieces_in_sector();
+        let (offset, bytes) = (self.layout.sector_offset(sector), contents_map_size(pieces) as u64);
+        let bytes = self.plot(class).read_to_vec(offset, bytes, parts).await?;
+        let map = ContentsMap::decode(&bytes, pieces);
+        Ok(map.is_ok_and(|map| map.s_bucket_sizes() == metadata.s_bucket_sizes))
     }
 
     /// A file's size.

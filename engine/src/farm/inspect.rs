@@ -76,7 +76,6 @@ pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, F
 impl Inspection {
     fn note(&mut self, sector: u16, known: Known) {
         let slot = &mut self.sectors[usize::from(sector)];
-        slot.is_marked = matches!(known, Known::State(State::Expired));
         slot.state = match known {
             Known::State(state) => state,
             Known::Faulty { fault, noted } => {
@@ -93,11 +92,12 @@ impl Inspection {
 }
 
 /// Takes in what a crash between record and count, or a damaged count, has left uncounted: a record is written only when its
-/// sector is whole and durable. Where the disk does not give a record, nothing is known of the sectors from there on.
+/// sector is whole and durable. But one that outlived its sector (the network's farmer makes a farm smaller, and larger again) is as good:
+/// so the contents map must be there, and be its own. Where the disk does not give them, nothing is known of the sectors from there on.
 async fn adopt(files: &Files, class: Class, parts: &Parts, ends: Ends, found: &mut Inspection) {
     while found.count < files.layout.sectors() {
         let sector = found.count;
-        match look_at(files, class, sector, ends, parts).await {
+        match look_beyond_count(files, class, sector, ends, parts).await {
             Known::State(state @ State::Plotted { .. }) => {
                 found.sectors[usize::from(sector)].state = state;
                 found.count += 1;
@@ -142,6 +142,25 @@ impl Ends {
     /// What is wrong with a sector that `plot.bin` does not hold.
     pub fn cut_off(self) -> SectorFault {
         SectorFault::CutOff { file_bytes: self.plot_bytes }
+    }
+}
+
+/// Looks at a sector that is not counted: there only if its contents map is that of its record.
+pub(super) async fn look_beyond_count(
+    files: &Files,
+    class: Class,
+    sector: u16,
+    ends: Ends,
+    parts: &Parts,
+) -> Known {
+    let known = look_at(files, class, sector, ends, parts).await;
+    if !matches!(known, Known::State(State::Plotted { .. })) {
+        return known;
+    }
+    match files.has_its_contents_map(class, sector, parts).await {
+        Ok(true) => known,
+        Ok(false) => Known::State(State::NotPlotted),
+        Err(error) => Known::Nothing(error),
     }
 }
 

@@ -5,7 +5,7 @@
 //!   identity.bin            entropy of its key: made once, never overwritten
 //!   metadata.bin            version u8, count u16 LE │ to 1 MiB │ record of sector 0, 131 116 B │ record of sector 1 │ ...
 //!   plot.bin                sector 0 │ sector 1 │ ...            each n x 1 056 896 + 64 B, aligned to nothing
-//!   writing-N.bin           only ours, while sector N is written: which ranges are there already
+//!   writing.bin             only ours: which ranges of the sector that is being written are there already
 //! ```
 //!
 //! A sector is replaced in this order, each step durable before the next: its old record is marked for replotting; its bytes;
@@ -31,6 +31,7 @@ mod inspect;
 mod layout;
 mod map_bytes;
 mod open;
+mod progress;
 mod read;
 mod scrub;
 mod sector_hash;
@@ -53,12 +54,13 @@ pub use self::format::{
 pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, Layout, METADATA_RESERVED_BYTES, size_for_network};
 pub use self::open::OpenReport;
+pub use self::progress::{MAX_PROGRESS_BYTES, PROGRESS_FILE};
 pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
 pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
 pub use self::sizes::{AuditMemory, SBucketSizes};
 pub use self::survey::{Elements, SectorCounts, Survey};
 pub use self::wipe::{wipe, wipe_cache};
-pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
+pub use self::write::SectorWriter;
 
 use self::sizes::{Place, Sizes};
 use self::state::{Sector, State};
@@ -102,6 +104,11 @@ struct Inner {
     count: Cell<u16>,
     /// Held while records and header change.
     commit: Mutex<()>,
+    progress: progress::Progress,
+    /// Held while bytes of `plot.bin` are made durable.
+    syncing: Mutex<()>,
+    /// Times that making bytes of `plot.bin` durable has failed.
+    failed_syncs: Cell<u64>,
     lock: info::Lock,
 }
 

@@ -4,6 +4,7 @@ use super::files::{Files, HEADER_BYTES, RECORD_PART_BYTES, is_expired};
 use super::format::PIECE_CACHE_FILE;
 use super::info::Opened;
 use super::inspect::{Inspection, inspect};
+use super::progress::Progress;
 use super::state::{Sector, State};
 use super::undo::Undo;
 use super::{
@@ -85,15 +86,17 @@ impl Farm {
         check_pieces(dir, &found)?;
         tell_loss(dir, &files, &found).await?;
         repair(&files, &found).await?;
+        let progress = open_progress(&files, dir, &opened.info).await?;
         grow(dir, files.plot_file(), layout.plot_bytes()).await?;
         if opened.info.allocated_bytes != allocated_bytes {
             opened.set_allocated(dir, allocated_bytes)?;
         }
         undo.forget();
-        shrink(files.plot_file(), layout.plot_bytes())?;
+        // Records first: one that outlived its sector would be taken for a sector when the farm grows again.
         shrink(files.metadata.file(), layout.metadata_bytes())?;
+        shrink(files.plot_file(), layout.plot_bytes())?;
         tell_cache(dir)?;
-        Ok(Self::of(dir, opened, files, found))
+        Ok(Self::of(dir, opened, files, found, progress))
     }
 
     /// Opens the farm in `dir` as it is, whatever its network and size. For reading only, nothing on disk changes, and
@@ -122,7 +125,7 @@ impl Farm {
         if access == Access::Read {
             let found = inspect(&files, CLASS).await?;
             check_pieces(dir, &found)?;
-            return Ok(Self::of(dir, opened, files, found));
+            return Ok(Self::of(dir, opened, files, found, Progress::none()));
         }
         let mut undo = Undo::default();
         undo.will_grow(files.metadata.file())?;
@@ -131,12 +134,19 @@ impl Farm {
         let found = inspect(&files, CLASS).await?;
         check_pieces(dir, &found)?;
         repair(&files, &found).await?;
+        let progress = open_progress(&files, dir, &opened.info).await?;
         grow(dir, files.plot_file(), layout.plot_bytes()).await?;
         undo.forget();
-        Ok(Self::of(dir, opened, files, found))
+        Ok(Self::of(dir, opened, files, found, progress))
     }
 
-    fn of(dir: &Path, opened: Opened, files: Files, found: Inspection) -> (Self, OpenReport) {
+    fn of(
+        dir: &Path,
+        opened: Opened,
+        files: Files,
+        found: Inspection,
+        progress: Progress,
+    ) -> (Self, OpenReport) {
         let report = OpenReport {
             faults: found.faults,
             unreadable: found.unreadable,
@@ -154,6 +164,9 @@ impl Farm {
             sectors: RefCell::new(found.sectors),
             count: Cell::new(found.count),
             commit: Mutex::new(()),
+            progress,
+            syncing: Mutex::new(()),
+            failed_syncs: Cell::new(0),
             lock,
         };
         (Self(Rc::new(inner)), report)
@@ -168,10 +181,20 @@ async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
     if found.header_count != found.count {
         files.write_count(CLASS, found.count).await?;
     }
-    if !found.faults.is_empty() || found.header_count != found.count {
-        files.sync_metadata(CLASS).await?;
-    }
-    Ok(())
+    // What a killed process wrote is read, and may yet be lost.
+    Ok(files.sync_metadata(CLASS).await?)
+}
+
+/// Opens the notes of what is being written, and takes back what is said of a sector that `plot.bin` does not hold or will not: once it has grown
+/// back, zeroes lie there.
+async fn open_progress(files: &Files, dir: &Path, info: &FarmInfo) -> Result<Progress, FarmError> {
+    let progress = Progress::open(&files.disk, &files.pool, dir, info.id.to_bytes()).await;
+    let (layout, file_bytes) = (files.layout, files.plot_file().size_bytes()?);
+    let is_lost = move |sector| {
+        sector >= layout.sectors() || layout.sector_offset(sector) + layout.sector_bytes() > file_bytes
+    };
+    progress.forget(is_lost).await?;
+    Ok(progress)
 }
 
 /// What the farm is to be, and the size to note for it. It stays as it is when the size is the one that is noted, whoever

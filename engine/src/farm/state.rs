@@ -7,7 +7,7 @@ use super::sizes::Sizes;
 pub(super) struct Sector {
     pub state: State,
     pub being_written: bool,
-    /// The record on disk is surely a mark, so that the bytes may change.
+    /// The record on disk is surely a mark, made durable since the farm was opened, so that the bytes may change.
     pub is_marked: bool,
     /// Grows whenever the bytes on disk may change, so that a read notices.
     pub generation: u32,

@@ -15,15 +15,12 @@ use crate::disk::Class;
 use crate::error::{Action, IoError};
 use crate::parts::Parts;
 use crate::pool::Slab;
+use crate::task;
 use consensus::constants::HASH_SIZE;
 use consensus::sector::SectorMetadata;
+use futures::channel::oneshot;
 use std::cell::RefCell;
-use std::fs::{self, File};
-use std::io::{self, Read};
-use std::path::PathBuf;
 
-/// Longest progress that is kept for a writer.
-pub const MAX_PROGRESS_BYTES: usize = 4096;
 /// Part of a slab for one read of the check.
 const CHECK_PART_BYTES: usize = 512 * 1024;
 const CLASS: Class = Class::SectorWrite;
@@ -39,7 +36,8 @@ impl Farm {
         }
         self.change(sector, |slot| slot.being_written = true);
         let hash = RefCell::new(Some(SectorHash::new(self.layout().sector_bytes())));
-        let writer = SectorWriter { farm: self.clone(), sector, hash };
+        let failed_syncs = self.0.failed_syncs.get();
+        let writer = SectorWriter { farm: self.clone(), sector, hash, failed_syncs };
         // A sector without a valid record may have one on disk all the same, left by a smaller count.
         if !self.slot(sector)?.is_marked {
             self.mark_for_replotting(CLASS, sector).await?;
@@ -115,15 +113,40 @@ impl Farm {
     }
 }
 
+impl Farm {
+    /// Makes the bytes of all sectors durable, one such call after another and each to its end, so that none that failed is missed
+    /// by those whose bytes it covered.
+    async fn sync_plot(&self) -> Result<(), IoError> {
+        let (farm, (done, result)) = (self.clone(), oneshot::channel());
+        task::spawn_local(async move {
+            let _syncing = farm.0.syncing.lock().await;
+            let synced = farm.0.files.plot.sync(CLASS).await;
+            farm.0.failed_syncs.update(|failed| failed + u64::from(synced.is_err()));
+            // Nobody may listen any more.
+            let _ = done.send(synced);
+        })
+        .detach();
+        let path = self.0.files.plot_file().path();
+        result.await.unwrap_or_else(|_| Err(IoError::Closed { action: Action::Sync, path: path.to_owned() }))
+    }
+}
+
 /// The writer of one sector.
 pub struct SectorWriter {
     farm: Farm,
     sector: u16,
     /// Of what was written; none when all is to be read back.
     hash: RefCell<Option<SectorHash>>,
+    /// Those that the farm had seen when this began.
+    failed_syncs: u64,
 }
 
 impl SectorWriter {
+    /// The sector.
+    pub fn sector(&self) -> u16 {
+        self.sector
+    }
+
     /// Where the sector begins in `plot.bin`: ranges are best cut at this file's blocks.
     pub fn file_offset(&self) -> u64 {
         self.farm.layout().sector_offset(self.sector)
@@ -167,39 +190,33 @@ impl SectorWriter {
         Ok(hasher.finalize().into())
     }
 
-    /// Keeps what the transfer wants to know after a crash (which ranges are here), at most [`MAX_PROGRESS_BYTES`]. All
-    /// writes that are done are durable first, so what it says is never more than what is there. The note itself outlives
-    /// `kill -9`, but not always a loss of power: then an older one is found, or a damaged one. It carries no checksum of
-    /// its own.
+    /// Keeps what the transfer wants to know after a crash (which ranges are here), at most [`super::MAX_PROGRESS_BYTES`]. All
+    /// writes that are done are durable first, so what it says is never more than what is there. After a crash it is this or
+    /// what was saved before, never half of one. It is the farm's only one: another sector's is forgotten.
     pub async fn save_progress(&self, progress: &[u8]) -> Result<(), SectorError> {
-        assert!(progress.len() <= MAX_PROGRESS_BYTES, "progress of {} bytes", progress.len());
-        self.farm.0.files.plot.sync(CLASS).await?;
-        let path = self.progress_path();
-        fs::write(&path, progress)
-            .map_err(|error| IoError::refused(Action::Write, &path, 0, progress.len() as u64, error).into())
+        self.sync_bytes().await?;
+        self.farm.0.progress.save(self.sector, progress).await
     }
 
     /// What was last saved for this sector, if anything.
-    pub fn saved_progress(&self) -> Result<Option<Vec<u8>>, SectorError> {
-        let path = self.progress_path();
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(IoError::open(&path, error).into()),
-        };
-        let (mut progress, limit) = (Vec::new(), MAX_PROGRESS_BYTES as u64);
-        let read = file.take(limit).read_to_end(&mut progress);
-        read.map_err(|error| IoError::refused(Action::Read, &path, 0, limit, error))?;
-        Ok(Some(progress))
+    pub fn saved_progress(&self) -> Option<Vec<u8>> {
+        self.farm.0.progress.saved(self.sector)
     }
 
-    /// Forgets what was saved: before the ranges of another sector content are written.
-    pub fn discard_progress(&self) -> Result<(), SectorError> {
-        let path = self.progress_path();
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(IoError::open(&path, error).into()),
-            _ => Ok(()),
+    /// Forgets what was saved, durably: before the ranges of another sector content are written.
+    pub async fn discard_progress(&self) -> Result<(), SectorError> {
+        let sector = self.sector;
+        self.farm.0.progress.forget(move |noted| noted == sector).await
+    }
+
+    /// Makes durable what was written. What was written before that failed once may be lost although a later one does not fail:
+    /// only writing it again is sure.
+    async fn sync_bytes(&self) -> Result<(), SectorError> {
+        self.farm.sync_plot().await?;
+        if self.farm.0.failed_syncs.get() == self.failed_syncs {
+            return Ok(());
         }
+        Err(SectorError::Unsure { sector: self.sector })
     }
 
     /// Makes the sector count, when all its bytes are written: compares the checksum (the sector's last 32 bytes, PROTOCOL 5.3) with
@@ -216,23 +233,27 @@ impl SectorWriter {
         let parts = Parts::new(&farm.0.files.pool, CHECK_PART_BYTES);
         let Checksums { computed, stored } = self.checksums(&parts).await?;
         if computed != stored || stored != *checksum {
-            self.discard_progress()?;
+            self.discard_progress().await?;
             return Err(SectorError::Checksum { sector });
         }
         let map = farm.contents_map(CLASS, sector, &parts).await;
         drop(parts);
         if matches!(map, Err(SectorError::ContentsMap { .. })) {
-            self.discard_progress()?;
+            self.discard_progress().await?;
         }
         let sizes = map?.s_bucket_sizes();
         // Whoever made the sector made both: what is read by one of them must be where the other says.
         if let Some(s_bucket) = first_difference(&sizes, &metadata.s_bucket_sizes) {
-            self.discard_progress()?;
+            self.discard_progress().await?;
             return Err(SectorError::Metadata { sector, source: RecordFault::SBucketSize(s_bucket) });
         }
-        farm.0.files.plot.sync(CLASS).await?;
+        self.sync_bytes().await?;
         farm.commit(metadata).await?;
-        self.discard_progress()
+        if let Err(error) = self.discard_progress().await {
+            // It counts. The note stays true until the sector is written anew, and that takes it back first.
+            tracing::warn!("{error}; sector {sector} is whole all the same");
+        }
+        Ok(())
     }
 
     /// Of the bytes that were written, and of those on disk for which that is not known.
@@ -249,10 +270,6 @@ impl SectorWriter {
             plot.read_in_order(self.file_offset() + gap.start, bytes, parts, add).await?;
         }
         Ok(hash.finish().expect("no gap is left"))
-    }
-
-    fn progress_path(&self) -> PathBuf {
-        self.farm.dir().join(format!("writing-{}.bin", self.sector))
     }
 }
 

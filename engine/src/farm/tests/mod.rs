@@ -5,11 +5,15 @@ mod corruption;
 mod crash;
 mod damage;
 mod healing;
+mod killed;
 mod life;
 mod memory;
 mod plotting;
+mod power;
+mod progress;
 mod refusing;
 mod scrubbing;
+mod sizes;
 mod switching;
 mod unreadable;
 

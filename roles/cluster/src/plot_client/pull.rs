@@ -133,7 +133,7 @@ impl Pull {
             if verify_writes {
                 writer.verify_writes();
             }
-            let saved = writer.saved_progress()?;
+            let saved = writer.saved_progress();
             open.writers.borrow_mut().insert(sector, Rc::new(writer));
             Ok::<_, SectorError>(saved)
         };
@@ -152,7 +152,7 @@ impl Pull {
         let place = SectorPlace { file_offset, sector_bytes, content };
         let restored = saved.as_ref().and_then(|saved| SectorTransfer::restore(place, WINDOW, saved).ok());
         if saved.is_some() && restored.is_none() {
-            self.with_writer(|writer| async move { writer.discard_progress() }).await?;
+            self.with_writer(|writer| async move { writer.discard_progress().await }).await?;
         }
         let mut transfer = restored.unwrap_or_else(|| SectorTransfer::new(place, WINDOW));
         let mut repairs = 0;

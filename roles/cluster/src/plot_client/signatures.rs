@@ -22,6 +22,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,10 +112,11 @@ impl SignatureStore {
                     tracing::warn!(path = %path.display(), "dropped a reward signature that was being written when the process or the host ended");
                     files::replace(&path, found.entries.as_flattened()).map_err(failed)?;
                 }
+                write_again(&path, &found.entries).map_err(failed)?;
                 DirectFile::open(&path, Access::ReadWrite)?
             }
         };
-        // Synced, whatever its size is: what was read may not have been.
+        // Synced, whatever its size is.
         file.set_size(FILE_BYTES as u64)?;
         sync_directory(&path)?;
         let mut store = Self {
@@ -192,7 +194,8 @@ impl SignatureStore {
         Ok(self.disk.sync(CLASS, &self.file).await?)
     }
 
-    /// Learns what the file holds after a write that failed. The disk is still good for some of it, or this fails too.
+    /// Learns what the file holds after a write that failed, and makes that durable by writing it again: what was synced in vain may yet
+    /// be lost although it is read. The disk is still good for some of it, or this fails too.
     async fn read_anew(&mut self) -> Result<(), SignatureError> {
         self.file = DirectFile::open(&self.path, Access::ReadWrite)?;
         for start in (0..FILE_BYTES).step_by(SCRATCH_BYTES) {
@@ -201,11 +204,12 @@ impl SignatureStore {
             self.image[start..start + SCRATCH_BYTES].copy_from_slice(&read);
             self.scratch = Some(read);
         }
-        self.disk.sync(CLASS, &self.file).await?;
         let found = Found::new(&self.image, &self.public_key);
         if !found.is_packed {
             return Err(SignatureError::Damaged { path: self.path.clone() });
         }
+        let used = found.entries.len() * ENTRY_BYTES;
+        self.write(0..used.next_multiple_of(SCRATCH_BYTES)).await?;
         self.take(&found.entries);
         self.is_broken = false;
         Ok(())
@@ -258,6 +262,13 @@ impl Found {
     }
 }
 
+/// Writes the entries anew where they are: what an earlier process could not make durable is read all the same.
+fn write_again(path: &Path, entries: &[Entry]) -> io::Result<()> {
+    let file = File::options().write(true).open(path)?;
+    file.write_all_at(entries.as_flattened(), 0)?;
+    file.sync_data()
+}
+
 /// The file's bytes, twice of what it may have at most; none if it is not there.
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
@@ -284,6 +295,9 @@ fn check(public_key: &[u8; 32], entry: &Entry) -> [u8; CHECK_BYTES] {
     *hasher.finalize().as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
+#[cfg(test)]
+#[path = "signatures_power_tests.rs"]
+mod power_tests;
 #[cfg(test)]
 #[path = "signatures_tests.rs"]
 mod tests;
