@@ -99,7 +99,7 @@ async fn paced(local: &Local, work: &Work, bufs: Vec<SlabMut>, writers: Vec<Slab
         for task in writing {
             task.await;
         }
-        let mib = written.get() as f64 / (1 << 20) as f64 / limit.as_secs_f64();
+        let mib = written.get() as f64 / f64::from(1 << 20) / limit.as_secs_f64();
         let ratio = |at| quantile(&busy, at) / quantile(&idle, at);
         println!(
             "idle p50 {:.0} p99 {:.0} us; beside {mib:.0} MiB/s of writes p50 {:.0} p99 {:.0} us: {:.2}, {:.2}",
