@@ -30,7 +30,7 @@ pub const MAX_QUEUED_JOBS: usize = 4096;
 /// glommio's own buffers, which nothing here uses: its smallest size.
 const GLOMMIO_IO_BYTES: usize = 64 * 1024;
 /// What the disks of an executor that ends have at least for what is in flight.
-const CLOSE_LEAST: Duration = Duration::from_secs(1);
+const CLOSE_LEAST: Duration = Duration::from_millis(200);
 /// How often a stopping executor looks whether its tasks are done.
 const STOP_POLL: Duration = Duration::from_millis(1);
 

@@ -82,9 +82,12 @@ impl Day {
 
 use Health::{Gone, Healthy, Sick, Slow};
 
+/// A day's name, how the device was for so many seconds, and what is told.
+type Told<'a> = (&'a str, &'a [(u64, Device)], &'a [Health]);
+
 #[test]
 fn days_as_they_are_told() {
-    let table: [(&str, &[(u64, Device)], &[Health]); 12] = [
+    let table: [Told; 12] = [
         ("fine", &[(600, Device::Fine)], &[]),
         ("four seconds of silence", &[(60, Device::Fine), (4, Device::Hangs), (60, Device::Fine)], &[]),
         ("hangs", &[(60, Device::Fine), (600, Device::Hangs)], &[Sick]),

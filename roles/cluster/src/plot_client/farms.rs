@@ -162,6 +162,7 @@ impl FarmHandle {
     }
 
     /// How its disk is doing.
+    #[allow(dead_code, reason = "for counters and status")]
     pub fn disk_health(&self) -> &Arc<HealthCell> {
         &self.0.disk_health
     }
