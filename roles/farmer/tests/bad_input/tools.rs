@@ -116,7 +116,7 @@ fn on_terminal(command: &Command, answer: &str) -> Output {
     let spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
     let mut python = Command::new("python3");
     python.args(["-c", spawn]).arg(command.get_program()).args(command.get_args());
-    let mut child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let child = python.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.as_ref().unwrap().write_all(answer.as_bytes()).unwrap();
     child.wait_with_output().unwrap()
 }
