@@ -224,7 +224,10 @@ pub async fn open_all(
             let disk = Disk::new(local.ring().clone(), Limits::default());
             let mut opened = Vec::new();
             for (_, spec) in &specs {
-                opened.push(open(&local, &disk, spec, genesis_hash, max_pieces).await);
+                let open = pin!(open(&local, &disk, spec, genesis_hash, max_pieces));
+                // Dropped half-way, a farm gives back what it took.
+                let Either::Left((farm, _)) = select(open, pin!(local.stopping())).await else { break };
+                opened.push(farm);
             }
             opened
         });
