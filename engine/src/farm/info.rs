@@ -112,17 +112,22 @@ impl Opened {
         Ok(Self { info, identity, lock })
     }
 
-    /// The farm in `dir`, made if there is none, and fit for the chain of `config`; what is made goes again with `undo`.
+    /// The farm in `dir`, made if there is none, and fit for the chain of `config`; what is made goes again with `undo`, but for small files
+    /// that another process may have taken up before they were locked.
     pub fn or_create(dir: &Path, config: &FarmConfig, undo: &mut Undo) -> Result<Self, FarmError> {
         if !exists(dir)? {
             fs::create_dir_all(dir).map_err(|error| IoError::open(dir, error))?;
             undo.made_directory(dir);
         }
         let path = dir.join(INFO_FILE);
-        if !exists(&path)? {
-            create(dir, config, undo)?;
-        }
+        let made = if exists(&path)? { None } else { Some(create(dir, config)?) };
         let opened = Self::existing(dir)?;
+        if let Some(made) = made.filter(|made| made.id == opened.info.id) {
+            if made.is_new_identity {
+                undo.made(&dir.join(IDENTITY_FILE));
+            }
+            undo.made(&path);
+        }
         let info = &opened.info;
         if info.genesis_hash != config.genesis_hash {
             let (farm, chain) = (hex::encode(info.genesis_hash), hex::encode(config.genesis_hash));
@@ -220,8 +225,15 @@ fn has_name(file: &DirectFile, path: &Path) -> Result<bool, IoError> {
     Ok((ours.st_dev, ours.st_ino) == (named.dev(), named.ino()))
 }
 
+/// Small files of a farm that were made just now.
+struct Made {
+    id: Ulid,
+    /// There was none before.
+    is_new_identity: bool,
+}
+
 /// Makes identity and JSON, in this order: the JSON names the key.
-fn create(dir: &Path, config: &FarmConfig, undo: &mut Undo) -> Result<(), FarmError> {
+fn create(dir: &Path, config: &FarmConfig) -> Result<Made, FarmError> {
     Layout::new(config.pieces_in_sector, config.size)?;
     for file in [super::PLOT_FILE, super::METADATA_FILE] {
         if exists(&dir.join(file))? {
@@ -232,7 +244,7 @@ fn create(dir: &Path, config: &FarmConfig, undo: &mut Undo) -> Result<(), FarmEr
             });
         }
     }
-    let identity = load_or_create_identity(&dir.join(IDENTITY_FILE), undo)?;
+    let (identity, is_new_identity) = load_or_create_identity(&dir.join(IDENTITY_FILE))?;
     let millis = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |age| age.as_millis() as u64);
     let info = FarmInfo {
         id: Ulid::from_parts(millis, u128::from_le_bytes(random()?)),
@@ -241,20 +253,18 @@ fn create(dir: &Path, config: &FarmConfig, undo: &mut Undo) -> Result<(), FarmEr
         pieces_in_sector: config.pieces_in_sector,
         allocated_bytes: config.size.allocated_bytes(config.pieces_in_sector),
     };
-    let path = dir.join(INFO_FILE);
-    write_new(&path, &info.to_json(), 0o644)?;
-    undo.made(&path);
-    Ok(())
+    write_new(&dir.join(INFO_FILE), &info.to_json(), 0o644)?;
+    Ok(Made { id: info.id, is_new_identity })
 }
 
-fn load_or_create_identity(path: &Path, undo: &mut Undo) -> Result<Identity, FarmError> {
+/// The identity, and whether it was made now.
+fn load_or_create_identity(path: &Path) -> Result<(Identity, bool), FarmError> {
     if let Some(identity) = load_identity(path)? {
-        return Ok(identity);
+        return Ok((identity, false));
     }
     let identity = Identity::from_entropy(random()?);
     write_new(path, &identity.to_file_bytes(), 0o600)?;
-    undo.made(path);
-    Ok(identity)
+    Ok((identity, true))
 }
 
 /// The identity in the file, if there is one.
