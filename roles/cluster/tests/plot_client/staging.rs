@@ -122,6 +122,7 @@ pub async fn stage(bus: &SharedBus, job: &PlotJob, made: Made, checksum: [u8; 32
         }
     };
     let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap();
-    host.shutdown(PATIENCE).await;
+    // It goes on serving for half of this, and nobody asks it any more.
+    host.shutdown(Duration::from_secs(4)).await;
     answer
 }
