@@ -1,33 +1,11 @@
-//! Sectors of which the disk did not give the record, and looking at them again.
+//! Looking again at sectors of which the disk did not give the record.
 
 use super::files::RECORD_PART_BYTES;
 use super::inspect::{Ends, Known, look_at, look_beyond_count};
 use super::state::State;
-use super::{Farm, SectorError, SectorFault, SectorStatus};
+use super::{Farm, SectorError, SectorFault, SectorStatus, Unreadable};
 use crate::disk::Class;
 use crate::parts::Parts;
-
-/// Sectors that the disk did not give. What was refused says something of the disk: the sectors may be whole, and nothing about them
-/// is changed.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Unreadable {
-    /// Which, ascending.
-    pub sectors: Vec<u16>,
-    /// What the disk said of the first.
-    pub error: Option<String>,
-}
-
-impl Unreadable {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.sectors.is_empty()
-    }
-
-    pub(super) fn add(&mut self, sector: u16, error: &SectorError) {
-        self.sectors.push(sector);
-        self.error.get_or_insert_with(|| error.to_string());
-    }
-}
 
 /// What another look at unreadable sectors has found. All lists ascend.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -305,3 +305,25 @@ pub enum SectorFault {
     #[error("{0}")]
     ContentsMap(#[from] ContentsMapError),
 }
+
+/// Sectors that the disk did not give. What was refused says something of the disk: the sectors may be whole, and nothing about them
+/// is changed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Which, ascending.
+    pub sectors: Vec<u16>,
+    /// What the disk said of the first.
+    pub error: Option<String>,
+}
+
+impl Unreadable {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.sectors.is_empty()
+    }
+
+    pub(super) fn add(&mut self, sector: u16, error: &SectorError) {
+        self.sectors.push(sector);
+        self.error.get_or_insert_with(|| error.to_string());
+    }
+}

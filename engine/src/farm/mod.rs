@@ -45,8 +45,8 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-pub use self::again::{LookedAgain, Unreadable};
-pub use self::error::{FarmError, RecordFault, SectorError, SectorFault};
+pub use self::again::LookedAgain;
+pub use self::error::{FarmError, RecordFault, SectorError, SectorFault, Unreadable};
 pub use self::files::FARM_SCRATCH_BYTES;
 pub use self::format::{
     FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,

@@ -65,6 +65,26 @@ fn bad_sectors_are_named_and_marked_once() {
 }
 
 #[test]
+fn parts_of_a_farm_are_scrubbed() {
+    let dir = tempfile::tempdir().unwrap();
+    make_farm(dir.path());
+    let scrub = |target: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_autonomys-farmer"));
+        command.args(["scrub", "--dry-run", "--target", target, "--disk-farm"]).arg(dir.path());
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    // The record is read for each of them.
+    for target in ["all", "metadata", "plot"] {
+        let (code, text) = scrub(target);
+        assert!(code == Some(1) && text.contains("1 bad that would be marked"), "{target}: {text}");
+        assert!(text.contains("1 bad sectors, 0 that the disk does not give"), "{target}: {text}");
+    }
+    let (code, text) = scrub("everything");
+    assert!(code == Some(2) && text.contains("[possible values: all, metadata, plot"), "{text}");
+}
+
+#[test]
 fn what_is_no_farm_is_told_and_the_others_are_scrubbed() {
     let dir = tempfile::tempdir().unwrap();
     let farm = dir.path().join("farm");

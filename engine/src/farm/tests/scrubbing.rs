@@ -4,7 +4,7 @@ use super::*;
 async fn scrubbed(disk: &Disk, pool: &Pool, dir: &Path, dry_run: bool) -> ScrubReport {
     let mut seen = Vec::new();
     let report = scrub(disk.clone(), scratch(pool), dir, options(Target::All, dry_run), |progress| {
-        seen.push(progress.clone())
+        seen.push(progress.clone());
     });
     let report = report.await.unwrap();
     assert_eq!(seen.len(), usize::from(report.sectors));
