@@ -7,7 +7,7 @@ use super::{FarmError, FarmSize, IDENTITY_FILE, INFO_FILE, Layout};
 use crate::error::{Action, IoError};
 use crate::file::{Access, DirectFile, sync_directory};
 use consensus::identity::{IDENTITY_FILE_SIZE, Identity};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -91,8 +91,11 @@ impl FarmInfo {
     }
 }
 
-/// The farm is this process's as long as this lives.
-pub(super) struct Lock(Arc<DirectFile>);
+/// The farm is this process's as long as this lives, unless another has it and this one only looks.
+pub(super) struct Lock {
+    file: Arc<DirectFile>,
+    is_held: bool,
+}
 
 /// A farm's small files, read and checked, and its lock.
 pub(super) struct Opened {
@@ -104,11 +107,20 @@ pub(super) struct Opened {
 impl Opened {
     /// The farm in `dir`, whatever its network.
     pub fn existing(dir: &Path) -> Result<Self, FarmError> {
+        Self::read(dir, Lock::take)
+    }
+
+    /// The same to be looked at only, also while another process has it.
+    pub fn to_look(dir: &Path) -> Result<Self, FarmError> {
+        Self::read(dir, Lock::take_if_free)
+    }
+
+    fn read(dir: &Path, lock: impl Fn(&Path) -> Result<Lock, IoError>) -> Result<Self, FarmError> {
         let path = dir.join(INFO_FILE);
         if !exists(&path)? {
             return Err(FarmError::NoFarm { path });
         }
-        let lock = Lock::take(&path)?;
+        let lock = lock(&path)?;
         let bytes = read_bounded(&path, MAX_INFO_BYTES)?;
         let info =
             FarmInfo::from_json(&bytes).map_err(|reason| FarmError::Info { path: path.clone(), reason })?;
@@ -154,7 +166,7 @@ impl Opened {
         lock.lock_exclusive()?;
         fs::rename(&new, &path).map_err(|error| IoError::open(&path, error))?;
         sync_directory(&path)?;
-        (self.info, self.lock) = (info, Lock(lock));
+        (self.info, self.lock) = (info, Lock { file: lock, is_held: true });
         Ok(())
     }
 }
@@ -165,7 +177,7 @@ impl Lock {
         for _ in 0..LOCK_TRIES {
             let file = DirectFile::open(path, Access::Read)?;
             match file.lock_exclusive() {
-                Ok(()) if has_name(&file, path)? => return Ok(Self(file)),
+                Ok(()) if has_name(&file, path)? => return Ok(Self { file, is_held: true }),
                 Ok(()) => std::thread::sleep(LOCK_PAUSE),
                 Err(error) => return Err(error),
             }
@@ -173,9 +185,21 @@ impl Lock {
         Err(IoError::Locked { path: path.to_owned() })
     }
 
+    /// Locks the file if nobody has, without waiting for it.
+    fn take_if_free(path: &Path) -> Result<Self, IoError> {
+        let file = DirectFile::open(path, Access::Read)?;
+        let is_held = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        Ok(Self { file, is_held })
+    }
+
+    /// Whether the lock is this process's.
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// The locked file.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.file.path()
     }
 }
 

@@ -21,6 +21,7 @@ mod blocks;
 mod error;
 mod files;
 mod format;
+mod gather;
 mod info;
 mod inspect;
 mod layout;
@@ -38,10 +39,11 @@ mod tests;
 pub use self::error::{FarmError, RecordFault, SectorError, SectorFault};
 pub use self::files::FARM_SCRATCH_BYTES;
 pub use self::format::{IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PLOT_FILE};
+pub use self::gather::ReadCost;
 pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, FarmSize, Layout, METADATA_RESERVED_BYTES};
 pub use self::open::OpenReport;
-pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
+pub use self::read::{RecordReads, SBucket, StoredRecord, s_bucket_buf_bytes};
 pub use self::scrub::{ScrubProgress, ScrubReport, scrub};
 pub use self::sizes::SBucketSizes;
 pub use self::write::{MAX_PROGRESS_BYTES, SectorWriter};
@@ -85,6 +87,8 @@ struct Inner {
     count: Cell<u16>,
     /// Held while records and header change.
     commit: Mutex<()>,
+    /// Of the device that `plot.bin` is on.
+    read_cost: gather::Measured,
     lock: info::Lock,
 }
 
@@ -112,6 +116,11 @@ impl Farm {
     /// The file whose lock keeps others out.
     pub fn lock_path(&self) -> &Path {
         self.0.lock.path()
+    }
+
+    /// Whether another process has it: what was opened to be looked at then changes under the eyes of who looks.
+    pub fn is_in_use(&self) -> bool {
+        !self.0.lock.is_held()
     }
 
     /// Sectors that the farm counts as plotted or expired: the first so many.

@@ -1,6 +1,7 @@
 //! Making and opening a farm, with what can be put right put right (PROTOCOL 7).
 
 use super::files::Files;
+use super::gather::Measured;
 use super::info::Opened;
 use super::inspect::{Inspection, inspect};
 use super::{Farm, FarmConfig, FarmError, INFO_FILE, Inner, Layout, METADATA_FILE, PLOT_FILE, SectorFault};
@@ -67,7 +68,28 @@ impl Farm {
         dir: &Path,
         access: Access,
     ) -> Result<(Self, OpenReport), FarmError> {
-        let opened = Opened::existing(dir)?;
+        Self::open_as_it_is(disk, scratch, dir, Opened::existing(dir)?, access).await
+    }
+
+    /// Like [`Farm::open_existing`] for reading, also while another process has the farm, see [`Farm::is_in_use`]. `access` is one that
+    /// only reads.
+    pub async fn open_to_look(
+        disk: Disk,
+        scratch: SlabMut,
+        dir: &Path,
+        access: Access,
+    ) -> Result<(Self, OpenReport), FarmError> {
+        assert_ne!(access, Access::ReadWrite, "who only looks changes nothing");
+        Self::open_as_it_is(disk, scratch, dir, Opened::to_look(dir)?, access).await
+    }
+
+    async fn open_as_it_is(
+        disk: Disk,
+        scratch: SlabMut,
+        dir: &Path,
+        opened: Opened,
+        access: Access,
+    ) -> Result<(Self, OpenReport), FarmError> {
         let layout = Layout::new(opened.info.pieces_in_sector, opened.info.allocated_bytes)?;
         check_files(dir)?;
         let files = Files::open(disk, scratch, dir, layout, access)?;
@@ -98,6 +120,7 @@ impl Farm {
             sectors: RefCell::new(found.sectors),
             count: Cell::new(found.count),
             commit: Mutex::new(()),
+            read_cost: Measured::default(),
             lock,
         };
         (Self(Rc::new(inner)), report)

@@ -26,6 +26,8 @@ mod slots;
 mod solutions;
 mod spec;
 
+pub use self::audit::{Audited, MAX_READS, audit_sectors};
+pub use self::farms::AuditBuffers;
 pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters};
 pub use sent::SENT_FILE;
