@@ -26,7 +26,7 @@ const HISTORY_SIZE: u64 = 100;
 /// Seed of the challenges: the default of `benchmark audit`.
 const SEED: u64 = 0;
 /// The log repeats the reads so often.
-const REPEATS: usize = 8;
+const REPEATS: usize = 3;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let usage = "usage: sparse_farm DIRECTORY SECTORS CHALLENGES FIO_LOG";

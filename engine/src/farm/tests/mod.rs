@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod crash;
+mod looking;
 mod plotting;
 mod scrubbing;
 

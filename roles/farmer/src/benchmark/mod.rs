@@ -5,6 +5,7 @@
 
 pub mod audit;
 mod chart;
+mod cpu_time;
 pub mod disk;
 mod farms;
 pub mod gpu;

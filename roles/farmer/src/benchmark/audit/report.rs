@@ -38,6 +38,12 @@ impl Way {
         count as f64 / self.slots.busy.as_secs_f64().max(1e-9)
     }
 
+    /// Chunks that the thread audits in a second of a core.
+    fn chunks_per_core_s(&self) -> f64 {
+        let core = self.slots.cpu.unwrap_or(self.slots.busy);
+        self.slots.chunks as f64 / core.as_secs_f64().max(1e-9)
+    }
+
     /// Sectors that 99 audits of a hundred take in so many milliseconds.
     fn sectors_within(&self, ms: f64) -> u64 {
         let sectors_a_slot = self.slots.sectors as f64 / self.slots.times.count().max(1) as f64;
@@ -67,7 +73,8 @@ impl Way {
             "reads_per_s": self.per_s(self.slots.reads),
             "read_mib_per_s": self.per_s(self.slots.read_bytes) / f64::from(1 << 20),
             "chunks_per_s": self.per_s(self.slots.chunks),
-            "of_one_at_a_time_keyed_hash": self.per_s(self.slots.chunks) * hash_ns / 1e9,
+            "chunks_per_core_s": self.chunks_per_core_s(),
+            "of_one_at_a_time_keyed_hash": self.chunks_per_core_s() * hash_ns / 1e9,
             "written_mib_per_s": self.written_mib_per_s(),
             "unread_sectors": self.slots.errors,
             "first_error": self.slots.error,
@@ -173,10 +180,10 @@ impl fmt::Display for FarmReport {
             writeln!(f, "p99 while written: {ratio:.2} times that of the idle disk")?;
         }
         if let Some(best) = self.best() {
-            let hashes = best.per_s(best.slots.chunks) * self.hash_ns / 1e9;
+            let hashes = best.chunks_per_core_s() * self.hash_ns / 1e9;
             writeln!(
                 f,
-                "best: {best} (a plot-client reads direct, up to {} at once); {hashes:.1} times as many chunks as hashed one at a time",
+                "best: {best} (a plot-client reads direct, up to {} at once); a core audits {hashes:.1} times as many chunks as it hashes one at a time",
                 self.farmer_depth
             )?;
         }

@@ -1,5 +1,6 @@
 //! Slots, one after the other or at their times.
 
+use super::super::cpu_time::{cpu_since, cpu_time};
 use super::super::farms::Looked;
 use super::super::latencies::Latencies;
 use super::options::{Options, challenge};
@@ -29,6 +30,8 @@ pub struct Slots {
     pub chunks: u64,
     /// Time spent auditing.
     pub busy: Duration,
+    /// What the farm's thread took of a core for all of it.
+    pub cpu: Option<Duration>,
     /// Time from beginning to end.
     pub took: Duration,
     /// Sectors that could not be read.
@@ -54,7 +57,7 @@ pub async fn audit_slots(looked: &Looked, buffers: &AuditBuffers, depth: usize, 
     let (mut slots, mut number, mut challenges) = (Slots::default(), 0, 0);
     let plotted = looked.plotted.len() as u64;
     let rounds = options.as_sectors.map_or(1, |sectors| sectors.div_ceil(plotted).max(1));
-    let started = Instant::now();
+    let (started, cpu) = (Instant::now(), cpu_time());
     loop {
         let begun = Instant::now();
         for _ in 0..rounds {
@@ -81,6 +84,7 @@ pub async fn audit_slots(looked: &Looked, buffers: &AuditBuffers, depth: usize, 
             None => slots.took >= options.limit,
         };
         if is_over {
+            slots.cpu = cpu_since(cpu);
             return slots;
         }
     }

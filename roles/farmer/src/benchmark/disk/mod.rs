@@ -369,9 +369,9 @@ fn write_disk(f: &mut fmt::Formatter<'_>, disk: &DiskReport) -> fmt::Result {
     if disk.is_sparse() {
         writeln!(
             f,
-            "only {:.1} of {:.1} GiB were ever written: only these are read, the rest would not come from the disk",
-            mib(disk.data_bytes as f64) / 1024.0,
-            mib(disk.file_bytes as f64) / 1024.0
+            "only {:.0} of {:.0} MiB were ever written: only these are read, the rest would not come from the disk",
+            mib(disk.data_bytes as f64),
+            mib(disk.file_bytes as f64)
         )?;
     }
     writeln!(
@@ -446,9 +446,13 @@ mod tests {
             (&json!(0.5), &json!(0.5))
         );
         let text = report.to_string();
-        for part in
-            ["only 0.5 of 1.0 GiB", "recommended depth: 8", "within 200 ms (p99)", "50 %", "at the same time"]
-        {
+        for part in [
+            "only 512 of 1024 MiB",
+            "recommended depth: 8",
+            "within 200 ms (p99)",
+            "50 %",
+            "at the same time",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
         let drawing = report.to_svg();

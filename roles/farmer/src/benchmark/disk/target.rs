@@ -5,7 +5,7 @@
 
 use engine::farm::{FarmInfo, INFO_FILE, PLOT_FILE};
 use engine::{Access, BLOCK_BYTES, DirectFile, IoError};
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{Advice, SeekFrom, fadvise, seek};
 use rustix::io::Errno;
 use std::fs;
 use std::io;
@@ -88,6 +88,8 @@ impl Target {
 
     /// Stretches that were written; all of a file whose file system does not tell.
     fn data(&self) -> Vec<(u64, u64)> {
+        // Zeros that somebody read into the page cache would count as data.
+        let _ = fadvise(&self.file, 0, None, Advice::DontNeed);
         let (mut found, mut at) = (Vec::new(), 0);
         while at < self.file_bytes && found.len() < STRETCHES_MAX {
             let end = seek(&self.file, SeekFrom::Data(at))
