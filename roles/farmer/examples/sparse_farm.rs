@@ -56,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// As a sector's are, about, and together just its chunks.
 fn s_bucket_sizes() -> Vec<u16> {
-    let mut noise = [0; USED_S_BUCKETS];
+    let mut noise = vec![0u8; USED_S_BUCKETS];
     blake3::Hasher::new().finalize_xof().fill(&mut noise);
     let mut sizes: Vec<u16> = noise.iter().map(|noise| 590 + u16::from(noise % 32)).collect();
     let missing =

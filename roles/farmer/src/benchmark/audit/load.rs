@@ -66,7 +66,7 @@ async fn write(shared: Rc<Shared>) -> Result<(), IoError> {
         let number = shared.next.replace(shared.next.get() + 1);
         let at = number * SLAB_BYTES as u64 % shared.file_bytes;
         shared.disk.write(Class::SectorWrite, &shared.file, at, &shared.data).await?;
-        if number % WRITES_A_SYNC == 0 {
+        if number.is_multiple_of(WRITES_A_SYNC) {
             shared.disk.sync(Class::SectorWrite, &shared.file).await?;
         }
     }
