@@ -161,7 +161,7 @@ mod tests {
         file.set_len(64 << 20).unwrap();
         let target = Target::open(&path, None).unwrap();
         assert!(matches!(target.stretches(4096), Err(TargetError::Unwritten(_))));
-        file.write_all_at(&[1; 32 << 10], 16 << 20).unwrap();
+        file.write_all_at(&vec![1; 32 << 10], 16 << 20).unwrap();
         file.sync_all().unwrap();
         let stretches = Target::open(&path, None).unwrap().stretches(8192).unwrap();
         assert_eq!(stretches.data_bytes, 32 << 10);
