@@ -10,7 +10,7 @@ SHIM = --features farmer/kernel-shim
 UNSAFE_MODULES = simd lanes audit pos:: field:: bls:: erasure::
 
 .PHONY: build dev test unit foul-days busy lint loom asan conformance kernels kernels-check kernels-test kernels-races kernels-long \
-	cache-figures gpu-bundle gpu-check soak-control setup clean
+	cache-figures disk-figures gpu-bundle gpu-check soak-control setup clean
 
 build: setup
 	$(CARGO) build --release --locked
@@ -103,6 +103,13 @@ soak-control: setup
 FIGURES ?= /var/tmp/autonomys-farmer-figures
 cache-figures: build
 	scripts/cache-figures target/release/autonomys-farmer $$(scripts/nats-server.sh) $(FIGURES)
+
+## What audits get from the disk of FIGURES, beside fio, from memory, under writes and at 80 % for PACED_SECONDS; needs fio and 5 GB there. Four
+## minutes after the build, and PACED_SECONDS, of which 600 are a fair trial.
+PACED_SECONDS ?= 60
+disk-figures: build
+	$(CARGO) build --release --locked -p farmer --example sparse_farm
+	scripts/disk-figures target/release/autonomys-farmer target/release/examples/sparse_farm $(FIGURES) $(PACED_SECONDS)
 
 ## A folder that checks and measures this build on a GPU host without Rust and network: copy .gpu there, run .gpu/check.
 gpu-bundle: setup

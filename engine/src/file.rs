@@ -25,6 +25,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 pub enum Access {
     /// Reading only.
     Read,
+    /// Reading only, through the page cache: to compare with reading past it.
+    ReadCached,
     /// Reading and writing.
     ReadWrite,
 }
@@ -56,12 +58,25 @@ impl DirectFile {
         }
     }
 
+    /// Creates a file in the directory, with space reserved, that has no name: it ends with this handle, also after `kill -9`.
+    pub fn create_unnamed(directory: &Path, size_bytes: u64) -> Result<Arc<Self>, IoError> {
+        let path = directory.join(format!(".benchmark-{}", std::process::id()));
+        let file = Self::open_with(&path, Access::ReadWrite, true)?;
+        std::fs::remove_file(&path).map_err(|error| IoError::open(&path, error))?;
+        file.set_size(size_bytes)?;
+        Ok(file)
+    }
+
     fn open_with(path: &Path, access: Access, create: bool) -> Result<Arc<Self>, IoError> {
         if !create {
             check_regular(path)?;
         }
         let mut options = OpenOptions::new();
         options.read(true).write(access == Access::ReadWrite).create_new(create);
+        if access == Access::ReadCached {
+            let file = options.open(path).map_err(|error| IoError::open(path, error))?;
+            return Ok(Arc::new(Self { file, path: path.to_owned(), direct: false }));
+        }
         let direct_flag = i32::try_from(OFlags::DIRECT.bits()).expect("open's flags are a C int");
         let (opened, direct) = match options.custom_flags(direct_flag).open(path) {
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {

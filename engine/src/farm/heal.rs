@@ -9,7 +9,7 @@
 //! Never: a record that is a guess. One piece has come out as it was put in, and the checksum over the whole sector is right.
 
 use super::files::check_record;
-use super::{Farm, SectorError, SectorStatus, StoredRecord};
+use super::{Farm, ReadCost, SectorError, SectorStatus, StoredRecord};
 use crate::disk::Class;
 use crate::parts::Parts;
 use consensus::CpuLevel;
@@ -102,8 +102,8 @@ impl Farm {
         let is_enough = |bitfield: &Bitfield| bitfield.count() >= LEAST_ENCODED;
         let fitting = (0..).zip(map.records()).find(|(_, bitfield)| is_enough(bitfield));
         let Some((piece_offset, _)) = fitting else { return Ok(None) };
-        let StoredRecord { chunks, bitfield } =
-            self.stored_record(class, sector, piece_offset, map, s_bucket_sizes).await?;
+        let stored = self.stored_record(class, sector, piece_offset, (map, s_bucket_sizes), ReadCost::USUAL);
+        let (StoredRecord { chunks, bitfield }, _) = stored.await?;
         let chunks = chunks.as_chunks().0.to_vec();
         let metadata = self.record_metadata(class, sector, piece_offset).await?;
         Ok(Some(Sample { piece_offset, chunks, bitfield, metadata }))

@@ -8,7 +8,7 @@ use super::{FarmError, FarmSize, IDENTITY_FILE, INFO_FILE, Layout};
 use crate::error::{Action, IoError};
 use crate::file::{Access, DirectFile, check_regular, sync_directory};
 use consensus::identity::{IDENTITY_FILE_SIZE, Identity};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -93,8 +93,12 @@ impl FarmInfo {
     }
 }
 
-/// The farm is this process's as long as this lives.
-pub(super) struct Lock(Arc<DirectFile>);
+/// The farm is this process's as long as this lives; or it only looks.
+pub(super) struct Lock {
+    file: Arc<DirectFile>,
+    /// By another process, when this one began to look.
+    is_in_use: bool,
+}
 
 /// A farm's small files, read and checked, and its lock.
 pub(super) struct Opened {
@@ -106,7 +110,16 @@ pub(super) struct Opened {
 impl Opened {
     /// The farm in `dir`, whatever its network.
     pub fn existing(dir: &Path) -> Result<Self, FarmError> {
-        let lock = Lock::of(dir)?;
+        Self::read(dir, Lock::of)
+    }
+
+    /// The same to be looked at only, also while another process has it, or takes it.
+    pub fn to_look(dir: &Path) -> Result<Self, FarmError> {
+        Self::read(dir, Lock::none)
+    }
+
+    fn read(dir: &Path, lock: impl Fn(&Path) -> Result<Lock, FarmError>) -> Result<Self, FarmError> {
+        let lock = lock(dir)?;
         let info = read_info(dir)?;
         let identity = read_identity(dir, &info)?;
         Ok(Self { info, identity, lock })
@@ -152,7 +165,7 @@ impl Opened {
             Ok::<_, IoError>(lock)
         };
         let lock = renamed().inspect_err(|_| drop(fs::remove_file(&new)))?;
-        (self.info, self.lock) = (info, Lock(lock));
+        (self.info, self.lock) = (info, Lock { file: lock, is_in_use: false });
         Ok(sync_directory(&path)?)
     }
 }
@@ -197,7 +210,7 @@ impl Lock {
         for _ in 0..LOCK_TRIES {
             let file = DirectFile::open(path, Access::Read)?;
             match file.lock_exclusive() {
-                Ok(()) if has_name(&file, path)? => return Ok(Self(file)),
+                Ok(()) if has_name(&file, path)? => return Ok(Self { file, is_in_use: false }),
                 Ok(()) => std::thread::sleep(LOCK_PAUSE),
                 Err(error) => return Err(error),
             }
@@ -205,9 +218,29 @@ impl Lock {
         Err(IoError::Locked { path: path.to_owned() })
     }
 
+    /// Locks nothing, and looks whether another process has locked the farm in `dir`.
+    fn none(dir: &Path) -> Result<Self, FarmError> {
+        let path = dir.join(INFO_FILE);
+        if !exists(&path)? {
+            return Err(FarmError::NoFarm { path });
+        }
+        let file = DirectFile::open(&path, Access::Read)?;
+        let is_free = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
+        if is_free {
+            // Fails for no file that was just locked.
+            let _ = flock(&file, FlockOperation::Unlock);
+        }
+        Ok(Self { file, is_in_use: !is_free })
+    }
+
+    /// Whether another process had it when this one looked.
+    pub fn is_in_use(&self) -> bool {
+        self.is_in_use
+    }
+
     /// The locked file.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.file.path()
     }
 }
 

@@ -25,6 +25,7 @@ mod blocks;
 mod error;
 mod files;
 mod format;
+mod gather;
 mod heal;
 mod info;
 mod inspect;
@@ -51,11 +52,12 @@ pub use self::files::FARM_SCRATCH_BYTES;
 pub use self::format::{
     FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
 };
+pub use self::gather::ReadCost;
 pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, Layout, METADATA_RESERVED_BYTES, size_for_network};
 pub use self::open::OpenReport;
 pub use self::progress::{MAX_PROGRESS_BYTES, PROGRESS_FILE};
-pub use self::read::{SBucket, StoredRecord, s_bucket_buf_bytes};
+pub use self::read::{RecordReads, SBucket, StoredRecord, s_bucket_buf_bytes};
 pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
 pub use self::sizes::{AuditMemory, SBucketSizes};
 pub use self::survey::{Elements, SectorCounts, Survey};
@@ -109,6 +111,8 @@ struct Inner {
     syncing: Mutex<()>,
     /// Times that making bytes of `plot.bin` durable has failed.
     failed_syncs: Cell<u64>,
+    /// Of the device that `plot.bin` is on.
+    read_cost: gather::Measured,
     lock: info::Lock,
 }
 
@@ -136,6 +140,11 @@ impl Farm {
     /// The file whose lock keeps others out.
     pub fn lock_path(&self) -> &Path {
         self.0.lock.path()
+    }
+
+    /// Whether another process has it: what was opened to be looked at then changes under the eyes of who looks.
+    pub fn is_in_use(&self) -> bool {
+        self.0.lock.is_in_use()
     }
 
     /// Sectors that the farm counts, whatever their state: the first so many.

@@ -2,6 +2,7 @@
 
 use super::files::{Files, HEADER_BYTES, RECORD_PART_BYTES, is_expired};
 use super::format::PIECE_CACHE_FILE;
+use super::gather::Measured;
 use super::info::Opened;
 use super::inspect::{Inspection, inspect};
 use super::progress::Progress;
@@ -110,6 +111,18 @@ impl Farm {
         Self::open_existing_with(disk, scratch, dir, access, AuditMemory::Exact).await
     }
 
+    /// Like [`Farm::open_existing`] for reading, also while another process has the farm, see [`Farm::is_in_use`]. `access` is one that
+    /// only reads.
+    pub async fn open_to_look(
+        disk: Disk,
+        scratch: SlabMut,
+        dir: &Path,
+        access: Access,
+    ) -> Result<(Self, OpenReport), FarmError> {
+        assert_ne!(access, Access::ReadWrite, "who only looks changes nothing");
+        Self::open_as_it_is(disk, scratch, dir, Opened::to_look(dir)?, access, AuditMemory::Exact).await
+    }
+
     /// Opens as [`Farm::open_existing`] does, and keeps in memory of its sectors what `memory` says.
     pub async fn open_existing_with(
         disk: Disk,
@@ -118,11 +131,21 @@ impl Farm {
         access: Access,
         memory: AuditMemory,
     ) -> Result<(Self, OpenReport), FarmError> {
-        let opened = Opened::existing(dir)?;
+        Self::open_as_it_is(disk, scratch, dir, Opened::existing(dir)?, access, memory).await
+    }
+
+    async fn open_as_it_is(
+        disk: Disk,
+        scratch: SlabMut,
+        dir: &Path,
+        opened: Opened,
+        access: Access,
+        memory: AuditMemory,
+    ) -> Result<(Self, OpenReport), FarmError> {
         let layout = found_layout(dir, &opened.info)?;
         check_files(dir)?;
         let files = Files::open(disk, scratch, dir, layout, access, memory)?;
-        if access == Access::Read {
+        if access != Access::ReadWrite {
             let found = inspect(&files, CLASS).await?;
             check_pieces(dir, &found)?;
             return Ok(Self::of(dir, opened, files, found, Progress::none()));
@@ -167,6 +190,7 @@ impl Farm {
             progress,
             syncing: Mutex::new(()),
             failed_syncs: Cell::new(0),
+            read_cost: Measured::default(),
             lock,
         };
         (Self(Rc::new(inner)), report)

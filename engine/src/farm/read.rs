@@ -3,28 +3,22 @@
 //! What is read is judged only when the sector is the same as before: bytes of two sectors would look like damage. An error of the
 //! disk stays one ([`SectorError::Io`]), and says nothing of the bytes.
 
-use super::blocks::Source;
 use super::files::RECORD_PART_BYTES;
+use super::gather::{GATHER_BYTES, ReadCost, gather, plan};
 use super::sizes::{GROUP_BYTES, Group, Place, Sizes, first_difference};
 use super::{Farm, RecordFault, SectorError};
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, touched_blocks};
 use crate::parts::Parts;
 use crate::pool::SlabMut;
-use consensus::constants::{RECORD_METADATA_SIZE, RECORD_SIZE, SCALAR_BYTES, contents_map_size};
+use consensus::constants::{
+    RECORD_CHUNKS, RECORD_METADATA_SIZE, RECORD_SIZE, SCALAR_BYTES, contents_map_size,
+};
 use consensus::sector::{Bitfield, ContentsMap, RecordMetadata};
-use futures::{StreamExt, TryStreamExt, stream};
-use std::cell::RefCell;
 use std::ops::Range;
 
 /// Part of a slab for one read of a contents map.
 const MAP_PART_BYTES: usize = 512 * 1024;
-/// Longest single read of a record's chunks.
-const RUN_BYTES: usize = 32 * 1024;
-/// Reads of a record's chunks at a time.
-const RUNS_AT_ONCE: usize = 32;
-/// Bytes between two chunks up to which reading on is cheaper than reading anew.
-const MAX_GAP_BYTES: u64 = 16 * 1024;
 
 /// Memory that [`Farm::read_s_bucket`] needs for sectors of so many pieces: whole blocks.
 pub const fn s_bucket_buf_bytes(pieces_in_sector: u16) -> usize {
@@ -48,6 +42,15 @@ impl SBucket {
         self.buf[self.from..][..self.chunks * SCALAR_BYTES].as_chunks().0
     }
 
+    /// Bytes that were read for them: whole blocks.
+    pub fn read_bytes(&self) -> usize {
+        if self.chunks == 0 {
+            0
+        } else {
+            (self.from + self.chunks * SCALAR_BYTES).next_multiple_of(BLOCK_BYTES)
+        }
+    }
+
     /// The memory that was given, whole, for the next read.
     pub fn into_buf(self) -> SlabMut {
         self.buf
@@ -61,6 +64,15 @@ pub struct StoredRecord {
     pub chunks: SlabMut,
     /// Which s-buckets the encoded ones are of.
     pub bitfield: Bitfield,
+}
+
+/// What reading a record took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RecordReads {
+    /// Reads of chunks.
+    pub reads: usize,
+    /// Bytes of them.
+    pub bytes: u64,
 }
 
 impl Farm {
@@ -171,21 +183,44 @@ impl Farm {
         Ok(RecordMetadata::from_bytes(bytes))
     }
 
-    /// A record's stored chunks. They are scattered over the whole sector: in a small sector all of it is read, in a large
-    /// one only the blocks that hold them.
+    /// A record's stored chunks. They are scattered over the whole sector: all of it is read, or only the blocks that hold
+    /// them, or some of what lies between, whichever this device does soonest.
     pub async fn read_record(
         &self,
         class: Class,
         sector: u16,
         piece_offset: u16,
     ) -> Result<StoredRecord, SectorError> {
+        let cost = self.read_cost(class, sector).await?;
+        Ok(self.read_record_at(class, sector, piece_offset, cost).await?.0)
+    }
+
+    /// What reading costs on this farm's device: measured on a sector's bytes, or not long ago.
+    pub async fn read_cost(&self, class: Class, sector: u16) -> Result<ReadCost, SectorError> {
+        self.plotted(sector)?;
+        let chunks = u32::from(self.layout().pieces_in_sector()) * RECORD_CHUNKS as u32;
+        let first = touched_blocks(self.chunk_offset(sector, 0), SCALAR_BYTES);
+        let last = touched_blocks(self.chunk_offset(sector, chunks - 1), SCALAR_BYTES);
+        let (files, blocks) = (&self.0.files, first.start..last.end);
+        Ok(self.0.read_cost.get(&files.plot(class), &files.pool, blocks).await?)
+    }
+
+    /// [`Farm::read_record`] by the reads that are best at this cost, whatever the device is like; and how many reads and bytes
+    /// that took, without the contents map.
+    pub async fn read_record_at(
+        &self,
+        class: Class,
+        sector: u16,
+        piece_offset: u16,
+        cost: ReadCost,
+    ) -> Result<(StoredRecord, RecordReads), SectorError> {
         let (_, generation) = self.plotted(sector)?;
         self.check_record_exists(piece_offset)?;
         let sizes = self.s_bucket_sizes(class, sector).await?;
         // Memory after memory: a task that holds some must not wait for more.
         let map = self.contents_map(class, sector, &Parts::new(&self.0.files.pool, MAP_PART_BYTES)).await;
         self.check_unchanged(sector, generation)?;
-        let record = self.stored_record(class, sector, piece_offset, &map?, &sizes).await;
+        let record = self.stored_record(class, sector, piece_offset, (&map?, &sizes), cost).await;
         self.check_unchanged(sector, generation)?;
         record
     }
@@ -196,14 +231,16 @@ impl Farm {
         class: Class,
         sector: u16,
         piece_offset: u16,
-        map: &ContentsMap,
-        sizes: &[u16],
-    ) -> Result<StoredRecord, SectorError> {
+        (map, sizes): (&ContentsMap, &[u16]),
+        cost: ReadCost,
+    ) -> Result<(StoredRecord, RecordReads), SectorError> {
         let wanted = self.locate(sector, piece_offset, map, sizes)?;
         let mut chunks = self.0.files.pool.acquire().await?;
-        let parts = Parts::of(chunks.split_off(RECORD_SIZE), RUN_BYTES);
-        let chunks = gather(&self.0.files.plot(class), &wanted, &parts, chunks).await?;
-        Ok(StoredRecord { chunks, bitfield: map.records()[usize::from(piece_offset)].clone() })
+        let memory = chunks.split_off(RECORD_SIZE).narrow(..GATHER_BYTES);
+        let plan = plan(&wanted, cost);
+        let reads = RecordReads { reads: plan.runs.len(), bytes: plan.bytes() };
+        let chunks = gather(&self.0.files.plot(class), &wanted, plan, memory, chunks).await?;
+        Ok((StoredRecord { chunks, bitfield: map.records()[usize::from(piece_offset)].clone() }, reads))
     }
 
     /// The map of a sector, checked, whatever is known of the sector otherwise.
@@ -253,73 +290,5 @@ impl Farm {
             return Ok(());
         }
         Err(SectorError::NoSuchRecord { piece_offset, pieces_in_sector })
-    }
-}
-
-/// One read, and which of the wanted chunks it brings.
-#[derive(Debug, PartialEq, Eq)]
-struct Run {
-    blocks: Range<u64>,
-    wanted: Range<usize>,
-}
-
-/// Few reads that bring all the wanted chunks, whose offsets ascend.
-fn plan(wanted: &[(u64, usize)]) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (n, &(offset, _)) in wanted.iter().enumerate() {
-        let blocks = touched_blocks(offset, SCALAR_BYTES);
-        match runs.last_mut() {
-            Some(run)
-                if blocks.start <= run.blocks.end + MAX_GAP_BYTES
-                    && blocks.end <= run.blocks.start + RUN_BYTES as u64 =>
-            {
-                run.blocks.end = blocks.end;
-                run.wanted.end = n + 1;
-            }
-            _ => runs.push(Run { blocks, wanted: n..n + 1 }),
-        }
-    }
-    runs
-}
-
-/// Copies the wanted chunks to their places in `chunks`.
-async fn gather(
-    plot: &Source<'_>,
-    wanted: &[(u64, usize)],
-    parts: &Parts,
-    chunks: SlabMut,
-) -> Result<SlabMut, SectorError> {
-    let chunks = RefCell::new(chunks);
-    let bring = |run: Run| {
-        let chunks = &chunks;
-        async move {
-            let length = (run.blocks.end - run.blocks.start) as usize;
-            let buf = parts.take().await?;
-            let buf = plot.disk.read(plot.class, plot.file, run.blocks.start, buf, 0..length).await?;
-            let mut chunks = chunks.borrow_mut();
-            for &(offset, place) in &wanted[run.wanted] {
-                let from = (offset - run.blocks.start) as usize;
-                chunks[place * SCALAR_BYTES..][..SCALAR_BYTES]
-                    .copy_from_slice(&buf[from..from + SCALAR_BYTES]);
-            }
-            parts.give(buf);
-            Ok(())
-        }
-    };
-    let runs = stream::iter(plan(wanted)).map(Ok::<_, SectorError>);
-    runs.try_for_each_concurrent(RUNS_AT_ONCE, bring).await?;
-    Ok(chunks.into_inner())
-}
-
-#[cfg(test)]
-mod plan_tests {
-    use super::*;
-
-    #[test]
-    fn near_chunks_share_a_read_and_far_ones_do_not() {
-        let wanted: Vec<_> = [0u64, 32, 4096, 24_000, 32_768, 50_000, 200_000].into_iter().zip(0..).collect();
-        let runs: Vec<_> = plan(&wanted).into_iter().map(|run| (run.blocks, run.wanted)).collect();
-        assert_eq!(runs, [(0..24_576, 0..4), (32_768..53_248, 4..6), (196_608..200_704, 6..7),]);
-        assert!(plan(&[]).is_empty());
     }
 }

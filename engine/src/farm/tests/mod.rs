@@ -7,6 +7,7 @@ mod damage;
 mod healing;
 mod killed;
 mod life;
+mod looking;
 mod memory;
 mod plotting;
 mod power;

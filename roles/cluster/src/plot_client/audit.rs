@@ -10,13 +10,20 @@ use engine::task;
 use futures::{StreamExt, stream};
 use std::time::{Duration, Instant};
 
-/// Reads of one farm at once; the ring and the disk's depth may hold more back.
-const MAX_READS: usize = 128;
+/// Reads of one farm at once in a slot; the ring and the disk's depth may hold more back.
+pub const MAX_READS: usize = 128;
 
 /// What an audit came to.
+#[derive(Default)]
 pub struct Audited {
     /// Chunks within half the voting range, in no order.
     pub candidates: Vec<Candidate>,
+    /// Reads, one a sector whose s-bucket is not empty.
+    pub reads: u64,
+    /// Bytes of them.
+    pub read_bytes: u64,
+    /// Chunks that were hashed.
+    pub chunks: u64,
     /// Sectors that could not be read.
     pub errors: u64,
     /// The first of the errors.
@@ -29,14 +36,33 @@ pub struct Audited {
 /// written are skipped. None when the audit before still runs.
 pub async fn audit_farm(open: &OpenFarm, farm: usize, slot: &SlotInfo, level: CpuLevel) -> Option<Audited> {
     let buffers = open.audit_buffers.try_lock()?;
+    let audited = audit_sectors(&open.farm, farm, &buffers, MAX_READS, slot, level).await;
+    open.reads.audited(audited.errors);
+    Some(audited)
+}
+
+/// The same with memory of the caller's, `reads` at once.
+pub async fn audit_sectors(
+    farm: &Farm,
+    farm_index: usize,
+    buffers: &AuditBuffers,
+    reads: usize,
+    slot: &SlotInfo,
+    level: CpuLevel,
+) -> Audited {
     let started = Instant::now();
-    let mut audited = Audited { candidates: Vec::new(), errors: 0, error: None, took: Duration::ZERO };
-    let mut sectors = stream::iter(0..open.farm.count())
-        .map(|sector| audit_sector(&open.farm, &buffers, (farm, sector), slot, level))
-        .buffer_unordered(buffers.count().min(MAX_READS));
+    let mut audited = Audited::default();
+    let mut sectors = stream::iter(0..farm.count())
+        .map(|sector| audit_sector(farm, buffers, (farm_index, sector), slot, level))
+        .buffer_unordered(buffers.count().min(reads));
     while let Some(sector) = sectors.next().await {
         match sector {
-            Ok(mut candidates) => audited.candidates.append(&mut candidates),
+            Ok(mut sector) => {
+                audited.candidates.append(&mut sector.candidates);
+                audited.reads += u64::from(sector.chunks > 0);
+                audited.read_bytes += sector.read_bytes as u64;
+                audited.chunks += sector.chunks as u64;
+            }
             Err(error) if is_replaced(&error) => {}
             Err(error) => {
                 audited.errors += 1;
@@ -45,9 +71,16 @@ pub async fn audit_farm(open: &OpenFarm, farm: usize, slot: &SlotInfo, level: Cp
         }
         task::yield_if_needed().await;
     }
-    open.reads.audited(audited.errors);
     audited.took = started.elapsed();
-    Some(audited)
+    audited
+}
+
+/// What the audit of a sector came to.
+#[derive(Default)]
+struct AuditedSector {
+    candidates: Vec<Candidate>,
+    chunks: usize,
+    read_bytes: usize,
 }
 
 async fn audit_sector(
@@ -56,11 +89,11 @@ async fn audit_sector(
     (farm_index, sector): (usize, u16),
     slot: &SlotInfo,
     level: CpuLevel,
-) -> Result<Vec<Candidate>, SectorError> {
+) -> Result<AuditedSector, SectorError> {
     let buffer = buffers.take().await?;
     let SectorStatus::Plotted { history_size } = farm.status(sector) else {
         buffers.give(buffer);
-        return Ok(Vec::new());
+        return Ok(AuditedSector::default());
     };
     let challenge = SectorSlotChallenge::new(&farm.sector_id(sector, history_size), &slot.global_challenge);
     let s_bucket = challenge.s_bucket();
@@ -68,6 +101,7 @@ async fn audit_sector(
     let read = farm.read_s_bucket(sector, s_bucket, buffer).await?;
     let range = slot.voting_solution_range;
     let found = audit::audit(level, &slot.global_challenge, &challenge, range, read.chunks());
+    let (chunks, read_bytes) = (read.chunks().len(), read.read_bytes());
     buffers.give(read.into_buf());
     let candidate = |found: audit::Candidate| Candidate {
         distance: found.distance,
@@ -77,5 +111,5 @@ async fn audit_sector(
         s_bucket,
         chunk_offset: found.chunk_offset,
     };
-    Ok(found.into_iter().map(candidate).collect())
+    Ok(AuditedSector { candidates: found.into_iter().map(candidate).collect(), chunks, read_bytes })
 }

@@ -90,7 +90,7 @@ impl Farming {
         let dir = handle.dir().display();
         let audit = handle
             .run(Class::AuditRead, move |open| async move { audit_farm(&open, farm, &asked, level).await });
-        let Audited { candidates, errors, error, took } = match audit.await {
+        let Audited { candidates, errors, error, took, .. } = match audit.await {
             Ok(Some(audited)) => audited,
             Ok(None) => {
                 self.counters.skipped.increment();

@@ -65,7 +65,8 @@ pub struct AuditBuffers {
 }
 
 impl AuditBuffers {
-    async fn new(pool: &Pool, pieces_in_sector: u16) -> Result<Self, AcquireError> {
+    /// For sectors of so many pieces.
+    pub async fn new(pool: &Pool, pieces_in_sector: u16) -> Result<Self, AcquireError> {
         let part_bytes = s_bucket_buf_bytes(pieces_in_sector);
         let free = RefCell::new(pool.acquire().await?.split_into(part_bytes));
         Ok(Self { pool: pool.clone(), part_bytes, free })

@@ -29,7 +29,9 @@ mod slots;
 mod solutions;
 mod spec;
 
+pub use self::audit::{Audited, MAX_READS, audit_sectors};
 pub use self::audit_memory::{MemoryChoice, UnknownMemory};
+pub use self::farms::AuditBuffers;
 pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters};
 pub use sent::SENT_FILE;

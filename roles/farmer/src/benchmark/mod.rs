@@ -3,8 +3,15 @@
 //! B is the time of [`B_HASHES`] one-at-a-time `blake3::hash` of 24 bytes on one core, measured in the same run: about what
 //! the hashes of one proof-of-space table would take without SIMD. Figures in B can be compared between machines.
 
+pub mod audit;
+mod chart;
+mod cpu_time;
+pub mod disk;
+mod farms;
 pub mod gpu;
+mod latencies;
 mod options;
+pub mod proofs;
 mod work;
 
 pub use options::Options;

@@ -1,6 +1,11 @@
 //! `benchmark`: figures of this machine, for people or as JSON.
 
+mod audit;
+mod disk;
 mod gpu;
+mod lists;
+mod prove;
+mod told;
 
 use clap::{Args, Subcommand, value_parser};
 use cluster::sizes::parse_size;
@@ -8,6 +13,8 @@ use consensus::CpuLevel;
 use consensus::kzg::TABLE_SIZE_MAX;
 use farmer::benchmark::{self, Measurement, Operation, Options};
 use indicatif::ProgressBar;
+
+use std::path::PathBuf;
 
 use super::CommandResult;
 
@@ -26,8 +33,12 @@ pub enum Benchmark {
     Recover(BenchmarkArgs),
     /// Commit to a record, and make the witness of a chunk
     Kzg(BenchmarkArgs),
-    /// Prove a chunk of a record that is in memory: table, decoding, recovery, witness
-    Prove(BenchmarkArgs),
+    /// Audit farms at several depths, past the page cache and through it, and name the best way
+    Audit(audit::AuditBenchmark),
+    /// Read records of farms by whole sectors and by chunks, and prove; without a PATH: prove a chunk of a record in memory
+    Prove(ProveArgs),
+    /// Read disks at random as audits do, at depths from 1 to 256, and tell how many sectors each can carry
+    Disk(disk::DiskBenchmark),
     /// Archive a whole segment, spread over the threads
     Archive(BenchmarkArgs),
     /// Verify the 256 pieces of a segment at once, spread over the threads
@@ -54,6 +65,15 @@ pub struct BenchmarkArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct ProveArgs {
+    /// Directories of farms, of each of which --records are read and proved on one thread; they are only read, also while they are farmed
+    #[arg(value_name = "PATH")]
+    farms: Vec<PathBuf>,
+    #[command(flatten)]
+    operation: BenchmarkArgs,
+}
+
 /// A size, or 0.
 fn kzg_memory(text: &str) -> Result<usize, String> {
     let bytes = if text == "0" { Some(0) } else { parse_size(text) };
@@ -64,13 +84,18 @@ fn kzg_memory(text: &str) -> Result<usize, String> {
 impl Benchmark {
     pub fn run(self) -> CommandResult {
         let (args, operations) = match self {
+            Self::Audit(args) => return args.run(),
+            Self::Disk(args) => return args.run(),
             Self::Gpu(args) => return args.run(),
+            Self::Prove(ProveArgs { farms, operation }) if !farms.is_empty() => {
+                return prove::run(farms, operation.runs, operation.json);
+            }
             Self::Pos(args) => (args, &[Operation::Pos][..]),
             Self::Encode(args) => (args, &[Operation::Encode][..]),
             Self::Erasure(args) => (args, &[Operation::Erasure][..]),
             Self::Recover(args) => (args, &[Operation::Recover][..]),
             Self::Kzg(args) => (args, &[Operation::KzgCommit, Operation::KzgWitness][..]),
-            Self::Prove(args) => (args, &[Operation::Prove][..]),
+            Self::Prove(args) => (args.operation, &[Operation::Prove][..]),
             Self::Archive(args) => (args, &[Operation::Archive][..]),
             Self::Verify(args) => (args, &[Operation::Verify][..]),
             Self::AuditHash(args) => (args, &[Operation::AuditHash][..]),

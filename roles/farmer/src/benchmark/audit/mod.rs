@@ -1,0 +1,136 @@
+//! Audits of farms as a plot-client makes them, at several depths, past the page cache and through it.
+//!
+//! Each farm is on an executor of its own and all are audited at the same time, as in a slot. The challenges are drawn by the
+//! network's rule; that they come from no slot makes no difference to the work.
+//!
+//! Owns: the figures and their report. Never: changing a farm. Only where writing beside audits is asked for, a file without a
+//! name is written in the farm's directory.
+
+mod load;
+mod options;
+mod report;
+mod slots;
+
+pub use self::options::{Options, challenge};
+pub use self::report::{FarmReport, Way};
+
+use self::load::{LOAD_SLABS, Load};
+use self::slots::{Slots, audit_slots};
+use super::cpu_time::{cpu_since, cpu_time};
+use super::farms::{FARM_SLABS, FarmFailed, FarmsError, Looked};
+use cluster::plot_client::MAX_READS;
+use consensus::constants::MAX_PIECES_IN_SECTOR;
+use engine::farm::s_bucket_buf_bytes;
+use engine::pool::{Pool, SLAB_BYTES};
+use engine::{Access, Disk, Executors, ExecutorsConfig, Limits, Local};
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Most reads of a farm at once.
+pub const MAX_DEPTH: usize = 1024;
+/// Hashes that are taken one at a time to compare with.
+const HASHES: u32 = 2_000_000;
+/// For operations to end once all is measured.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a farm came to, or why it has no figures.
+pub type Measured = (PathBuf, Result<FarmReport, FarmFailed>);
+
+/// Audits all farms at the same time. One that fails leaves the others alone.
+///
+/// # Errors
+/// The host gives no buffers or no rings.
+pub fn measure(options: &Options) -> Result<Vec<Measured>, FarmsError> {
+    let depth = options.depths.iter().copied().max().unwrap_or(1);
+    let part_bytes = s_bucket_buf_bytes(MAX_PIECES_IN_SECTOR);
+    let load_slabs = if options.written_bytes.is_some() { LOAD_SLABS } else { 0 };
+    let each = FARM_SLABS + depth.div_ceil(SLAB_BYTES / part_bytes) + load_slabs;
+    let slabs = each * options.paths.len().max(1);
+    let pool = Pool::new(slabs, slabs + depth * options.paths.len())?;
+    let cores = vec![None; options.paths.len().max(1)];
+    let executors =
+        Executors::start(&ExecutorsConfig { name: "audit".into(), cores, ring_depth: depth.max(64) }, &pool)?;
+    let running: Vec<_> = (0..)
+        .zip(&options.paths)
+        .map(|(index, path)| {
+            let (path, options) = (path.clone(), options.clone());
+            executors.spawner(index).spawn(move |local| async move { farm(&local, &path, &options).await })
+        })
+        .collect();
+    let measured = running
+        .into_iter()
+        .zip(&options.paths)
+        .map(|(run, path)| (path.clone(), run.wait().map_err(FarmFailed::from).flatten()));
+    let mut measured: Vec<_> = measured.collect();
+    // All audits have been waited for.
+    let _ = executors.shutdown(SHUTDOWN_LIMIT);
+    let hash_ns = one_hash_ns();
+    measured
+        .iter_mut()
+        .filter_map(|(_, report)| report.as_mut().ok())
+        .for_each(|report| report.hash_ns = hash_ns);
+    Ok(measured)
+}
+
+/// One farm, one way after the other.
+async fn farm(local: &Local, path: &Path, options: &Options) -> Result<FarmReport, FarmFailed> {
+    let depth = options.depths.iter().copied().max().unwrap_or(1);
+    let limits = Limits { depth: depth.max(Limits::default().depth), ..Limits::default() };
+    let accesses = if options.cached { &[Access::Read, Access::ReadCached][..] } else { &[Access::Read] };
+    let mut report: Option<FarmReport> = None;
+    for &access in accesses {
+        let disk = Disk::new(local.ring().clone(), limits);
+        let looked = Looked::open(local, &disk, path, access).await?;
+        let buffers = looked.audit_buffers(local).await?;
+        let farmer_depth = buffers.count().min(MAX_READS);
+        let mut ways = Vec::new();
+        let mut run = async |depth: usize, load: Option<&Load>| {
+            let way =
+                Way { access, depth, is_written: load.is_some(), written_bytes: 0, slots: Slots::default() };
+            tracing::info!("{}: {way}", path.display());
+            let before = load.map_or(0, Load::written_bytes);
+            let slots = audit_slots(&looked, &buffers, depth, options).await;
+            let written_bytes = load.map_or(0, Load::written_bytes) - before;
+            ways.push(Way { slots, written_bytes, ..way });
+        };
+        if let (Access::ReadCached, Some(challenges)) = (access, options.challenges) {
+            // What is in the cache is compared, not how it comes there.
+            let warm = Options { slots: u32::try_from(challenges).ok(), interval: None, ..options.clone() };
+            audit_slots(&looked, &buffers, depth, &warm).await;
+        }
+        for &depth in &options.depths {
+            run(depth, None).await;
+        }
+        if let (Access::Read, Some(bytes)) = (access, options.written_bytes) {
+            let load = Load::start(local, &disk, path, bytes).await?;
+            for &depth in &options.depths {
+                run(depth, Some(&load)).await;
+            }
+            load.stop().await?;
+        }
+        let of_farm = report.get_or_insert_with(|| FarmReport {
+            path: path.to_owned(),
+            is_in_use: looked.farm.is_in_use(),
+            pieces_in_sector: looked.farm.layout().pieces_in_sector(),
+            sectors: looked.plotted.len() as u64,
+            faults: looked.faults as u64,
+            farmer_depth,
+            hash_ns: 0.0,
+            ways: Vec::new(),
+        });
+        of_farm.ways.append(&mut ways);
+    }
+    report.ok_or(FarmFailed::Empty)
+}
+
+/// Nanoseconds that a core takes for a keyed hash of a chunk, one at a time.
+fn one_hash_ns() -> f64 {
+    let (key, mut chunk) = ([7; 32], [0; 32]);
+    let (started, cpu) = (Instant::now(), cpu_time());
+    for number in 0..HASHES {
+        chunk[..4].copy_from_slice(&number.to_le_bytes());
+        black_box(blake3::keyed_hash(black_box(&key), black_box(&chunk)));
+    }
+    cpu_since(cpu).unwrap_or(started.elapsed()).as_secs_f64() * 1e9 / f64::from(HASHES)
+}
