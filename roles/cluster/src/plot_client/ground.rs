@@ -22,6 +22,9 @@ pub trait Ground: Send + Sync + 'static {
     /// Whether it belongs to another plot-client: then nothing more is done with it.
     fn is_stopped(&self) -> bool;
 
+    /// Whether nothing is to be begun with it at present: its jobs wait.
+    fn is_paused(&self) -> bool;
+
     /// Every sector in order.
     async fn look(&self) -> Result<Vec<SectorState>, String>;
 
@@ -59,6 +62,10 @@ impl Ground for OnDisk {
 
     fn is_stopped(&self) -> bool {
         self.farm.is_stopped()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.farm.is_plotting_paused() || self.farm.is_paused()
     }
 
     async fn look(&self) -> Result<Vec<SectorState>, String> {

@@ -9,6 +9,7 @@ mod plot_server;
 mod proof_server;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -111,7 +112,7 @@ impl ClusterArgs {
             return Err(NO_SERVERS.into());
         }
         let Self { nats, placement, role } = self;
-        let placement = placement.join(role.role())?;
+        let placement = Arc::new(placement.join(role.role())?);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().thread_name("control");
         if let Some(control) = placement.control() {
@@ -131,7 +132,7 @@ impl ClusterArgs {
 }
 
 impl ClusterRole {
-    async fn run(self, nats: NatsArgs, placement: &Placement) -> Result<(), RoleError> {
+    async fn run(self, nats: NatsArgs, placement: &Arc<Placement>) -> Result<(), RoleError> {
         let shutdown = Shutdown::on_signals().map_err(RoleError::own)?;
         let role = self.role();
         let bus = tokio::select! {
