@@ -299,13 +299,13 @@ fn tell_once(counters: &Counters) {
         tracing::warn!(farms = open, of = named, paused, failed, "some farms take no part: {troubles}");
     }
     tracing::info!(
+        slots = counters.slots.get(),
         farms = open,
         paused,
         failed_farms = failed,
-        paused_slots = counters.paused_slots.get(),
-        slots = counters.slots.get(),
         refused_slots = counters.refused_slots.get(),
         skipped = counters.skipped.get(),
+        paused_slots = counters.paused_slots.get(),
         found = counters.found.get(),
         proved = counters.proved.get(),
         queued = counters.queued.get(),

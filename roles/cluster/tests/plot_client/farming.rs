@@ -19,11 +19,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-fn farm(path: &Path, sectors: u16) -> FarmSpec {
+pub fn farm(path: &Path, sectors: u16) -> FarmSpec {
     format!("path={},sectors={sectors}", path.display()).parse().unwrap()
 }
 
-async fn take(bus: &SharedBus, wait: Duration) -> Option<PlotJob> {
+pub async fn take(bus: &SharedBus, wait: Duration) -> Option<PlotJob> {
     let jobs = PlotJobs::open(&**bus).await.unwrap();
     let taken = jobs.take(&["default".to_owned()], wait).await.unwrap()?;
     taken.delivery.ack().await.unwrap();
@@ -40,7 +40,7 @@ const RANGE: u64 = u64::MAX / 2;
 const CONTROLLERS: [InstanceId; 2] = [InstanceId([1; 16]), InstanceId([2; 16])];
 
 /// Announces a slot as two controllers do.
-async fn announce(bus: &SharedBus, slot: u64) {
+pub async fn announce(bus: &SharedBus, slot: u64) {
     for controller in CONTROLLERS {
         let global_challenge = challenge(slot);
         let (solution_range, voting_solution_range) = (RANGE / 2, RANGE);
@@ -57,7 +57,7 @@ async fn announce(bus: &SharedBus, slot: u64) {
 }
 
 /// Asks as that controller for a signature over a hash of threes, until the farm is held; none when it is refused.
-async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> Option<[u8; 64]> {
+pub async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> Option<[u8; 64]> {
     let request = RewardSigningRequest { controller, hash: [3; 32], public_key };
     let subject = subjects::signature(&public_key);
     let ask = async {
@@ -78,7 +78,7 @@ async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> 
 }
 
 /// Announces slots until one is won, and verifies the solution as the chain would. Gives it, and the controller that was asked to send it.
-async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> (SolutionKey, InstanceId) {
+pub async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> (SolutionKey, InstanceId) {
     let mut solutions = bus.subscribe("solution.*").await.unwrap();
     let (asked, announced) = tokio::select! {
         asked = solutions.next() => (asked.unwrap(), 0),

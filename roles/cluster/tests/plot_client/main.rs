@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod farming;
+mod fleet;
 mod house;
 mod staging;
