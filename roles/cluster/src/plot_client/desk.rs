@@ -29,7 +29,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Who asks for a farm is answered within this, whatever has become of it.
-const ANSWER_WITHIN: Duration = Duration::from_secs(12);
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 /// A file that is not read within this hangs.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// Time for a farm to say how many of its sectors are plotted.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 /// Plot-clients answer within this; one whose disk hangs takes a second.
 pub const HEARD_WITHIN: Duration = Duration::from_secs(3);
-/// A plot-client says within 12 s what has become of a farm.
+/// A plot-client says within 15 s what has become of a farm.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// Why there is nothing to show, or nothing was done.
@@ -75,7 +75,9 @@ pub struct Client {
     pub id: InstanceId,
     /// Its host.
     pub host: String,
-    /// In order of their folders.
+    /// Farms that it says it has.
+    pub farms_in_all: u16,
+    /// Those that were heard of, in order of their folders.
     pub farms: Vec<FarmTold>,
 }
 
@@ -87,10 +89,11 @@ pub async fn list(bus: &SharedBus, me: InstanceId, listen: Duration) -> Result<V
     let mut clients: BTreeMap<InstanceId, Client> = BTreeMap::new();
     while let Ok(Some(message)) = timeout_at(until, told.next()).await {
         // What cannot be read is of another release.
-        let Ok(FarmsTold { client, host, farms, .. }) = FarmsTold::from_bytes(&message.payload) else {
+        let Ok(FarmsTold { client, host, farms_in_all, farms }) = FarmsTold::from_bytes(&message.payload)
+        else {
             continue;
         };
-        let new = || Client { id: client, host, farms: Vec::new() };
+        let new = || Client { id: client, host, farms_in_all, farms: Vec::new() };
         clients.entry(client).or_insert_with(new).farms.extend(farms);
     }
     let mut clients: Vec<_> = clients.into_values().collect();
@@ -163,7 +166,7 @@ mod tests {
             disk: String::new(),
         };
         let farms = (0..).zip(paths).map(farm).collect();
-        Client { id: InstanceId([number; 16]), host: host.to_owned(), farms }
+        Client { id: InstanceId([number; 16]), host: host.to_owned(), farms_in_all: 0, farms }
     }
 
     #[test]

@@ -40,7 +40,7 @@ const RANGE: u64 = u64::MAX / 2;
 const CONTROLLERS: [InstanceId; 2] = [InstanceId([1; 16]), InstanceId([2; 16])];
 
 /// Announces a slot as two controllers do.
-pub async fn announce(bus: &SharedBus, slot: u64) {
+async fn announce(bus: &SharedBus, slot: u64) {
     for controller in CONTROLLERS {
         let global_challenge = challenge(slot);
         let (solution_range, voting_solution_range) = (RANGE / 2, RANGE);

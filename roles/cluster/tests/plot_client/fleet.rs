@@ -1,9 +1,9 @@
 //! Farms that come and go while their plot-client runs.
 
-use crate::farming::{announce, farm, sign, take, win};
+use crate::farming::{farm, sign, take, win};
 use crate::house::{Client, PATIENCE, REWARD_ADDRESS, cluster, host_config, kzg};
 use crate::staging::{make, stage};
-use bus::SharedBus;
+use bus::{Fresh, SharedBus};
 use cluster::plot_client::Config;
 use cluster::tools::farms::{self, change, list};
 use control::ids::InstanceId;
@@ -13,15 +13,11 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Each farm of the cluster by its folder, and what becomes of it; asked again until that pleases.
-async fn until(
-    bus: &SharedBus,
-    number: u8,
-    pleases: impl Fn(&[(String, FarmStage)]) -> bool,
-) -> Vec<farms::Client> {
+async fn until(bus: &SharedBus, pleases: impl Fn(&[(String, FarmStage)]) -> bool) -> Vec<farms::Client> {
     let ask = async {
         loop {
             let told =
-                list(bus, InstanceId([number; 16]), Duration::from_millis(300)).await.unwrap_or_default();
+                list(bus, InstanceId::generate(), Duration::from_millis(300)).await.unwrap_or_default();
             let farms = told.iter().flat_map(|client| &client.farms);
             let stages: Vec<_> = farms.map(|farm| (farm.path.clone(), farm.stage.clone())).collect();
             if pleases(&stages) {
@@ -65,7 +61,7 @@ async fn a_farm_that_comes_is_plotted_and_wins_and_one_that_goes_is_anothers() {
     let [first, second, copy] = ["first", "second", "copy"].map(|name| dir.path().join(name));
     let client = Client::start(&bus, vec![farm(&first, 1)]);
     let job = take(&bus, PATIENCE).await.unwrap();
-    let told = until(&bus, 1, |farms| farms == [is(&first, FarmStage::Farming)]).await;
+    let told = until(&bus, |farms| farms == [is(&first, FarmStage::Farming)]).await;
     assert_eq!((told[0].farms[0].plotted, told[0].farms[0].sectors), (0, 1));
 
     // Bad wishes change nothing.
@@ -77,7 +73,6 @@ async fn a_farm_that_comes_is_plotted_and_wins_and_one_that_goes_is_anothers() {
     // One that is added is plotted and farmed, while slots run; added again, it stays as it is.
     assert!(ask(&bus, &told[0], add(&second, 1)).await.unwrap().contains("open"));
     let other = take_other(&bus, &job).await;
-    announce(&bus, 1000).await;
     let made = make(&other, &kzg);
     let checksum = *made.bytes.last_chunk().unwrap();
     assert_eq!(stage(&bus, &other, made, checksum).await, PlotPhase::Stored);
@@ -103,7 +98,7 @@ async fn a_farm_that_comes_is_plotted_and_wins_and_one_that_goes_is_anothers() {
     };
     let next = Client::with(&bus, next);
     let both = [is(&first, FarmStage::Farming), is(&second, FarmStage::Farming)];
-    let told = until(&bus, 2, |farms| farms.len() == 2 && both.iter().all(|farm| farms.contains(farm))).await;
+    let told = until(&bus, |farms| farms.len() == 2 && both.iter().all(|farm| farms.contains(farm))).await;
     let its = told.iter().flat_map(|client| &client.farms).find(|farm| farm.plotted == 1).unwrap();
     assert_eq!((told.len(), its.id), (2, Some(other.sector.farm)));
     let slots = next.counters.slots.get();
@@ -119,22 +114,22 @@ async fn a_farm_whose_disk_comes_later_is_waited_for_and_none_is_made_in_its_pla
     let (bus, dir) = (cluster().await, tempfile::tempdir().unwrap());
     let (disk, mount) = (dir.path().join("disk"), dir.path().join("mount"));
     let client = Client::start(&bus, vec![farm(&disk, 1)]);
-    until(&bus, 1, |farms| farms == [is(&disk, FarmStage::Farming)]).await;
+    until(&bus, |farms| farms == [is(&disk, FarmStage::Farming)]).await;
     client.stop().await;
     let config = Config::new(vec![farm(&mount, 1)], REWARD_ADDRESS);
     let config = Config { host: host_config(Role::PlotClient), create: false, ..config };
     let client = Client::with(&bus, config);
     let is_waiting = |farms: &[(String, FarmStage)]| matches!(farms, [(_, FarmStage::Failed { reason, again_in_s: Some(1..=10) })] if reason.contains("mounted"));
-    until(&bus, 2, is_waiting).await;
+    until(&bus, is_waiting).await;
     assert!(!mount.exists(), "nothing is made");
     fs::rename(&disk, &mount).unwrap();
-    let told = until(&bus, 3, |farms| farms == [is(&mount, FarmStage::Farming)]).await;
+    let told = until(&bus, |farms| farms == [is(&mount, FarmStage::Farming)]).await;
     // Its plotting is paused, and goes on.
     for is_paused in [true, false] {
         let path = mount.display().to_string();
         let done = ask(&bus, &told[0], FarmsChange::PausePlotting { path, is_paused }).await.unwrap();
         assert_eq!(done.contains("paused"), is_paused, "{done}");
-        let told = until(&bus, 4 + u8::from(is_paused), |farms| farms.len() == 1).await;
+        let told = until(&bus, |farms| farms.len() == 1).await;
         assert_eq!(told[0].farms[0].is_plotting_paused, is_paused);
     }
     // The last one may go: it is waited for others.

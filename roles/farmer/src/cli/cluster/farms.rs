@@ -8,7 +8,7 @@ use control::ids::InstanceId;
 use control::messages::{FarmStage, FarmTold, FarmsChange};
 use serde_json::{Value, json};
 
-use super::NatsArgs;
+use super::nats::NatsArgs;
 use crate::cli::CommandResult;
 
 #[derive(Debug, Args)]
@@ -119,8 +119,8 @@ fn stage(farm: &FarmTold) -> String {
 }
 
 fn print(clients: &[Client]) {
-    for Client { id, host, farms } in clients {
-        println!("{host}  plot-client {id}  {} farms", farms.len());
+    for Client { id, host, farms_in_all, farms } in clients {
+        println!("{host}  plot-client {id}  {farms_in_all} farms");
         for farm in farms {
             let id = farm.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
             let plotted = format!("{}/{}", farm.plotted, farm.sectors);
