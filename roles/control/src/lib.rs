@@ -10,6 +10,7 @@
 
 pub mod envelope;
 pub mod epochs;
+pub mod fleet;
 pub mod holder;
 pub mod holdings;
 pub mod ids;

@@ -108,7 +108,7 @@ fn live(dir: PathBuf, seed: u64) {
         let mut rng = Rng::new(seed);
         let steps_left = Cell::new(1 + rng.below(MOST_STEPS));
         let mortal = Mortal { ring: Ring::new(&pool, 64).unwrap(), steps_left };
-        let disk = Disk::over(Box::new(mortal), Limits::default());
+        let disk = Disk::over(Box::new(mortal), &pool, Limits::default());
         loop {
             let sectors = if rng.one_in(3) { 1 + rng.below(SECTORS.into()) as u16 } else { SECTORS };
             println!("opening {sectors} 0");

@@ -122,7 +122,7 @@ impl Run {
     /// Whether writes or syncs fail now and then.
     fn faults(&self, read: u64) -> bool {
         let some = |one_in| if one_in > 0 && self.one_in(3) { one_in } else { 0 };
-        let faults = Faults { read: some(read), write: some(90), sync: some(20), lasting: false };
+        let faults = Faults { read: some(read), write: some(90), sync: some(20), ..Faults::default() };
         self.power.set_faults(faults);
         faults.write + faults.sync > 0
     }

@@ -17,7 +17,7 @@ struct Cut {
 }
 
 fn set(dir: &Path, cut: Cut, info: &FarmInfo) {
-    let layout = |sectors| Layout::new(1, FarmSize::Sectors(sectors).allocated_bytes(1)).unwrap();
+    let layout = |sectors| Layout::new(1, FarmSize::Sectors(sectors)).unwrap();
     let file = |name| File::options().write(true).open(dir.join(name)).unwrap();
     file(METADATA_FILE).write_all_at(&cut.count.to_le_bytes(), 1).unwrap();
     file(METADATA_FILE).set_len(layout(cut.metadata).metadata_bytes()).unwrap();

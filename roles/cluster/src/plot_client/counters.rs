@@ -38,6 +38,8 @@ pub struct Counters {
     pub refused_slots: Counter,
     /// Slots that a farm did not audit since it was still busy with the one before.
     pub skipped: Counter,
+    /// Slots that a farm took no part in since its disk is sick.
+    pub paused_slots: Counter,
     /// Sectors that could not be audited.
     pub audit_errors: Counter,
     /// Candidates found by audits.
@@ -73,9 +75,35 @@ pub struct Counters {
     /// Sectors stored.
     pub plotted: Counter,
     audits: AuditTimes,
+    farms: Mutex<FarmCounts>,
+}
+
+/// Farms by what becomes of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FarmCounts {
+    /// That the plot-client is to have.
+    pub named: usize,
+    /// That take part in slots.
+    pub open: usize,
+    /// That take no part for now, since their disk is sick.
+    pub paused: usize,
+    /// That could not be opened, or could not go on.
+    pub failed: usize,
+    /// Of those that take no part each with the reason, for people.
+    pub troubles: String,
 }
 
 impl Counters {
+    /// What becomes of the farms at present.
+    pub fn farms(&self) -> FarmCounts {
+        self.farms.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It has changed, or not.
+    pub fn set_farms(&self, counts: FarmCounts) {
+        *self.farms.lock().unwrap_or_else(PoisonError::into_inner) = counts;
+    }
+
     /// A farm has audited a slot.
     pub fn audited(&self, took: Duration) {
         self.audits.add(took);

@@ -29,13 +29,14 @@ use tokio::time::Instant;
 const MAX_PROOFS: usize = 4;
 
 /// What farming needs.
+#[derive(Clone)]
 pub struct Farming {
     /// Which farms may farm.
     pub held: Held,
-    /// All farms that opened.
-    pub farms: Vec<FarmHandle>,
+    /// The farms that take part; in each slot those that do then.
+    pub farms: Arc<[FarmHandle]>,
     /// Makes proofs.
-    pub provers: Provers,
+    pub provers: Arc<Provers>,
     /// Who is paid.
     pub reward_address: [u8; 32],
     /// Where solutions go.

@@ -3,46 +3,47 @@
 //! ```text
 //!   FarmHandle::run ──▶ channel ──▶ executor of the disk: task in the queue of its class ──▶ Farm
 //! ```
-//! Farms on one device share its executor and its scheduler, so that urgent reads of one go before slow writes of the other.
-//! Owns: which farm lives where, its audit memory, its sectors being written. Never: what to do with a farm.
+//! Owns: a farm's way to its executor, its audit memory, its sectors being written, and its end: closed, it takes nothing new, and when what
+//! is under way has ended its files are let go of. Never: what to do with a farm.
 
 use super::again::{Pauses, Reads, keep_looking};
 use super::doubts::Doubts;
 use super::sent::SentSolutions;
-use super::signatures::{SCRATCH_BYTES, SignatureStore};
-use super::spec::FarmSpec;
-use crate::host::Host;
-use crate::placement::device_of;
+use super::signatures::SignatureStore;
 use consensus::identity::Identity;
 use control::ids::FarmId;
-use control::messages::ClusterInfo;
 use control::signing::Stored;
-use engine::executor::RemoteError;
 use engine::farm::{
-    AuditMemory, FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, Layout, LookedAgain, OpenReport,
-    SectorError, SectorFault, SectorStatus, SectorWriter, s_bucket_buf_bytes,
+    Farm, Layout, LookedAgain, SectorError, SectorFault, SectorStatus, SectorWriter, s_bucket_buf_bytes,
 };
 use engine::pool::{AcquireError, Pool, SLAB_BYTES, SlabMut};
-use engine::{Class, Disk, HealthCell, Limits, Local};
+use engine::{Class, Disk, Local};
 use futures::future::{Either, select};
 use futures::lock::Mutex;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak as WeakArc};
-use tokio::sync::{Notify, mpsc, oneshot};
+use std::sync::{Arc, Mutex as SyncMutex, PoisonError, Weak as WeakArc};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 /// Jobs that may wait to be started for one farm.
 const MAX_WAITING_JOBS: usize = 1024;
 
 type Job = Box<dyn FnOnce(&Local, Rc<OpenFarm>) + Send>;
 
+/// Why a farm takes no part at present because of its disk, if that is so; asked from any thread.
+pub type DiskTrouble = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
+
 /// A farm on its executor.
 pub struct OpenFarm {
+    /// Where it lives.
+    pub local: Local,
+    /// What schedules its operations, with those of the other farms on that device.
+    pub disk: Disk,
     /// The farm.
     pub farm: Farm,
     /// Memory for the reads of an audit; held by the one audit that runs.
@@ -54,7 +55,9 @@ pub struct OpenFarm {
     /// How its audits read.
     pub reads: Rc<Reads>,
     /// Its reward signatures; none where they could not be opened, and then it signs nothing.
-    signatures: Option<Mutex<SignatureStore>>,
+    pub signatures: Option<Mutex<SignatureStore>>,
+    /// Dropped after the farm and its lock: fields are dropped in their order.
+    pub is_open: watch::Sender<()>,
 }
 
 /// Equal parts of a slab, each for one s-bucket of the farm. Only a failed read loses one.
@@ -95,20 +98,6 @@ impl AuditBuffers {
     }
 }
 
-/// Why a farm takes no part.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The farm itself.
-    #[error(transparent)]
-    Farm(#[from] FarmError),
-    /// No memory for its work.
-    #[error("{0}: give this plot-client more buffers")]
-    Memory(#[from] AcquireError),
-    /// Its disk cannot be given a ring.
-    #[error("{0}")]
-    Ring(String),
-}
-
 /// A farm that was stopped, or whose executor has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the farm was stopped, its executor has ended or is overloaded, or what it did panicked")]
@@ -125,13 +114,59 @@ struct Shared {
     layout: Layout,
     plotted_when_opened: u16,
     sent: SentSolutions,
-    disk_health: Arc<HealthCell>,
-    jobs: mpsc::Sender<Job>,
+    /// None once it is closed.
+    jobs: SyncMutex<Option<mpsc::Sender<Job>>>,
     changed: Arc<Notify>,
     is_stopped: AtomicBool,
+    is_leaving: AtomicBool,
+    is_plotting_paused: AtomicBool,
+    trouble: DiskTrouble,
+    /// Held by the work on each slot that the farm takes part in.
+    at_work: Arc<()>,
+    open: watch::Receiver<()>,
 }
 
 impl FarmHandle {
+    /// Takes the farm, which was opened in `dir`, into service on this executor. Of some sectors the disk may not have given the record:
+    /// then it looks at them again.
+    pub fn serve(
+        dir: &Path,
+        open: OpenFarm,
+        sent: SentSolutions,
+        trouble: DiskTrouble,
+        some_are_unreadable: bool,
+    ) -> Self {
+        let (farm, local) = (&open.farm, open.local.clone());
+        let is_plotted = |status: &&SectorStatus| matches!(status, SectorStatus::Plotted { .. });
+        let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
+        let shared = Shared {
+            id: FarmId(farm.info().id.to_bytes()),
+            dir: dir.to_owned(),
+            identity: farm.identity().clone(),
+            layout: *farm.layout(),
+            plotted_when_opened: farm.statuses().iter().filter(is_plotted).count() as u16,
+            sent,
+            jobs: SyncMutex::new(Some(jobs)),
+            changed: Arc::default(),
+            is_stopped: AtomicBool::new(false),
+            is_leaving: AtomicBool::new(false),
+            is_plotting_paused: AtomicBool::new(false),
+            trouble,
+            at_work: Arc::new(()),
+            open: open.is_open.subscribe(),
+        };
+        let (open, shared) = (Rc::new(open), Arc::new(shared));
+        if some_are_unreadable {
+            // Held by nothing that looks, so that the farm is closed when its handles are gone.
+            let (farm, handle) = (Rc::downgrade(&open), Arc::downgrade(&shared));
+            let look = async move || look_again(&farm, &handle).await;
+            let looking = keep_looking(open.reads.clone(), Pauses::default(), look);
+            local.spawn_in(Class::Scrub, looking).detach();
+        }
+        engine::task::spawn_local(serve(local, open, to_do)).detach();
+        Self(shared)
+    }
+
     /// Its name in the cluster.
     pub fn id(&self) -> FarmId {
         self.0.id
@@ -162,12 +197,6 @@ impl FarmHandle {
         &self.0.sent
     }
 
-    /// How its disk is doing.
-    #[allow(dead_code, reason = "for counters and status")]
-    pub fn disk_health(&self) -> &Arc<HealthCell> {
-        &self.0.disk_health
-    }
-
     /// Told when sectors are not what they were, by something else than plotting.
     pub fn changed(&self) -> &Arc<Notify> {
         &self.0.changed
@@ -194,7 +223,7 @@ impl FarmHandle {
         if self.is_stopped() {
             return Err(FarmGone);
         }
-        self.0.jobs.try_send(job).map_err(|_| FarmGone)?;
+        self.jobs().ok_or(FarmGone)?.try_send(job).map_err(|_| FarmGone)?;
         result.await.map_err(|_| FarmGone)
     }
 
@@ -206,6 +235,67 @@ impl FarmHandle {
     /// Whether [`FarmHandle::stop`] was called.
     pub fn is_stopped(&self) -> bool {
         self.0.is_stopped.load(Ordering::Acquire)
+    }
+
+    fn jobs(&self) -> Option<mpsc::Sender<Job>> {
+        self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// It takes part in no slot any more, but what has begun goes on, and it signs.
+    pub fn leave(&self) {
+        self.0.is_leaving.store(true, Ordering::Release);
+    }
+
+    /// Whether it was asked to [`FarmHandle::leave`].
+    pub fn is_leaving(&self) -> bool {
+        self.0.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// Why it takes no part at present because of its disk, if that is so.
+    pub fn disk_trouble(&self) -> Option<&'static str> {
+        (self.0.trouble)()
+    }
+
+    /// Whether it takes no part in slots, and nothing is written to it: its disk is sick. It signs all the same, as well as it can.
+    pub fn is_paused(&self) -> bool {
+        self.disk_trouble().is_some()
+    }
+
+    /// From now on no sector is ordered or fetched for it, or again.
+    pub fn pause_plotting(&self, is_paused: bool) {
+        self.0.is_plotting_paused.store(is_paused, Ordering::Release);
+    }
+
+    /// Whether the operator has paused its plotting.
+    pub fn is_plotting_paused(&self) -> bool {
+        self.0.is_plotting_paused.load(Ordering::Acquire)
+    }
+
+    /// To be held by whatever works with the farm on a slot.
+    pub fn at_work(&self) -> Arc<()> {
+        self.0.at_work.clone()
+    }
+
+    /// Whether a slot is worked on with it.
+    pub fn is_at_work(&self) -> bool {
+        Arc::strong_count(&self.0.at_work) > 1
+    }
+
+    /// Whether it was closed, or its executor has ended.
+    pub fn is_closed(&self) -> bool {
+        self.jobs().is_none_or(|jobs| jobs.is_closed())
+    }
+
+    /// Ready when the farm is let go of, whoever caused it: its files are closed and its lock is free.
+    pub async fn ended(&self) {
+        // Nothing is ever sent: the sender's end is the message.
+        while self.0.open.clone().changed().await.is_ok() {}
+    }
+
+    /// Lets go of the farm: nothing is begun any more, and what is under way ends before its files are closed and its lock is free.
+    pub async fn close(&self) {
+        drop(self.0.jobs.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.ended().await;
     }
 
     /// The one signature of the farm's key for a hash, durable; made if there is none and `may_be_new`.
@@ -222,117 +312,6 @@ impl FarmHandle {
             Err(gone) => Stored::Failed(gone.to_string()),
         }
     }
-}
-
-/// Opens every farm; one that fails leaves the others alone. In the order of `specs`; `near` has for each of them the executors near its
-/// disk, none where that is not known; `memory` is what is kept of each sector.
-pub async fn open_all(
-    host: &Host,
-    executors: usize,
-    specs: &[FarmSpec],
-    near: &[Vec<usize>],
-    info: &ClusterInfo,
-    memory: AuditMemory,
-) -> Vec<Result<FarmHandle, OpenError>> {
-    let mut devices: BTreeMap<Option<u64>, Vec<(usize, FarmSpec)>> = BTreeMap::new();
-    for (index, spec) in specs.iter().enumerate() {
-        devices.entry(device_of(&spec.path)).or_default().push((index, spec.clone()));
-    }
-    let near = devices.values().map(|specs| near.get(specs[0].0).map_or(&[][..], Vec::as_slice));
-    let spread = spread(&near.collect::<Vec<_>>(), executors);
-    let (genesis_hash, max_pieces) = (info.genesis_hash, info.protocol_info.max_pieces_in_sector);
-    let opening = devices.into_values().zip(spread).map(|(specs, executor)| {
-        let indexes: Vec<_> = specs.iter().map(|(index, _)| *index).collect();
-        let spawner = host.spawner(executor);
-        let opened = spawner.spawn(move |local| async move {
-            let mut opened = Vec::new();
-            // All are on one device, so one disk serves them all.
-            let disk = local.disk(&specs[0].1.path, Limits::default());
-            for (_, spec) in &specs {
-                opened.push(match &disk {
-                    Ok(disk) => open(&local, disk, spec, genesis_hash, max_pieces, memory).await,
-                    Err(error) => Err(OpenError::Ring(error.to_string())),
-                });
-            }
-            opened
-        });
-        async move { (indexes, opened.await) }
-    });
-    let mut all: BTreeMap<usize, Result<FarmHandle, OpenError>> = BTreeMap::new();
-    for (indexes, opened) in futures::future::join_all(opening).await {
-        match opened {
-            Ok(opened) => all.extend(indexes.into_iter().zip(opened)),
-            Err(RemoteError::Gone | RemoteError::Full) => {
-                tracing::error!(farms = indexes.len(), "an executor ended while it opened farms");
-            }
-        }
-    }
-    all.into_values().collect()
-}
-
-/// An executor for each device: of those near it, else of all, the first that has the fewest.
-fn spread(near: &[&[usize]], executors: usize) -> Vec<usize> {
-    let all: Vec<usize> = (0..executors).collect();
-    let mut counts = vec![0; executors];
-    let choose = |near: &&[usize]| {
-        let candidates = if near.is_empty() { &all } else { *near };
-        let executor =
-            *candidates.iter().min_by_key(|&&executor| counts[executor]).expect("there is an executor");
-        counts[executor] += 1;
-        executor
-    };
-    near.iter().map(choose).collect()
-}
-
-async fn open(
-    local: &Local,
-    disk: &Disk,
-    spec: &FarmSpec,
-    genesis_hash: [u8; 32],
-    max_pieces_in_sector: u16,
-    memory: AuditMemory,
-) -> Result<FarmHandle, OpenError> {
-    let config = FarmConfig {
-        genesis_hash,
-        max_pieces_in_sector,
-        pieces_in_sector: max_pieces_in_sector,
-        size: spec.size,
-    };
-    let mut scratch = local.pool().acquire().await?;
-    let signing = scratch.split_off(FARM_SCRATCH_BYTES).narrow(..SCRATCH_BYTES);
-    let (farm, report) = Farm::open_with(disk.clone(), scratch, &spec.path, &config, memory).await?;
-    tell(&spec.path, &report);
-    let (layout, identity) = (*farm.layout(), farm.identity().clone());
-    let id = FarmId(farm.info().id.to_bytes());
-    let is_plotted = |status: &&SectorStatus| matches!(status, SectorStatus::Plotted { .. });
-    let plotted_when_opened = farm.statuses().iter().filter(is_plotted).count() as u16;
-    let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), layout.pieces_in_sector()).await?);
-    let signatures = SignatureStore::open(disk.clone(), signing, &spec.path, identity.clone());
-    let signatures = signatures.map_err(|error| tracing::error!("{error}")).ok().map(Mutex::new);
-    let sent = SentSolutions::open(&spec.path, identity.public_key(), genesis_hash);
-    let (writers, doubts, reads) = Default::default();
-    let open = Rc::new(OpenFarm { farm, audit_buffers, writers, doubts, reads, signatures });
-    let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
-    let shared = Arc::new(Shared {
-        id,
-        dir: spec.path.clone(),
-        identity,
-        layout,
-        plotted_when_opened,
-        sent,
-        disk_health: disk.health_cell(),
-        jobs,
-        changed: Arc::default(),
-        is_stopped: AtomicBool::new(false),
-    });
-    if !report.unreadable.is_empty() {
-        // Held by nothing that looks, so that the farm is closed when its handles are gone.
-        let (farm, handle) = (Rc::downgrade(&open), Arc::downgrade(&shared));
-        let look = async move || look_again(&farm, &handle).await;
-        local.spawn_in(Class::Scrub, keep_looking(open.reads.clone(), Pauses::default(), look)).detach();
-    }
-    engine::task::spawn_local(serve(local.clone(), open, to_do)).detach();
-    Ok(FarmHandle(shared))
 }
 
 /// Looks once more at sectors that the disk did not give; whether some are left.
@@ -368,25 +347,8 @@ async fn serve(local: Local, farm: Rc<OpenFarm>, mut jobs: mpsc::Receiver<Job>) 
     }
 }
 
-fn tell(dir: &Path, report: &OpenReport) {
-    tell_faults(dir, &report.faults);
-    let dir = dir.display();
-    if let Some(error) = &report.unreadable.error {
-        let sectors = report.unreadable.sectors.len();
-        tracing::error!(
-            %dir, sectors,
-            "the disk does not give the metadata of these sectors: they are left as they are and looked at again; first: {error}"
-        );
-    }
-    if !report.adopted.is_empty() {
-        tracing::info!(%dir, sectors = ?report.adopted, "whole sectors that were not counted yet are used again");
-    }
-    if report.dropped > 0 {
-        tracing::warn!(%dir, sectors = report.dropped, "the farm was made smaller: sectors beyond its size are gone");
-    }
-}
-
-fn tell_faults(dir: &Path, faults: &[(u16, SectorFault)]) {
+/// Names each bad sector.
+pub fn tell_faults(dir: &Path, faults: &[(u16, SectorFault)]) {
     let dir = dir.display();
     for (sector, fault) in faults {
         tracing::warn!(%dir, sector, "{fault}; the sector will be plotted again");
@@ -396,16 +358,4 @@ fn tell_faults(dir: &Path, faults: &[(u16, SectorFault)]) {
 /// A sector error that says the sector was changed meanwhile, which is no fault of the disk.
 pub fn is_replaced(error: &SectorError) -> bool {
     matches!(error, SectorError::BeingWritten { .. } | SectorError::NotPlotted { .. })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::spread;
-
-    #[test]
-    fn devices_are_spread_over_the_executors_near_them() {
-        assert_eq!(spread(&[&[], &[], &[], &[]], 3), [0, 1, 2, 0]);
-        assert_eq!(spread(&[&[2, 3], &[2, 3], &[0], &[2, 3], &[]], 4), [2, 3, 0, 2, 1]);
-        assert!(spread(&[], 1).is_empty());
-    }
 }

@@ -28,6 +28,9 @@ pub trait Ground: Send + Sync + 'static {
         pending().boxed()
     }
 
+    /// Whether nothing is to be begun with it at present: its jobs wait.
+    fn is_paused(&self) -> bool;
+
     /// Every sector in order.
     async fn look(&self) -> Result<Vec<SectorState>, String>;
 
@@ -72,6 +75,10 @@ impl Ground for OnDisk {
     fn changed(&self) -> BoxFuture<'static, ()> {
         let changed = self.farm.changed().clone();
         async move { changed.notified().await }.boxed()
+    }
+
+    fn is_paused(&self) -> bool {
+        self.farm.is_plotting_paused() || self.farm.is_paused()
     }
 
     async fn look(&self) -> Result<Vec<SectorState>, String> {

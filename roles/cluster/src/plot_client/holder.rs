@@ -3,22 +3,23 @@
 //! ```text
 //!   bus: FarmHeld ─▶ Holder ─▶ FarmHeld ─▶ bus          core messages: it works without JetStream
 //!                       ├─ Begin ─▶ may farm and sign
-//!                       └─ Stop ──▶ no slot, signature or sector any more, a line that names both hosts
+//!                       └─ Stop ──▶ no slot, signature or sector any more; its owner is told who has it
 //! ```
+//! Farms are taken on and let go of while it runs, by [`Holds`].
+//!
 //! Owns: what farms may do at all. Never: the decision ([`control::holder`]).
 
-use super::farms::FarmHandle;
 use super::signing::Windows;
 use bus::{BusError, Message, SharedBus};
 use control::holder::{Action, Event, Holder, Stopped};
 use control::ids::InstanceId;
 use control::messages::{Control, FarmHeld, subjects};
 use futures::StreamExt;
-use futures::stream::{BoxStream, SelectAll};
+use futures::stream::{AbortHandle, BoxStream, SelectAll, abortable};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 /// How often it is looked whether the bus is connected.
@@ -46,15 +47,44 @@ impl Held {
     }
 }
 
-/// A farm that may be stopped; a seam for tests.
+/// Whoever has a farm that may be stopped.
 pub trait Stop: Send + Sync + 'static {
-    /// Nothing may be done with it any more.
-    fn stop(&self);
+    /// Nothing may be done with it any more: another plot-client has it.
+    fn stop(&self, why: &Stopped);
 }
 
-impl Stop for FarmHandle {
-    fn stop(&self) {
-        FarmHandle::stop(self);
+/// What is asked of [`Holding`].
+enum Order {
+    Open { public_key: [u8; 32], path: String, farm: Arc<dyn Stop>, words: bus::Subscription },
+    Close { public_key: [u8; 32], done: oneshot::Sender<()> },
+}
+
+/// Takes farms on and lets go of them; clones lead to the same [`Holding`].
+#[derive(Clone)]
+pub struct Holds {
+    bus: SharedBus,
+    orders: mpsc::UnboundedSender<Order>,
+}
+
+impl Holds {
+    /// Takes on a farm, whose key no other farm here has. It is claimed as soon as [`Holding::run`] runs.
+    pub async fn open(
+        &self,
+        public_key: [u8; 32],
+        path: String,
+        farm: Arc<dyn Stop>,
+    ) -> Result<(), BusError> {
+        let words = self.bus.subscribe(&subjects::farm(&public_key)).await?;
+        // Gone only when the plot-client ends.
+        let _ = self.orders.send(Order::Open { public_key, path, farm, words });
+        Ok(())
+    }
+
+    /// Lets go of a farm: from the end of the call on this plot-client does not answer for it.
+    pub async fn close(&self, public_key: [u8; 32]) {
+        let (done, is_done) = oneshot::channel();
+        let _ = self.orders.send(Order::Close { public_key, done });
+        let _ = is_done.await;
     }
 }
 
@@ -63,49 +93,45 @@ pub struct Holding {
     bus: SharedBus,
     holder: Holder,
     started_at: Instant,
-    farms: BTreeMap<[u8; 32], Arc<dyn Stop>>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    farms: BTreeMap<[u8; 32], Taken>,
     heard: SelectAll<BoxStream<'static, Message>>,
     windows: Windows,
     held: watch::Sender<BTreeSet<[u8; 32]>>,
 }
 
+/// A farm that was taken on.
+struct Taken {
+    farm: Arc<dyn Stop>,
+    words: AbortHandle,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.words.abort();
+    }
+}
+
 impl Holding {
     /// Of `client` on `host`, which holds nothing yet.
-    pub fn new(bus: SharedBus, client: InstanceId, host: &str, windows: Windows) -> (Self, Held) {
+    pub fn new(bus: SharedBus, client: InstanceId, host: &str, windows: Windows) -> (Self, Holds, Held) {
         let (held, is_held) = watch::channel(BTreeSet::new());
+        let (order, orders) = mpsc::unbounded_channel();
         let holding = Self {
-            bus,
+            bus: bus.clone(),
             holder: Holder::new(client, host),
             started_at: Instant::now(),
+            orders,
             farms: BTreeMap::new(),
             heard: SelectAll::new(),
             windows,
             held,
         };
-        (holding, Held(is_held))
+        (holding, Holds { bus, orders: order }, Held(is_held))
     }
 
-    /// Takes on a farm, whose key no other farm here has. It is claimed when [`Holding::run`] runs.
-    pub async fn open(
-        &mut self,
-        public_key: [u8; 32],
-        path: String,
-        farm: Arc<dyn Stop>,
-    ) -> Result<(), BusError> {
-        let words = self.bus.subscribe(&subjects::farm(&public_key)).await?;
-        let words = futures::stream::unfold(words, |mut words| async {
-            let word = words.next().await?;
-            Some((word, words))
-        });
-        self.heard.push(words.boxed());
-        self.farms.insert(public_key, farm);
-        // Not connected yet, as far as the holder knows, so this says nothing.
-        self.holder.on(Event::Opened { public_key, path }, self.started_at.elapsed());
-        Ok(())
-    }
-
-    /// Holds them until the last one is stopped, or the bus is closed.
-    pub async fn run(mut self) -> Result<(), Stopped> {
+    /// Holds them until the bus is closed.
+    pub async fn run(mut self) {
         let mut look = tokio::time::interval(LOOK_EVERY);
         let mut was_connected = false;
         loop {
@@ -113,9 +139,12 @@ impl Holding {
             let event = if is_connected == was_connected {
                 let wake_at = self.holder.wake_at().map(|at| self.started_at + at);
                 tokio::select! {
-                    word = self.heard.next() => match word {
+                    Some(order) = self.orders.recv() => self.obey(order),
+                    word = self.heard.next(), if !self.heard.is_empty() => match word {
                         Some(word) => read(&word),
-                        None => return Ok(()),
+                        // Those of farms that were let go of have ended too.
+                        None if self.farms.is_empty() => None,
+                        None => return,
                     },
                     () = sleep_until(wake_at) => Some(Event::Tick),
                     _ = look.tick() => None,
@@ -125,16 +154,43 @@ impl Holding {
                 Some(if is_connected { Event::Connected } else { Event::Disconnected })
             };
             for action in event.map(|event| self.on(event)).unwrap_or_default() {
-                self.act(action).await?;
+                self.act(action).await;
             }
         }
+    }
+
+    fn obey(&mut self, order: Order) -> Option<Event> {
+        match order {
+            Order::Open { public_key, path, farm, words } => {
+                let words = futures::stream::unfold(words, |mut words| async {
+                    let word = words.next().await?;
+                    Some((word, words))
+                });
+                let (stream, words) = abortable(words);
+                self.heard.push(stream.boxed());
+                self.farms.insert(public_key, Taken { farm, words });
+                Some(Event::Opened { public_key, path })
+            }
+            Order::Close { public_key, done } => {
+                self.let_go(&public_key);
+                let _ = done.send(());
+                Some(Event::Closed { public_key })
+            }
+        }
+    }
+
+    /// Nothing is done with the farm any more, and nothing heard of it.
+    fn let_go(&mut self, public_key: &[u8; 32]) -> Option<Arc<dyn Stop>> {
+        self.held.send_if_modified(|held| held.remove(public_key));
+        self.windows.lose(*public_key);
+        self.farms.remove(public_key).map(|taken| taken.farm.clone())
     }
 
     fn on(&mut self, event: Event) -> Vec<Action> {
         self.holder.on(event, self.started_at.elapsed())
     }
 
-    async fn act(&mut self, action: Action) -> Result<(), Stopped> {
+    async fn act(&mut self, action: Action) {
         match action {
             Action::Tell(held) => tell(&self.bus, &held).await,
             Action::Begin { public_key } => {
@@ -142,22 +198,11 @@ impl Holding {
                 self.held.send_if_modified(|held| held.insert(public_key));
             }
             Action::Stop(stopped) => {
-                self.stop(&stopped);
-                if self.farms.is_empty() {
-                    return Err(stopped);
+                if let Some(farm) = self.let_go(&stopped.public_key) {
+                    farm.stop(&stopped);
                 }
             }
         }
-        Ok(())
-    }
-
-    fn stop(&mut self, stopped: &Stopped) {
-        self.held.send_if_modified(|held| held.remove(&stopped.public_key));
-        if let Some(farm) = self.farms.remove(&stopped.public_key) {
-            farm.stop();
-        }
-        tracing::error!("{stopped}");
-        self.windows.lose(stopped.public_key);
     }
 }
 

@@ -3,6 +3,7 @@ use async_trait::async_trait;
 use bus::local::LocalBus;
 use bus::{Bucket, BucketConfig, Bus, Queue, QueueConfig, Subscription};
 use bytes::Bytes;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::task::JoinHandle;
 
@@ -48,11 +49,17 @@ impl Bus for Wire {
 }
 
 #[derive(Default)]
-struct TestFarm(AtomicBool);
+struct TestFarm(Mutex<Option<Stopped>>);
+
+impl TestFarm {
+    fn stopped(&self) -> Option<Stopped> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 impl Stop for TestFarm {
-    fn stop(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    fn stop(&self, why: &Stopped) {
+        *self.0.lock().unwrap() = Some(why.clone());
     }
 }
 
@@ -61,21 +68,22 @@ struct Client {
     wire: Arc<Wire>,
     held: Held,
     farms: Vec<Arc<TestFarm>>,
-    running: JoinHandle<Result<(), Stopped>>,
+    holds: Holds,
+    running: JoinHandle<()>,
 }
 
 impl Client {
     async fn start(bus: &LocalBus, n: u8, keys: &[[u8; 32]]) -> Self {
         let wire = Arc::new(Wire { bus: bus.clone(), is_cut: AtomicBool::new(false) });
         let id = InstanceId([n; 16]);
-        let (mut holding, held) = Holding::new(wire.clone(), id, &format!("host-{n}"), Windows::new());
+        let (holding, holds, held) = Holding::new(wire.clone(), id, &format!("host-{n}"), Windows::new());
         let mut farms = Vec::new();
         for key in keys {
             farms.push(Arc::new(TestFarm::default()));
             let path = format!("/disk-{n}/{}", key[0]);
-            holding.open(*key, path, farms.last().unwrap().clone()).await.unwrap();
+            holds.open(*key, path, farms.last().unwrap().clone()).await.unwrap();
         }
-        Self { wire, held, farms, running: tokio::spawn(holding.run()) }
+        Self { wire, held, farms, holds, running: tokio::spawn(holding.run()) }
     }
 
     fn cut(&self, is_cut: bool) {
@@ -87,7 +95,7 @@ impl Client {
     }
 
     fn is_stopped(&self) -> bool {
-        self.farms[0].0.load(Ordering::Relaxed)
+        self.farms[0].stopped().is_some()
     }
 }
 
@@ -112,14 +120,15 @@ async fn the_later_of_two_ends_with_both_hosts_named_and_the_earlier_goes_on() {
         let first = Client::start(&bus, earlier, &[KEY]).await;
         pass(3000).await;
         let second = Client::start(&bus, later, &[KEY]).await;
-        let stopped = second.running.await.unwrap().unwrap_err().to_string();
+        pass(3000).await;
+        let stopped = second.farms[0].stopped().unwrap().to_string();
         for part in [
             format!("/disk-{earlier}/7 on host host-{earlier}"),
             format!("/disk-{later}/7 on host host-{later}"),
         ] {
             assert!(stopped.contains(&part), "{stopped}");
         }
-        assert!(second.farms[0].0.load(Ordering::Relaxed) && !second.held.may_farm(&KEY));
+        assert!(!second.held.may_farm(&KEY) && !second.running.is_finished());
         pass(10_000).await;
         assert!(first.may_farm() && !first.is_stopped() && !first.running.is_finished());
     }
@@ -138,8 +147,26 @@ async fn after_a_partition_heals_one_goes_on_within_five_seconds() {
         first.cut(false);
         pass(5000).await;
         assert!(first.may_farm() && !second.may_farm() && second.is_stopped());
-        assert!(second.running.is_finished() && !first.running.is_finished());
+        assert!(!first.running.is_finished());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_farm_that_was_let_go_begins_elsewhere_and_may_come_back() {
+    let bus = LocalBus::new();
+    let first = Client::start(&bus, 1, &[KEY]).await;
+    pass(3000).await;
+    first.holds.close(KEY).await;
+    assert!(!first.may_farm());
+    let second = Client::start(&bus, 2, &[KEY]).await;
+    pass(1500).await;
+    assert!(second.may_farm() && !second.is_stopped());
+    second.holds.close(KEY).await;
+    let again = Arc::new(TestFarm::default());
+    first.holds.open(KEY, "/disk-1/7".to_owned(), again.clone()).await.unwrap();
+    pass(1500).await;
+    assert!(first.may_farm() && again.stopped().is_none());
+    assert!(!first.running.is_finished() && !second.running.is_finished(), "without a farm it waits");
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 //!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ SigningAnswer
 //!   FarmHeld ◀───────────▶ holder ─ whether a farm is this plot-client's alone, and may do any of this
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
+//!   SIGHUP, FarmsOrder ──▶ desk ─▶ fleet ─ farms come and go ─▶ all of these
 //! ```
 //! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
 //! slot and chunk.
@@ -14,11 +15,15 @@ mod audit;
 mod audit_memory;
 mod candidates;
 mod counters;
+mod desk;
 mod doubts;
 mod farming;
 mod farms;
+mod farms_file;
+mod fleet;
 mod ground;
 mod holder;
+mod opening;
 mod plotting;
 mod proving;
 mod pull;
@@ -33,18 +38,23 @@ pub use self::audit::{Audited, MAX_READS, audit_sectors};
 pub use self::audit_memory::{MemoryChoice, UnknownMemory};
 pub use self::farms::AuditBuffers;
 pub use self::solutions::{Handovers, MayFarm};
-pub use counters::{Counter, Counters};
+pub use counters::{Counter, Counters, FarmCounts};
+pub use desk::Wishes;
+pub use farms_file::FarmsFileError;
+pub use opening::Near;
 pub use sent::SENT_FILE;
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
 
+use self::desk::Desk;
 use self::farming::Farming;
 use self::farms::FarmHandle;
-use self::ground::{Ground, OnDisk};
+use self::fleet::{FarmSet, Fleet, Services};
 use self::holder::Holding;
+use self::opening::Opener;
 use self::plotting::Plotting;
 use self::proving::Provers;
-use self::signing::{Signing, Store, Windows};
+use self::signing::Windows;
 use self::slots::{FOUND_CAPACITY, Following};
 use self::solutions::{Memory, Remember, Solutions};
 use crate::host::{Host, HostConfig, ServesNothing, host_name};
@@ -54,15 +64,13 @@ use crate::shutdown::Shutdown;
 use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
 use consensus::CpuLevel;
-use control::messages::{ClusterInfo, Role, subjects};
-use control::solutions::Handover;
+use control::messages::{ClusterInfo, Role, SlotInfo, subjects};
 use engine::threads::ThreadWorkers;
 use gpu::cpu::{CpuProver, CpuProverOptions};
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -71,6 +79,10 @@ use tokio::time::Instant;
 const SLABS: usize = 32;
 /// Slabs a farm takes: scratch, audit, ranges on their way, records being read.
 const SLABS_PER_FARM: usize = 24;
+/// Slabs of farms that come later, 96 MiB; with the others' those are shared by more than they are meant for.
+const SPARE_SLABS: usize = 48;
+/// With so few a farm still does all its work: two for good, and one after another.
+const LEAST_SLABS_PER_FARM: usize = 6;
 /// Proofs that may wait for a thread here.
 const MAX_WAITING_PROOFS: usize = 16;
 /// Time between two lines about what became of everything.
@@ -83,10 +95,14 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 pub struct Config {
     /// How it presents itself; `role` and `slabs` are set by [`run`]. Farms are spread over `cores`, device by device.
     pub host: HostConfig,
-    /// Its farms.
-    pub farms: Vec<FarmSpec>,
-    /// For each farm the executors near its disk; none, or no entry: all.
-    pub near: Vec<Vec<usize>>,
+    /// Its farms, when it starts and afterwards.
+    pub farms: Wishes,
+    /// Whether a farm that is not there is made.
+    pub create: bool,
+    /// Whether any farm that cannot be opened, or go on, ends the plot-client.
+    pub exit_on_farm_error: bool,
+    /// Which executors are near which disk.
+    pub near: Near,
     /// The account that is paid.
     pub reward_address: [u8; 32],
     /// File of the KZG ceremony, if not in the usual place.
@@ -101,6 +117,25 @@ pub struct Config {
     pub counters: Arc<Counters>,
 }
 
+impl Config {
+    /// A plot-client with these farms, and what is mostly wanted.
+    pub fn new(farms: Vec<FarmSpec>, reward_address: [u8; 32]) -> Self {
+        Self {
+            host: HostConfig::new(Role::PlotClient),
+            farms: Wishes::new(farms),
+            create: true,
+            exit_on_farm_error: false,
+            near: Near::default(),
+            reward_address,
+            kzg_parameters: None,
+            proving: ThreadWorkers::unbound(1),
+            audit_memory: MemoryChoice::default(),
+            verify_writes: false,
+            counters: Arc::default(),
+        }
+    }
+}
+
 /// Runs a plot-client until it is told to end. Waits for the first controller of the cluster.
 pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(), RoleError> {
     let info = tokio::select! {
@@ -108,16 +143,10 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         () = shutdown.requested() => return Ok(()),
     };
     let kzg = cluster_kzg(&info, config.kzg_parameters.clone()).await?;
-    let executors = config.host.cores.len();
-    let slabs = SLABS + SLABS_PER_FARM * config.farms.len();
-    let host_config = HostConfig { role: Role::PlotClient, slabs, ..config.host.clone() };
+    let host_config = HostConfig { role: Role::PlotClient, slabs: slabs(&config), ..config.host.clone() };
     let host = Host::start(host_config, bus.clone(), |_| Rc::new(ServesNothing)).await?;
+    let counters = config.counters.clone();
     let result = async {
-        let farms = tokio::select! {
-            farms = open_farms(&host, executors, &config, &info) => farms?,
-            // What is being made or grown is given back when its executor ends.
-            () = shutdown.requested() => return Ok(()),
-        };
         let options = CpuProverOptions {
             threads: config.proving.clone(),
             level: CpuLevel::current(),
@@ -125,98 +154,67 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         };
         let prover = CpuProver::new(&options, kzg.clone()).map_err(RoleError::own)?;
         let provers = Provers::new(host.clone(), prover, kzg);
-        let (mut tasks, holding) = start(&config, &host, farms, provers, info, shutdown.clone()).await?;
+        let (mut tasks, desk) = start(config, &host, provers, info, shutdown.clone()).await?;
         // Told to end, the task that follows the slots is the first that does: when nobody wants anything of it any more.
         let ended = tokio::select! {
             Some(ended) = tasks.join_next() => ended.map_err(RoleError::from),
-            ended = holding.run() => ended.map_err(RoleError::own),
+            reason = desk.run() => Err(RoleError::own(reason)),
         };
         // A solution that is underway gets its outcome when its task is gone, and is counted before the last line is written.
         tasks.shutdown().await;
         ended
     }
     .await;
-    tell_once(&config.counters);
+    tell_once(&counters);
     host.shutdown(SHUTDOWN_LIMIT).await;
     result
 }
 
-/// Opens the farms; those that fail are told and left out, unless none is left.
-async fn open_farms(
-    host: &Host,
-    executors: usize,
-    config: &Config,
-    info: &ClusterInfo,
-) -> Result<Vec<FarmHandle>, RoleError> {
-    let mut farms: Vec<FarmHandle> = Vec::new();
-    let memory = config.audit_memory.settle(&config.farms, info.protocol_info.max_pieces_in_sector);
-    for opened in farms::open_all(host, executors, &config.farms, &config.near, info, memory).await {
-        match opened {
-            Ok(farm) if let Some(first) = farms.iter().find(|first| is_same(first, &farm)) => {
-                let (dir, first) = (farm.dir().display(), first.dir().display());
-                tracing::error!(
-                    "the farm in {dir} is the same as the one in {first} and takes no part: remove one of the copies"
-                );
-            }
-            Ok(farm) => {
-                let sectors = farm.layout().sectors();
-                let plotted = farm.plotted_when_opened();
-                config.counters.found_plotted.add(plotted.into());
-                tracing::info!(dir = %farm.dir().display(), id = %farm.id(), plotted, sectors, "farm open");
-                farms.push(farm);
-            }
-            Err(error) => tracing::error!("this farm takes no part: {error}"),
-        }
-    }
-    let none = "none of the farms could be opened: the lines above say what is wrong with each";
-    if farms.is_empty() { Err(RoleError::own(none)) } else { Ok(farms) }
+fn slabs(config: &Config) -> usize {
+    SLABS + SPARE_SLABS + SLABS_PER_FARM * config.farms.count()
 }
 
-/// Whether one was copied from the other.
-fn is_same(farm: &FarmHandle, other: &FarmHandle) -> bool {
-    farm.identity().public_key() == other.identity().public_key()
-}
-
-/// Starts the tasks; they end with the set, or when the bus is closed. Nothing is farmed, signed or plotted before what is to
-/// hold the farms runs.
+/// Starts the tasks; they end with the set, or when the bus is closed. Farms come with the desk.
 async fn start(
-    config: &Config,
+    config: Config,
     host: &Host,
-    farms: Vec<FarmHandle>,
     provers: Provers,
     info: ClusterInfo,
     shutdown: Shutdown,
-) -> Result<(JoinSet<()>, Holding), RoleError> {
+) -> Result<(JoinSet<()>, Desk), RoleError> {
     let (bus, counters) = (host.bus().clone(), config.counters.clone());
     let mut tasks = JoinSet::new();
     // Subscribed before anything starts, so that nothing said from now on is missed.
     let slots = bus.subscribe(subjects::SLOT).await?;
-    let verify_writes = config.verify_writes;
-    let ground = |farm: &FarmHandle| -> Arc<dyn Ground> {
-        Arc::new(OnDisk { host: host.clone(), farm: farm.clone(), verify_writes })
-    };
-    let grounds: Vec<_> = farms.iter().map(ground).collect();
-    let words = plotting::listen(&bus, &grounds).await?;
+    let farms_max = (slabs(&config) - SLABS) / LEAST_SLABS_PER_FARM;
+    let executors = config.host.cores.len();
+    let named: Vec<_> = config.farms.all().into_values().collect();
+    let memory = config.audit_memory.settle(&named, info.protocol_info.max_pieces_in_sector);
+    let made = (config.create, memory);
+    let opener = Opener::new(host.clone(), executors, config.near, &info, made, farms_max);
     let info = watch_info(&bus, info, &mut tasks).await?;
     let settings = info.clone();
 
     let windows = Windows::new();
-    let (mut holding, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
+    let (holding, holds, held) = Holding::new(bus.clone(), host.id(), &host_name(), windows.clone());
     let group = config.host.group.clone();
-    let plotting =
-        Plotting::new(bus.clone(), group, grounds, info.clone(), held.clone(), counters.clone()).await?;
-    recall(&farms, &windows);
-    for farm in &farms {
-        let (public_key, path) = (farm.identity().public_key(), farm.dir().display().to_string());
-        let requests = bus.subscribe(&subjects::signature(&public_key)).await?;
-        holding.open(public_key, path, Arc::new(farm.clone())).await?;
-        let (bus, windows, counters, farm) = (bus.clone(), windows.clone(), counters.clone(), farm.clone());
-        let store: Store = Box::new(move |hash, may_be_new| {
-            let farm = farm.clone();
-            Box::pin(async move { farm.sign(hash, may_be_new).await })
-        });
-        tasks.spawn(Signing { bus, public_key, store, windows, counters }.run(requests));
-    }
+    let (plotting, plots) =
+        Plotting::new(bus.clone(), group, info.clone(), held.clone(), counters.clone()).await?;
+    let (recalled, earlier) = mpsc::unbounded_channel();
+    let services = Services {
+        host: host.clone(),
+        windows: windows.clone(),
+        holds,
+        held: held.clone(),
+        plots,
+        recalled,
+        counters: counters.clone(),
+        verify_writes: config.verify_writes,
+    };
+    let fleet = Fleet::new(opener, services, config.exit_on_farm_error);
+    let set = fleet.set();
+    let desk = Desk::new(fleet, config.farms, bus.clone(), host.id(), host_name()).await?;
+
     let (reward_address, level) = (config.reward_address, CpuLevel::current());
     let (found, to_send) = mpsc::channel(FOUND_CAPACITY);
     let started = Instant::now();
@@ -224,47 +222,52 @@ async fn start(
         let held = held.clone();
         Arc::new(move |public_key| held.may_farm(public_key))
     };
-    let (windows, memory) = (Arc::new(windows), memory(&farms));
-    let solutions = Solutions::new(host.id(), bus, windows, may_farm, memory, counters.clone(), started);
+    let memory = Memory { earlier, remember: remember(set.clone()) };
+    let solutions =
+        Solutions::new(host.id(), bus, Arc::new(windows), may_farm, memory, counters.clone(), started);
     let following = Following { solutions, info, counters: counters.clone(), started, shutdown };
+    let (farms, provers) = (Vec::new().into(), Arc::new(provers));
     let farming = Farming { held, farms, provers, reward_address, found, counters: counters.clone(), level };
-    let farming = Arc::new(farming);
-    let work = move |slot, deadline| farming.clone().work_on(slot, deadline);
-    tasks.spawn(following.run(slots, to_send, work));
-    tasks.spawn(plotting.run(words));
+    tasks.spawn(following.run(slots, to_send, move |slot, deadline| work(&farming, &set, slot, deadline)));
+    tasks.spawn(holding.run());
+    tasks.spawn(plotting.run());
     tasks.spawn(tell_settings(host.bus().clone(), settings));
     tasks.spawn(tell(counters));
-    Ok((tasks, holding))
+    Ok((tasks, desk))
 }
 
-/// What the farms remember of solutions, each of its own.
-fn memory(farms: &[FarmHandle]) -> Memory {
-    let now = SystemTime::now();
-    let earlier = farms.iter().flat_map(|farm| farm.sent().earlier()).filter(|earlier| earlier.counts(now));
-    let earlier = earlier.map(|earlier| earlier.handover.solution).collect();
-    let by_key = |farm: &FarmHandle| (farm.identity().public_key(), farm.sent().clone());
-    let by_key: BTreeMap<_, _> = farms.iter().map(by_key).collect();
-    let remember: Remember = Arc::new(move |handover| {
-        let sent = by_key.get(&handover.solution.public_key).cloned();
+/// Works on a slot with the farms that take part in it; those that leave or are paused do not.
+fn work(
+    farming: &Farming,
+    set: &watch::Receiver<FarmSet>,
+    slot: SlotInfo,
+    deadline: Instant,
+) -> impl Future<Output = Option<String>> + Send + use<> {
+    let there = set.borrow().clone();
+    let staying = there.iter().filter(|farm| !farm.is_leaving());
+    let (paused, farms): (Vec<_>, Vec<_>) = staying.cloned().partition(FarmHandle::is_paused);
+    farming.counters.paused_slots.add(paused.len() as u64);
+    let at_work: Vec<_> = farms.iter().map(FarmHandle::at_work).collect();
+    let farming = Arc::new(Farming { farms: farms.into(), ..farming.clone() });
+    async move {
+        let trouble = farming.work_on(slot, deadline).await;
+        drop(at_work);
+        trouble
+    }
+}
+
+/// Writes what is about to leave into the memory of its farm.
+fn remember(set: watch::Receiver<FarmSet>) -> Remember {
+    Arc::new(move |handover| {
+        let is_its = |farm: &&FarmHandle| farm.identity().public_key() == handover.solution.public_key;
+        let sent = set.borrow().iter().find(is_its).map(|farm| farm.sent().clone());
         Box::pin(async move {
             match sent {
                 Some(sent) => sent.remember(handover).await,
                 None => false,
             }
         })
-    });
-    Memory { earlier, remember }
-}
-
-/// Signs for what an earlier run of this plot-client handed over, while that may be wanted.
-fn recall(farms: &[FarmHandle], windows: &Windows) {
-    let now = SystemTime::now();
-    for earlier in farms.iter().flat_map(|farm| farm.sent().earlier()) {
-        let Handover { solution, controller } = earlier.handover;
-        if let Some(age) = earlier.age(now) {
-            windows.recall(solution.public_key, controller, age);
-        }
-    }
+    })
 }
 
 /// Follows the cluster's settings.
@@ -307,10 +310,18 @@ async fn tell(counters: Arc<Counters>) {
 
 /// Says it once.
 fn tell_once(counters: &Counters) {
+    let FarmCounts { named, open, paused, failed, troubles } = counters.farms();
+    if open < named {
+        tracing::warn!(farms = open, of = named, paused, failed, "some farms take no part: {troubles}");
+    }
     tracing::info!(
         slots = counters.slots.get(),
+        farms = open,
+        paused,
+        failed_farms = failed,
         refused_slots = counters.refused_slots.get(),
         skipped = counters.skipped.get(),
+        paused_slots = counters.paused_slots.get(),
         found = counters.found.get(),
         proved = counters.proved.get(),
         queued = counters.queued.get(),

@@ -22,6 +22,7 @@ const KEY: [u8; 32] = [2; 32];
 enum Fate {
     Panic,
     Wrong,
+    Hang,
 }
 
 struct List {
@@ -29,7 +30,20 @@ struct List {
     sectors: Mutex<Vec<SectorState>>,
     fates: Mutex<Vec<Fate>>,
     looks_panic: AtomicBool,
+    is_paused: AtomicBool,
     dropped: AtomicUsize,
+    /// Pulls that have begun, and those that hang there.
+    pulls: AtomicUsize,
+    hanging: Arc<AtomicUsize>,
+}
+
+/// A pull that hangs.
+struct Hangs(Arc<AtomicUsize>);
+
+impl Drop for Hangs {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl List {
@@ -39,7 +53,10 @@ impl List {
             sectors: Mutex::new(vec![SectorState::NotPlotted]),
             fates: Mutex::new(fates.to_vec()),
             looks_panic: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
             dropped: AtomicUsize::new(0),
+            pulls: AtomicUsize::new(0),
+            hanging: Arc::default(),
         })
     }
 
@@ -68,14 +85,24 @@ impl Ground for List {
         false
     }
 
+    fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
     async fn look(&self) -> Result<Vec<SectorState>, String> {
         assert!(!self.looks_panic.swap(false, Ordering::Relaxed), "a look that panics");
         Ok(self.sectors.lock().unwrap().clone())
     }
 
     async fn pull(&self, sector: SectorId, _: InstanceId, _: [u8; 32]) -> PullEnd {
+        self.pulls.fetch_add(1, Ordering::Relaxed);
         let fate = self.fates.lock().unwrap().pop();
         match fate {
+            Some(Fate::Hang) => {
+                self.hanging.fetch_add(1, Ordering::Relaxed);
+                let _hangs = Hangs(self.hanging.clone());
+                std::future::pending().await
+            }
             Some(Fate::Panic) => panic!("a pull that panics"),
             Some(Fate::Wrong) => PullEnd::Wrong("other bytes".into()),
             None => {
@@ -145,11 +172,11 @@ impl Hand {
 /// A bus, and these farms being plotted through it.
 async fn plot(farms: &[Arc<List>]) -> LocalBus {
     let (_, keys) = watch::channel(BTreeSet::from([KEY]));
-    plot_held(farms, keys).await
+    plot_held(farms, keys).await.0
 }
 
 /// The same while they are held.
-async fn plot_held(farms: &[Arc<List>], keys: watch::Receiver<BTreeSet<[u8; 32]>>) -> LocalBus {
+async fn plot_held(farms: &[Arc<List>], keys: watch::Receiver<BTreeSet<[u8; 32]>>) -> (LocalBus, Plots) {
     let local = LocalBus::new();
     let bus: SharedBus = Arc::new(local.another());
     let protocol_info = ProtocolInfo {
@@ -167,15 +194,16 @@ async fn plot_held(farms: &[Arc<List>], keys: watch::Receiver<BTreeSet<[u8; 32]>
         farming_timeout_ms: 4000,
     };
     let (keep, info) = watch::channel(info);
-    let grounds: Vec<Arc<dyn Ground>> = farms.iter().map(|farm| farm.clone() as Arc<dyn Ground>).collect();
-    let words = listen(&bus, &grounds).await.unwrap();
     let held = Held::told_by(keys);
-    let plotting = Plotting::new(bus, "default".into(), grounds, info, held, Arc::default()).await.unwrap();
+    let (plotting, plots) = Plotting::new(bus, "default".into(), info, held, Arc::default()).await.unwrap();
+    for farm in farms {
+        plots.add(farm.clone()).await.unwrap();
+    }
     tokio::spawn(async move {
         let _keep = keep;
-        plotting.run(words).await;
+        plotting.run().await;
     });
-    local
+    (local, plots)
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +225,7 @@ async fn of_a_farm_that_is_not_held_nothing_is_said_and_nothing_fetched() {
     let (hold, keys) = watch::channel(BTreeSet::new());
     let (mine, copy) = (List::new(1, &[]), List::new(1, &[]));
     copy.sectors.lock().unwrap()[0] = SectorState::Plotted { history_size: 10 };
-    let local = plot_held(&[copy], keys.clone()).await;
+    let (local, _) = plot_held(&[copy], keys.clone()).await;
     let mut server = Hand::new(&local, 1).await;
     let sector = SectorId { farm: mine.id, sector_index: 0, history_size: 10 };
     for _ in 0..20 {
@@ -206,7 +234,7 @@ async fn of_a_farm_that_is_not_held_nothing_is_said_and_nothing_fetched() {
         assert!(answer.is_err(), "the sector is another's, who waits for it");
     }
     // Nor is anything ordered; once it is held all of it is done at once.
-    let local = plot_held(std::slice::from_ref(&mine), keys).await;
+    let (local, _) = plot_held(std::slice::from_ref(&mine), keys).await;
     let mut server = Hand::new(&local, 1).await;
     assert!(server.queue.take(&["default".to_owned()], Duration::from_secs(30)).await.unwrap().is_none());
     hold.send_replace(BTreeSet::from([KEY]));
@@ -250,6 +278,60 @@ async fn a_sector_made_for_an_earlier_run_is_taken_up() {
     let mut job = server.take().await.job;
     job.sector.history_size = 9;
     job.client = InstanceId([8; 16]);
+    assert_eq!(server.stage(&job).await, PlotPhase::Stored);
+    assert!(farm.is_plotted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_farm_comes_while_others_are_plotted_and_goes_amid_a_pull() {
+    let (_hold, keys) = watch::channel(BTreeSet::from([KEY]));
+    let (local, plots) = plot_held(&[], keys).await;
+    let (gone, stays) = (List::new(1, &[Fate::Hang]), List::new(2, &[]));
+    plots.add(gone.clone()).await.unwrap();
+    let mut server = Hand::new(&local, 1).await;
+    let job = server.take().await.job;
+    let staged = PlotPhase::Staged { sector_size_bytes: BYTES, checksum: [7; 32] };
+    while gone.hanging.load(Ordering::Relaxed) == 0 {
+        server.say(job.sector, staged.clone()).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    plots.add(stays.clone()).await.unwrap();
+    plots.remove(gone.id).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(gone.hanging.load(Ordering::Relaxed), 0, "the pull is dropped");
+    while tokio::time::timeout(Duration::from_secs(1), server.answers.next()).await.is_ok() {}
+    server.say(job.sector, staged).await;
+    let answer = tokio::time::timeout(Duration::from_secs(60), server.answers.next()).await;
+    assert!(answer.is_err() && gone.pulls.load(Ordering::Relaxed) == 1, "nothing more is done with it");
+    assert_eq!(server.serve().await.1, PlotPhase::Stored);
+    assert!(stays.is_plotted() && !gone.is_plotted());
+    // It comes back, and is plotted from where it was.
+    plots.add(gone.clone()).await.unwrap();
+    assert_eq!(server.stage(&job).await, PlotPhase::Stored);
+    assert!(gone.is_plotted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_farm_waits_and_goes_on_by_itself() {
+    let farm = List::new(1, &[]);
+    farm.is_paused.store(true, Ordering::Relaxed);
+    let bus = plot(std::slice::from_ref(&farm)).await;
+    let mut server = Hand::new(&bus, 1).await;
+    let groups = ["default".to_owned()];
+    assert!(
+        server.queue.take(&groups, Duration::from_secs(90)).await.unwrap().is_none(),
+        "nothing is offered"
+    );
+    farm.is_paused.store(false, Ordering::Relaxed);
+    let job = server.take().await.job;
+    farm.is_paused.store(true, Ordering::Relaxed);
+    tokio::time::sleep(2 * LOOK_AT_BUS_EVERY).await;
+    for _ in 0..10 {
+        server.say(job.sector, PlotPhase::Staged { sector_size_bytes: BYTES, checksum: [7; 32] }).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+    }
+    assert_eq!(farm.pulls.load(Ordering::Relaxed), 0, "nothing is fetched");
+    farm.is_paused.store(false, Ordering::Relaxed);
     assert_eq!(server.stage(&job).await, PlotPhase::Stored);
     assert!(farm.is_plotted());
 }

@@ -65,6 +65,12 @@ impl Windows {
         }
     }
 
+    /// Whether no signature of this key is being made, nor expected.
+    pub fn is_quiet_for(&self, public_key: &[u8; 32]) -> bool {
+        let now = self.0.started_at.elapsed();
+        self.lock().signatory.key_quiet_at(public_key).is_some_and(|at| at <= now)
+    }
+
     fn pass_over(&self, asker: u64) {
         self.lock().askers.remove(&asker);
     }

@@ -18,6 +18,7 @@ use futures::future::{BoxFuture, FutureExt};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// Hears to whom solutions are handed: reward signatures are given to those controllers for those keys.
@@ -37,8 +38,8 @@ pub type MayFarm = Arc<dyn Fn(&[u8; 32]) -> bool + Send + Sync>;
 
 /// What outlives this run of the plot-client.
 pub struct Memory {
-    /// What an earlier run may have sent.
-    pub earlier: BTreeSet<SolutionKey>,
+    /// What earlier runs may have sent, of each farm before it is audited.
+    pub earlier: mpsc::UnboundedReceiver<SolutionKey>,
     /// Writes what is about to leave, within a fraction of a second; gives whether the next run will know it.
     pub remember: Remember,
 }
@@ -67,6 +68,7 @@ pub struct Solutions {
     may_farm: MayFarm,
     counters: Arc<Counters>,
     finder: Finder,
+    earlier: mpsc::UnboundedReceiver<SolutionKey>,
     remember: Remember,
     /// What is being written, and whether it was.
     remembering: FuturesUnordered<BoxFuture<'static, (SolutionId, bool)>>,
@@ -96,9 +98,21 @@ impl Solutions {
         started: Instant,
     ) -> Self {
         let Memory { earlier, remember } = memory;
-        let (finder, asked) = (Finder::new(me, earlier), BTreeMap::new());
+        let (finder, asked) = (Finder::new(me, BTreeSet::new()), BTreeMap::new());
         let (remembering, asks) = Default::default();
-        Self { bus, handovers, may_farm, counters, finder, remember, remembering, started, asked, asks }
+        Self {
+            bus,
+            handovers,
+            may_farm,
+            counters,
+            finder,
+            earlier,
+            remember,
+            remembering,
+            started,
+            asked,
+            asks,
+        }
     }
 
     /// A controller announced a slot.
@@ -108,6 +122,9 @@ impl Solutions {
 
     /// A farm found a solution.
     pub fn found(&mut self, found: Found) {
+        while let Ok(sent) = self.earlier.try_recv() {
+            self.on(FinderEvent::Recalled(sent));
+        }
         let Found { slot, farm, solution, distance, deadline } = found;
         let deadline = deadline.saturating_duration_since(self.started);
         self.counters.proved.increment();

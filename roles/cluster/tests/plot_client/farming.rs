@@ -57,7 +57,7 @@ pub async fn announce(bus: &SharedBus, slot: u64) {
 }
 
 /// Asks as that controller for a signature over a hash of threes, until the farm is held; none when it is refused.
-async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> Option<[u8; 64]> {
+pub async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> Option<[u8; 64]> {
     let request = RewardSigningRequest { controller, hash: [3; 32], public_key };
     let subject = subjects::signature(&public_key);
     let ask = async {
@@ -78,7 +78,7 @@ async fn sign(bus: &SharedBus, controller: InstanceId, public_key: [u8; 32]) -> 
 }
 
 /// Announces slots until one is won, and verifies the solution as the chain would. Gives it, and the controller that was asked to send it.
-async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> (SolutionKey, InstanceId) {
+pub async fn win(bus: &SharedBus, job: &PlotJob, kzg: &Kzg) -> (SolutionKey, InstanceId) {
     let mut solutions = bus.subscribe("solution.*").await.unwrap();
     let (asked, announced) = tokio::select! {
         asked = solutions.next() => (asked.unwrap(), 0),

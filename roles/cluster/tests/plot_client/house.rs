@@ -63,18 +63,11 @@ pub struct Client {
 
 impl Client {
     pub fn start(bus: &SharedBus, farms: Vec<FarmSpec>) -> Self {
-        let counters = Arc::<Counters>::default();
-        let config = Config {
-            host: host_config(Role::PlotClient),
-            farms,
-            reward_address: REWARD_ADDRESS,
-            kzg_parameters: None,
-            near: Vec::new(),
-            proving: engine::threads::ThreadWorkers::unbound(1),
-            audit_memory: MemoryChoice::default(),
-            verify_writes: false,
-            counters: counters.clone(),
-        };
+        Self::with(bus, Config { host: host_config(Role::PlotClient), ..Config::new(farms, REWARD_ADDRESS) })
+    }
+
+    pub fn with(bus: &SharedBus, config: Config) -> Self {
+        let counters = config.counters.clone();
         let (keep_running, shutdown) = Shutdown::new();
         let ended = tokio::spawn(run(config, bus.clone(), shutdown));
         Self { counters, keep_running, ended }

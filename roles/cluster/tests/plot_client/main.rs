@@ -4,5 +4,6 @@
 
 mod damage;
 mod farming;
+mod fleet;
 mod house;
 mod staging;

@@ -3,7 +3,8 @@
 //! ```text
 //!   Opened ─▶ Claiming ── 1 s, connected ─▶ Held        told at once, every 250 ms while claiming, every 2 s when held,
 //!                │                            │          and after every reconnect
-//!                └──── another is judged to have held longer ────▶ Stopped (for good, until it is opened by a new start)
+//!                ├──── another is judged to have held longer ────▶ Stopped (for good, until it is opened by a new start)
+//!                └──── Closed here ──────────────────────────────▶ forgotten: nothing is said, so whoever claims it next begins
 //! ```
 //! Two that hear of each other must not both go on, nor both stop, although each knows only for how long the other had held the key
 //! when its message left. So one of them judges: the client with the lower id. It compares the time in the message with its own, and
@@ -30,12 +31,17 @@ const VERDICTS_MAX: usize = 64;
 /// What happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A farm was opened here, and its subject is subscribed to. Opened once; a second farm of one key must not be opened.
+    /// A farm was opened here, and its subject is subscribed to; a second farm of one key must not be opened.
     Opened {
         /// Its key.
         public_key: [u8; 32],
         /// Its folder.
         path: String,
+    },
+    /// A farm was let go of here: this client answers for it no more.
+    Closed {
+        /// Its key.
+        public_key: [u8; 32],
     },
     /// Somebody's word on the subject of a farm here, perhaps our own.
     Heard(FarmHeld),
@@ -130,6 +136,10 @@ impl Holder {
     pub fn on(&mut self, event: Event, now: Duration) -> Vec<Action> {
         match event {
             Event::Opened { public_key, path } => self.open(public_key, &path, now),
+            Event::Closed { public_key } => {
+                self.farms.remove(&public_key);
+                Vec::new()
+            }
             Event::Heard(held) => self.hear(&held, now),
             Event::Connected => self.connect(now),
             Event::Disconnected => {

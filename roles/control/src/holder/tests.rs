@@ -53,6 +53,27 @@ fn a_farm_begins_a_second_after_it_was_claimed_and_is_told_of_for_ever() {
 }
 
 #[test]
+fn a_farm_that_was_let_go_is_nobodys_and_may_be_claimed_anew() {
+    let mut holder = client(1);
+    holder.on(opened(1), ms(0));
+    run(&mut holder, ms(5000));
+    assert_eq!(holder.on(Event::Closed { public_key: KEY }, ms(5000)), []);
+    assert!(!holder.may_farm(&KEY) && holder.wake_at().is_none());
+    let other = FarmHeld {
+        client: id(2),
+        public_key: KEY,
+        host: "host-2".into(),
+        path: "/disk-2".into(),
+        held_ms: 0,
+        over: None,
+    };
+    assert_eq!(holder.on(Event::Heard(other), ms(5100)), [], "whoever claims it next is not answered");
+    assert_eq!(told(holder.on(opened(1), ms(6000))).held_ms, 0);
+    run(&mut holder, ms(7000));
+    assert!(holder.may_farm(&KEY), "after a claim of its own");
+}
+
+#[test]
 fn a_claim_counts_only_while_it_can_be_heard() {
     let mut holder = Holder::new(id(1), "host");
     assert_eq!(holder.on(opened(1), ms(0)), []);

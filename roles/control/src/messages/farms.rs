@@ -1,7 +1,8 @@
-//! What plot-clients say about the farms they hold.
+//! What plot-clients say about the farms they hold, and what is asked of them about farms.
 
+use super::MAX_FARMS_TOLD;
 use super::{Control, MessageError, check_text};
-use crate::ids::InstanceId;
+use crate::ids::{FarmId, InstanceId};
 use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
 
 message! {
@@ -26,5 +27,164 @@ impl Control for FarmHeld {
 
     fn check(&self) -> Result<(), MessageError> {
         check_text(&self.host).and_then(|()| check_text(&self.path))
+    }
+}
+
+message! {
+    /// Asks every plot-client for its farms: to all, on [`super::subjects::FARMS_WANTED`].
+    #[derive(Copy)]
+    struct FarmsWanted {
+        /// Who asks; named once for each question.
+        pub asker: InstanceId,
+    }
+}
+impl Control for FarmsWanted {
+    const KIND: u8 = 25;
+}
+
+message! {
+    /// A plot-client's answer to [`FarmsWanted`], on [`super::subjects::farms_told`]; several where it has more than [`MAX_FARMS_TOLD`] farms.
+    struct FarmsTold {
+        /// Which plot-client.
+        pub client: InstanceId,
+        /// Name of its host.
+        pub host: String,
+        /// Farms that it has in all.
+        pub farms_in_all: u16,
+        /// Some of them.
+        pub farms: Vec<FarmTold>,
+    }
+}
+impl Control for FarmsTold {
+    const KIND: u8 = 26;
+
+    fn check(&self) -> Result<(), MessageError> {
+        check_text(&self.host)?;
+        if self.farms.len() > MAX_FARMS_TOLD {
+            return Err(MessageError::Impossible("too many farms in one message"));
+        }
+        self.farms.iter().try_for_each(FarmTold::check)
+    }
+}
+
+message! {
+    /// A farm as its plot-client sees it.
+    struct FarmTold {
+        /// Its folder.
+        pub path: String,
+        /// Its id, once it was open.
+        pub id: Option<FarmId>,
+        /// What becomes of it.
+        pub stage: FarmStage,
+        /// Sectors that are plotted; 0 where it is not open.
+        pub plotted: u16,
+        /// Sectors it has room for; 0 where it is not open.
+        pub sectors: u16,
+        /// Whether an operator has paused its plotting.
+        pub is_plotting_paused: bool,
+        /// What is known of its disk's health; empty: nothing.
+        pub disk: String,
+    }
+}
+
+impl FarmTold {
+    fn check(&self) -> Result<(), MessageError> {
+        check_text(&self.path)?;
+        check_text(&self.disk)?;
+        match &self.stage {
+            FarmStage::Paused { reason } | FarmStage::Failed { reason, .. } => check_text(reason),
+            FarmStage::Opening | FarmStage::Claimed | FarmStage::Farming | FarmStage::Closing => Ok(()),
+        }
+    }
+}
+
+message! {
+    /// What becomes of a farm.
+    enum FarmStage {
+        /// It is being opened.
+        Opening,
+        /// It is open, and waits a second whether another plot-client has it, or for the bus.
+        Claimed,
+        /// It takes part in slots.
+        Farming,
+        /// It takes no part for now.
+        Paused {
+            /// Why.
+            reason: String,
+        },
+        /// It could not be opened, or could not go on.
+        Failed {
+            /// Why.
+            reason: String,
+            /// Seconds until it is tried again; none: not by itself.
+            again_in_s: Option<u32>,
+        },
+        /// It is let go of.
+        Closing,
+    }
+}
+
+message! {
+    /// Asks one plot-client to do something about farms: a request on [`super::subjects::farms`], answered with [`FarmsDone`].
+    struct FarmsOrder {
+        /// What.
+        pub what: FarmsChange,
+    }
+}
+impl Control for FarmsOrder {
+    const KIND: u8 = 27;
+
+    fn check(&self) -> Result<(), MessageError> {
+        match &self.what {
+            FarmsChange::Add { farm } => check_text(farm),
+            FarmsChange::Remove { path } | FarmsChange::PausePlotting { path, .. } => check_text(path),
+        }
+    }
+}
+
+message! {
+    /// What is to be done.
+    enum FarmsChange {
+        /// Take a farm into service.
+        Add {
+            /// As on its command line: `path=…,sectors=…`.
+            farm: String,
+        },
+        /// Let go of one.
+        Remove {
+            /// Its folder, as the plot-client told it.
+            path: String,
+        },
+        /// Order and fetch no more sectors for a farm, or again.
+        PausePlotting {
+            /// Its folder, as the plot-client told it.
+            path: String,
+            /// Whether to pause.
+            is_paused: bool,
+        },
+    }
+}
+
+message! {
+    /// What came of a [`FarmsOrder`].
+    enum FarmsDone {
+        /// It is done, or will be.
+        Done {
+            /// What was done, for people.
+            what: String,
+        },
+        /// It is not.
+        Refused {
+            /// Why.
+            reason: String,
+        },
+    }
+}
+impl Control for FarmsDone {
+    const KIND: u8 = 28;
+
+    fn check(&self) -> Result<(), MessageError> {
+        let (Self::Done { what: text } | Self::Refused { reason: text }) = self;
+        check_text(text)
     }
 }

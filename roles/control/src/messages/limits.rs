@@ -19,3 +19,5 @@ pub const MAX_ADDRESSES: usize = 16;
 pub const MAX_AVOIDED_SERVERS: usize = 8;
 /// Longest text anywhere in a message, bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
+/// Farms in one message: each has three texts of the longest.
+pub const MAX_FARMS_TOLD: usize = 64;

@@ -14,8 +14,8 @@ mod text;
 
 pub use codec::{Control, MessageError};
 pub use limits::{
-    MAX_ADDRESSES, MAX_AVOIDED_SERVERS, MAX_COPIES, MAX_EPOCH_MEMBERS, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES,
-    OLDEST_VERSION, SOLUTION_SIZE, VERSION,
+    MAX_ADDRESSES, MAX_AVOIDED_SERVERS, MAX_COPIES, MAX_EPOCH_MEMBERS, MAX_FARMS_TOLD, MAX_MESSAGE_BYTES,
+    MAX_TEXT_BYTES, OLDEST_VERSION, SOLUTION_SIZE, VERSION,
 };
 pub use text::bounded_text;
 
@@ -36,6 +36,19 @@ pub mod subjects {
     pub const INVALIDATION: &str = "invalidation";
     /// [`super::ReinitializeCaches`], to every controller.
     pub const REINITIALIZE_CACHES: &str = "caches.reinitialize";
+
+    /// [`super::FarmsWanted`], to every plot-client.
+    pub const FARMS_WANTED: &str = "farms.wanted";
+
+    /// [`super::FarmsTold`], to whoever wanted to know.
+    pub fn farms_told(asker: InstanceId) -> String {
+        format!("farms.told.{asker}")
+    }
+
+    /// [`super::FarmsOrder`], to one plot-client, which answers.
+    pub fn farms(client: InstanceId) -> String {
+        format!("farms.order.{client}")
+    }
 
     /// [`super::SettingsWanted`], to everybody who knows the settings.
     pub const SETTINGS_WANTED: &str = "settings.wanted";
@@ -116,7 +129,7 @@ mod signing;
 mod slots;
 
 pub use caches::{CacheCounters, Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
-pub use farms::FarmHeld;
+pub use farms::{FarmHeld, FarmStage, FarmTold, FarmsChange, FarmsDone, FarmsOrder, FarmsTold, FarmsWanted};
 pub use holdings::{HoldingsAnswer, HoldingsRequest, MAX_HOLDINGS_SEGMENTS};
 pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced, SettingsWanted};

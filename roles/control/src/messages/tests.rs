@@ -77,6 +77,10 @@ fn all_survive(bytes: &[u8]) {
     survives::<HoldingsAnswer>(bytes);
     survives::<SettingsWanted>(bytes);
     survives::<CacheCounters>(bytes);
+    survives::<FarmsWanted>(bytes);
+    survives::<FarmsTold>(bytes);
+    survives::<FarmsOrder>(bytes);
+    survives::<FarmsDone>(bytes);
 }
 
 #[test]
@@ -175,6 +179,38 @@ fn the_largest_holdings_fit_and_no_larger_ones() {
     assert_eq!(HoldingsAnswer::from_bytes(&refused.to_bytes().unwrap()).unwrap(), refused);
     let long = HoldingsAnswer::Refused { reason: "x".repeat(MAX_TEXT_BYTES + 1) };
     assert!(long.to_bytes().is_err());
+}
+
+#[test]
+fn as_many_farms_as_are_told_at_once_fit_whatever_they_say() {
+    let text = "x".repeat(MAX_TEXT_BYTES);
+    let farm = FarmTold {
+        path: text.clone(),
+        id: Some(FarmId([1; 16])),
+        stage: FarmStage::Failed { reason: text.clone(), again_in_s: Some(300) },
+        plotted: 7,
+        sectors: 8,
+        is_plotting_paused: true,
+        disk: text.clone(),
+    };
+    let told = |count| FarmsTold {
+        client: InstanceId([2; 16]),
+        host: text.clone(),
+        farms_in_all: 1000,
+        farms: vec![farm.clone(); count],
+    };
+    let most = told(MAX_FARMS_TOLD);
+    assert_eq!(FarmsTold::from_bytes(&most.to_bytes().unwrap()).unwrap(), most);
+    assert!(matches!(told(MAX_FARMS_TOLD + 1).to_bytes(), Err(MessageError::Impossible(_))));
+    for what in [
+        FarmsChange::Add { farm: text.clone() + "x" },
+        FarmsChange::Remove { path: "two\nlines".into() },
+        FarmsChange::PausePlotting { path: text.clone() + "x", is_paused: true },
+    ] {
+        assert!(FarmsOrder { what }.to_bytes().is_err());
+    }
+    let done = FarmsDone::Refused { reason: bounded_text("no\nsuch farm") };
+    assert_eq!(FarmsDone::from_bytes(&done.to_bytes().unwrap()).unwrap(), done);
 }
 
 #[test]

@@ -19,6 +19,7 @@ enum Step {
     Damage(u16),
     QueueAnew,
     HistoryGrows,
+    Paused(bool),
     Wait(u64),
 }
 
@@ -55,6 +56,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..SECTORS).prop_map(Step::Damage),
         1 => Just(Step::QueueAnew),
         1 => Just(Step::HistoryGrows),
+        1 => any::<bool>().prop_map(Step::Paused),
         4 => (0..700u64).prop_map(Step::Wait),
     ]
 }
@@ -71,6 +73,7 @@ struct World {
     queue: BTreeSet<SectorId>,
     told: Vec<PlotProgress>,
     looks: usize,
+    is_paused: bool,
 }
 
 impl World {
@@ -85,6 +88,7 @@ impl World {
             queue: BTreeSet::new(),
             told: Vec::new(),
             looks: 0,
+            is_paused: false,
         }
     }
 
@@ -95,6 +99,7 @@ impl World {
         for action in actions {
             match action {
                 Action::Look => self.looks += 1,
+                Action::Offer(_) | Action::Pull { .. } if self.is_paused => panic!("begun while paused"),
                 Action::Offer(job) => {
                     job.to_bytes().unwrap();
                     let index = job.sector.sector_index;
@@ -163,6 +168,10 @@ impl World {
                 }
                 self.on(Event::Settings(settings(self.history_size)));
             }
+            Step::Paused(is_paused) => {
+                self.is_paused = is_paused;
+                self.on(Event::Paused(is_paused));
+            }
             Step::Wait(seconds) => {
                 self.now += Duration::from_secs(seconds);
                 self.on(Event::Tick);
@@ -211,6 +220,7 @@ proptest! {
         }
         let (mut making, end) = (BTreeSet::new(), world.now + HEALED_WITHIN);
         world.told.clear();
+        world.step(Step::Paused(false));
         while !world.is_plotted() {
             prop_assert!(world.now < end, "{:?}", world.jobs);
             world.now += Duration::from_secs(5);

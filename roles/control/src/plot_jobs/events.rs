@@ -54,6 +54,8 @@ pub enum Event {
         /// How it ended.
         end: PullEnd,
     },
+    /// Nothing is to be begun from now on, or again: jobs wait, and keep what they have come to.
+    Paused(bool),
     /// The queue was made anew, or the bus is there again: jobs may be gone.
     QueueAnew,
     /// Time has passed.

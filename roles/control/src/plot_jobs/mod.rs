@@ -63,6 +63,7 @@ pub struct FarmJobs {
     troubles: Troubles,
     segments: Segments,
     look_at: Duration,
+    is_paused: bool,
 }
 
 impl FarmJobs {
@@ -80,6 +81,7 @@ impl FarmJobs {
             troubles: Troubles::default(),
             segments,
             look_at: now,
+            is_paused: false,
         }
     }
 
@@ -99,6 +101,7 @@ impl FarmJobs {
             Event::Offered { sector, answer } => self.on_offered(sector, answer, &mut out),
             Event::Heard(progress) => self.on_heard(progress, &mut out),
             Event::Pulled { sector, server, end } => self.on_pulled(sector, server, end, &mut out),
+            Event::Paused(is_paused) => self.is_paused = is_paused,
             Event::QueueAnew => {
                 // A job that a server is at goes on there without the queue.
                 let unheard = self.open.values_mut().filter(|job| job.server.is_none());
@@ -118,7 +121,8 @@ impl FarmJobs {
         let pulls = self.open.values().filter_map(|job| job.staged.as_ref());
         let pulls = pulls.filter(|_| pulled.is_none()).map(|staged| staged.pull_at);
         let retries = self.troubles.all().map(|(_, trouble)| trouble.retry_at);
-        let all = offers.chain(pulls).chain(retries).chain([self.look_at]);
+        let work = offers.chain(pulls).chain(retries).filter(|_| !self.is_paused);
+        let all = work.chain([self.look_at]);
         // What is due and was not done waits for something else than time.
         all.filter(|at| *at > self.now).min()
     }
@@ -283,6 +287,9 @@ impl FarmJobs {
         if self.now >= self.look_at {
             self.look_at = self.now + LOOK_EVERY;
             out.push(Action::Look);
+        }
+        if self.is_paused {
+            return;
         }
         self.offer_again(out);
         while self.open.len() < MAX_OPEN_JOBS

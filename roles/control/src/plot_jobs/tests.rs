@@ -377,6 +377,22 @@ fn expired_sectors_are_plotted_again_and_jobs_that_would_come_too_old_are_forgot
 }
 
 #[test]
+fn while_it_is_paused_nothing_is_begun_and_afterwards_everything_goes_on() {
+    let (mut story, _) = Story::begin(&[NotPlotted; 3]);
+    assert_eq!(story.on(Event::Paused(true)), []);
+    // The server hears that its work is wanted; nothing is fetched, and nothing offered.
+    assert_eq!(tells(&story.hear(A, 0, Downloading { pieces: 1 })), [(A, Wanted)]);
+    assert_eq!(story.hear(A, 0, staged()), []);
+    assert_eq!(story.after(600), []);
+    let goes_on = story.on(Event::Paused(false));
+    assert_eq!((pulls(&goes_on), indexes(&offers(&goes_on))), (vec![(0, A)], vec![0, 1]));
+    // What is being fetched comes to its end.
+    story.on(Event::Paused(true));
+    assert_eq!(tells(&story.pulled(A, 0, PullEnd::Stored)), [(A, Stored)]);
+    assert!(offers(&story.on(Event::Paused(false))).len() == 1 && !story.is_open(0));
+}
+
+#[test]
 fn it_wakes_for_what_is_next() {
     let (mut story, _) = Story::begin(&[NotPlotted]);
     assert_eq!(story.jobs.wake_at(), Some(LOOK_EVERY));

@@ -206,11 +206,13 @@ impl Signatory {
 
     /// From when on a plot-client that hands no more over may end, since no signature is expected of it; none while one is being made.
     pub fn quiet_at(&self) -> Option<Duration> {
-        if self.keys.values().any(|key| !key.underway.is_empty()) {
-            return None;
-        }
-        let solutions = self.keys.values().flat_map(|key| key.windows.values()).flatten();
-        Some(solutions.map(|solution| solution.quiet_at).max().unwrap_or_default())
+        let quiet_at = self.keys.values().map(Key::quiet_at).collect::<Option<Vec<_>>>()?;
+        Some(quiet_at.into_iter().max().unwrap_or_default())
+    }
+
+    /// The same of one key, which may be let go of then.
+    pub fn key_quiet_at(&self, public_key: &[u8; 32]) -> Option<Duration> {
+        self.keys.get(public_key).map_or(Some(Duration::ZERO), Key::quiet_at)
     }
 
     fn recall(&mut self, public_key: [u8; 32], controller: InstanceId, age: Duration, now: Duration) {
@@ -224,6 +226,13 @@ impl Signatory {
 }
 
 impl Key {
+    /// When nothing more is expected; none while something is being signed.
+    fn quiet_at(&self) -> Option<Duration> {
+        let solutions = self.windows.values().flatten();
+        let quiet_at = solutions.map(|solution| solution.quiet_at).max().unwrap_or_default();
+        self.underway.is_empty().then_some(quiet_at)
+    }
+
     fn forget_old(&mut self, now: Duration) {
         for solutions in self.windows.values_mut() {
             solutions.retain(|solution| now < solution.until);

@@ -198,6 +198,8 @@ fn it_is_quiet_when_no_node_can_want_more() {
     assert_eq!(signatory.quiet_at(), None, "one is being made");
     signatory.on(stored(1, Stored::Fresh([1; 64])), ms(4100));
     assert_eq!(signatory.quiet_at(), Some(ms(11_000)), "the other's");
+    let (own, others) = (signatory.key_quiet_at(&KEY), signatory.key_quiet_at(&[2; 32]));
+    assert_eq!((own, others), (Some(ms(11_000)), Some(ms(0))), "of each key");
     sign_fresh(&mut signatory, CONTROLLER, 2, 5000);
     assert_eq!(
         signatory.quiet_at(),

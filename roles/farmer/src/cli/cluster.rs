@@ -1,7 +1,8 @@
-//! `autonomys-farmer cluster --nats-server URL ROLE …`: one role of a cluster in this process.
+//! `autonomys-farmer cluster --nats-server URL ROLE …`: one role of a cluster in this process, or a look at its farms.
 
 mod cache;
 mod controller;
+mod farms;
 mod member;
 mod nats;
 mod plot_client;
@@ -9,6 +10,7 @@ mod plot_server;
 mod proof_server;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -35,7 +37,7 @@ pub struct ClusterArgs {
     #[command(flatten)]
     placement: PlacementArgs,
     #[command(subcommand)]
-    role: ClusterRole,
+    asked: Asked,
 }
 
 /// Where the process's threads run.
@@ -77,6 +79,14 @@ fn placed_role(role: Role) -> topology::Role {
 }
 
 #[derive(Debug, Subcommand)]
+enum Asked {
+    #[command(flatten)]
+    Role(ClusterRole),
+    /// Show, add, remove and pause farms of the plot-clients that run
+    Farms(farms::FarmsArgs),
+}
+
+#[derive(Debug, Subcommand)]
 enum ClusterRole {
     /// Connect the cluster with a node
     Controller(controller::ControllerArgs),
@@ -110,8 +120,12 @@ impl ClusterArgs {
         if self.nats.servers().is_empty() {
             return Err(NO_SERVERS.into());
         }
-        let Self { nats, placement, role } = self;
-        let placement = placement.join(role.role())?;
+        let Self { nats, placement, asked } = self;
+        let role = match asked {
+            Asked::Role(role) => role,
+            Asked::Farms(args) => return args.run(&nats),
+        };
+        let placement = Arc::new(placement.join(role.role())?);
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         runtime.enable_all().thread_name("control");
         if let Some(control) = placement.control() {
@@ -131,7 +145,7 @@ impl ClusterArgs {
 }
 
 impl ClusterRole {
-    async fn run(self, nats: NatsArgs, placement: &Placement) -> Result<(), RoleError> {
+    async fn run(self, nats: NatsArgs, placement: &Arc<Placement>) -> Result<(), RoleError> {
         let shutdown = Shutdown::on_signals().map_err(RoleError::own)?;
         let role = self.role();
         let bus = tokio::select! {

@@ -117,15 +117,13 @@ fn plot_client_config(
     cores: usize,
     counters: Arc<Counters>,
 ) -> plot_client::Config {
+    let farms = vec![FarmSpec { path: farm.to_owned(), size: FarmSize::Sectors(sectors) }];
     plot_client::Config {
         host: HostConfig { capacity: 1, ..HostConfig::new(Role::PlotClient) },
-        farms: vec![FarmSpec { path: farm.to_owned(), size: FarmSize::Sectors(sectors) }],
-        reward_address: DEFAULT_REWARD_ADDRESS,
-        kzg_parameters: None,
-        near: Vec::new(),
         proving: ThreadWorkers::unbound(cores.div_ceil(4)),
         audit_memory: plot_client::MemoryChoice::default(),
         verify_writes: false,
         counters,
+        ..plot_client::Config::new(farms, DEFAULT_REWARD_ADDRESS)
     }
 }

@@ -73,7 +73,8 @@ fn farm_line(farm: &Path) -> String {
 
 fn plot_client(nats_url: &str, farm: &Path) -> Command {
     let address = "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY";
-    member(nats_url, &["plot-client", "--reward-address", address, &farm_line(farm)])
+    let line = ["plot-client", "--exit-on-farm-error", "--reward-address", address, &farm_line(farm)];
+    member(nats_url, &line)
 }
 
 #[tokio::test]

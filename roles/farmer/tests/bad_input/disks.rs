@@ -58,7 +58,7 @@ async fn a_farm_that_does_not_fit_leaves_the_one_there_as_it_is() {
     let (nats, _bus) = cluster::start(&info()).await;
     for (path, sectors) in [(&farm, 500), (&new, 500)] {
         refused(
-            &mut plot_client(&nats.url(), path, sectors),
+            plot_client(&nats.url(), path, sectors).arg("--exit-on-farm-error"),
             &["disk full", "smaller", path.to_str().unwrap()],
         );
     }

@@ -58,11 +58,17 @@ async fn a_farm_belongs_to_one_process() {
     let (nats, _bus) = cluster::start(&info()).await;
     let mut first = Running::start(&mut plot_client(&nats.url(), folder.path()));
     first.hear(&["farm open"]);
-    for second in [&mut plot_client(&nats.url(), folder.path()), &mut scrub(folder.path())] {
-        refused(second, &[INFO_FILE, "already locked by a process"]);
-    }
+    let words = [INFO_FILE, "already locked by a process"];
+    refused(plot_client(&nats.url(), folder.path()).arg("--exit-on-farm-error"), &words);
+    refused(&mut scrub(folder.path()), &words);
+    // Without that flag it is waited for, and has the farm when the other has ended.
+    let mut second = Running::start(&mut plot_client(&nats.url(), folder.path()));
+    second.hear(&["this farm takes no part", words[0], words[1], "tried again in 10 s"]);
+    second.hear(&["no farm is open"]);
     assert!(first.is_running());
     first.terminate();
+    second.hear(&["farm open"]);
+    second.terminate();
     assert!(scrubbed(folder.path()).contains("2 good, 0 expired"));
 }
 
@@ -79,6 +85,66 @@ async fn one_bad_farm_does_not_stop_the_others() {
     client.hear(&["this farm takes no part", INFO_FILE, "damaged"]);
     client.hear(&["farm open"]);
     client.terminate();
+}
+
+#[tokio::test]
+async fn a_farms_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second, file] = ["first", "second", "farms"].map(|name| folder.path().join(name));
+    make(&first);
+    make(&second);
+    let line = |farm: &Path| format!("path={},sectors={SECTORS}\n", farm.display());
+    let (nats, _bus) = cluster::start(&info()).await;
+    let client = || {
+        let mut client =
+            member(&nats.url(), &["plot-client", "--reward-address", ADDRESS, "--create", "false"]);
+        client.arg("--farms-file").arg(&file);
+        client
+    };
+    refused(&mut client(), &["farms", "cannot be read"]);
+    fs::write(&file, "path=/mnt/farm\n").unwrap();
+    refused(&mut client(), &["farms line 1", "neither size="]);
+    fs::write(&file, line(&first)).unwrap();
+    let mut client = Running::start(&mut client());
+    client.hear(&["farm open", "first"]);
+    fs::write(&file, format!("# the new one\n{}{}", line(&second), line(&second))).unwrap();
+    client.hang_up();
+    client.hear(&["SIGHUP", "farms line 3", "named before", "nothing changes"]);
+    fs::write(&file, line(&second)).unwrap();
+    client.hang_up();
+    client.hear(&["farm closed", "first"]);
+    assert!(scrubbed(&first).contains("2 good, 0 expired"), "its lock is free");
+    refused(&mut scrub(&second), &["already locked by a process"]);
+    client.terminate();
+    assert!(scrubbed(&second).contains("2 good, 0 expired"));
+    let mut client = Running::start(&mut plot_client(&nats.url(), &first));
+    client.hear(&["farm open"]);
+    client.hang_up();
+    client.hear(&["SIGHUP", "--farms-file", "nothing changes"]);
+    client.terminate();
+}
+
+#[tokio::test]
+async fn a_farm_on_a_disk_that_is_not_mounted_is_not_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (farm, disk) = (folder.path().join("farm"), folder.path().join("disk"));
+    make(&disk);
+    let (nats, _bus) = cluster::start(&info()).await;
+    let client = |flag: &str| {
+        let mut client = plot_client(&nats.url(), &farm);
+        client.arg(flag);
+        client
+    };
+    refused(
+        client("--create=false").arg("--exit-on-farm-error"),
+        &["farm: there is no farm here", "mounted"],
+    );
+    let mut waits = Running::start(&mut client("--create=false"));
+    waits.hear(&["this farm takes no part", "there is no farm here", "tried again in 10 s"]);
+    assert!(!farm.exists());
+    fs::rename(&disk, &farm).unwrap();
+    waits.hear(&["farm open", "plotted=2"]);
+    waits.terminate();
 }
 
 /// Damage of a small file, and the words that name it.

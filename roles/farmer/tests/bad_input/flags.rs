@@ -186,3 +186,16 @@ fn cpus_that_cannot_be_are_refused_by_every_role() {
     }
     assert!(contents(folder.path()).is_empty(), "something is made");
 }
+
+#[test]
+fn farms_that_cannot_be_asked_for_are_refused() {
+    let farms = |line: &[&str]| member(NATS, &[&["farms"], line].concat());
+    refused(&mut farms(&["add", "storage-1", "path=/mnt/farm"]), &["neither size= nor sectors="]);
+    misunderstood(&mut farms(&["add", "storage-1"]), &["<FARM>"]);
+    misunderstood(&mut farms(&["pause", "storage-1"]), &["pause", "pause-plotting"]);
+    refused(farmer().args(["cluster", "farms", "list"]), &["--nats-server nats://HOST:4222"]);
+    let client = ["plot-client", "--reward-address", ADDRESS];
+    misunderstood(&mut member(NATS, &client), &["<FARM>"]);
+    let line = [&client[..], &["--create", "perhaps", "path=/tmp/farm,sectors=1"]].concat();
+    misunderstood(&mut member(NATS, &line), &["--create", "perhaps"]);
+}

@@ -16,8 +16,7 @@ use bus::SharedBus;
 use bus::cluster::Cluster;
 use bus::members::{Liveness, MemberEvent, MemberWatch};
 use bus::nats::{NatsBus, NatsOptions};
-use cluster::host::HostConfig;
-use cluster::plot_client::{self, Config, Counters, MemoryChoice};
+use cluster::plot_client::{self, Config};
 use cluster::shutdown::Shutdown;
 use consensus::kzg::insecure;
 use control::messages::{ClusterInfo, Control, PlotPhase, PlotProgress, Role, subjects};
@@ -109,18 +108,9 @@ async fn a_full_sector_survives_the_death_of_its_plot_server() {
     let first = PlotServer::start(&nats, &base_path);
     let first_address = address_of_next(&bus).await;
 
-    let counters = Arc::<Counters>::default();
-    let config = Config {
-        host: HostConfig::new(Role::PlotClient),
-        farms: vec![format!("path={},sectors=1", farm.display()).parse().unwrap()],
-        reward_address: [8; 32],
-        kzg_parameters: None,
-        near: Vec::new(),
-        proving: engine::threads::ThreadWorkers::unbound(1),
-        audit_memory: MemoryChoice::default(),
-        verify_writes: false,
-        counters: counters.clone(),
-    };
+    let spec = format!("path={},sectors=1", farm.display()).parse().unwrap();
+    let config = Config::new(vec![spec], [8; 32]);
+    let counters = config.counters.clone();
     let (keep_running, shutdown) = Shutdown::new();
     let client = tokio::spawn(plot_client::run(config, bus.clone(), shutdown));
     let mut wire = kill_at_half(first, first_address).await;

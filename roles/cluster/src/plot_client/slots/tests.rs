@@ -82,7 +82,8 @@ struct TestFile {
 impl TestFile {
     /// What a plot-client that starts makes of it.
     fn memory(&self) -> Memory {
-        let earlier = self.written.lock().unwrap().iter().map(|handover| handover.solution).collect();
+        let (recall, earlier) = mpsc::unbounded_channel();
+        self.written.lock().unwrap().iter().for_each(|handover| recall.send(handover.solution).unwrap());
         let file = self.clone();
         let remember: Remember = Arc::new(move |handover| {
             let file = file.clone();

@@ -68,6 +68,8 @@ pub struct Proved {
 pub enum FinderEvent {
     /// A controller announced a slot: each word of each, also of slots that are not worked on.
     Heard(SlotInfo),
+    /// The memory of a farm that was opened since: an earlier run, or this one before it let go of the farm, may have sent this.
+    Recalled(SolutionKey),
     /// A solution was found.
     Proved(Box<Proved>),
     /// The farm's memory has what [`FinderAction::Remember`] named, or cannot take it, or not in time: it may leave.
@@ -226,6 +228,7 @@ impl Finder {
             FinderEvent::Heard(info) => {
                 self.controllers.heard(info.controller, SlotKey::from(&info), info.announced_ms, now);
             }
+            FinderEvent::Recalled(key) => drop(self.earlier.insert(key)),
             FinderEvent::Proved(proved) => actions.extend(self.take(*proved, now)),
             FinderEvent::Remembered { id } => actions.extend(self.remembered(id, now)),
             FinderEvent::Answered { id, answer } => actions.extend(self.answered(id, answer)),

@@ -368,3 +368,18 @@ fn what_an_earlier_run_may_have_sent_is_not_sent_and_all_else_is() {
     assert_eq!(outcomes(&finder.on(proved(1), at(100))), [Outcome::Known]);
     assert_eq!(one_asked(&finder.on(proved(2), at(100))).1, B, "another of the same slot");
 }
+
+#[test]
+fn what_a_farm_remembers_that_is_opened_later_is_not_sent_either() {
+    let mut first = Finder::new(ME, BTreeSet::new());
+    first.on(heard(A, 5, 0), at(5000));
+    let remembered = first.on(proved(1), at(6000)).into_iter().find_map(|action| match action {
+        FinderAction::Remember { handover, .. } => Some(handover.solution),
+        _ => None,
+    });
+    let mut finder = Quick(Finder::new(ME, BTreeSet::new()));
+    finder.on(heard(B, 5, 0), at(0));
+    finder.on(FinderEvent::Recalled(remembered.unwrap()), at(50));
+    let ended = finder.on(proved(1), at(100));
+    assert!(matches!(outcomes(&ended)[..], [Outcome::Unknown { .. }]) && asks(&ended).is_empty());
+}

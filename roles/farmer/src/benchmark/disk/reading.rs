@@ -101,7 +101,7 @@ pub async fn fill(local: Local, target: Target) -> Result<(), ReadingError> {
                 noise.fill(&mut buf);
                 let (back, written) = disk.write_own(Class::SectorWrite, &target.file, at, buf).await;
                 written?;
-                buf = back;
+                buf = back.expect("what was written comes back");
             }
         })
     });

@@ -1,6 +1,7 @@
 //! What every member of a cluster is given: its flags, and what it starts with.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bus::nats::local_address;
 use bus::{BusError, SharedBus};
@@ -52,7 +53,7 @@ fn parse_group(text: &str) -> Result<String, String> {
 /// What every role starts with.
 pub(super) struct Start<'a> {
     pub(super) nats: &'a NatsArgs,
-    pub(super) placement: &'a Placement,
+    pub(super) placement: &'a Arc<Placement>,
     pub(super) bus: SharedBus,
     pub(super) shutdown: Shutdown,
 }

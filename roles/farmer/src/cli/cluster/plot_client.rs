@@ -1,17 +1,15 @@
 //! `cluster … plot-client --reward-address ADDRESS path=…,sectors=N …`.
 
-use std::num::NonZeroU16;
-use std::path::PathBuf;
-use std::sync::Arc;
-
-use clap::Args;
+use clap::{ArgAction, Args};
 use cluster::host::HostConfig;
 use cluster::placement::Work;
-use cluster::plot_client::{self, Config, Counters, FarmSpec, MemoryChoice};
+use cluster::plot_client::{self, Config, FarmSpec, MemoryChoice, Near, Wishes};
 use cluster::role::RoleError;
 use consensus::Workers;
 use consensus::identity::{IdentityError, parse_reward_address};
 use control::messages::Role;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
 
 use super::{MemberArgs, Start};
 
@@ -35,8 +33,18 @@ pub struct PlotClientArgs {
     /// Reads each new sector back from disk before it counts. It costs a read of all that is written, and hashing it a second time
     #[arg(long)]
     verify_writes: bool,
+    /// Whether a farm that is not there is made; with `false` one whose disk is not mounted is waited for
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    create: bool,
+    /// End with an error as soon as any farm cannot be opened, or cannot go on; else such a farm is tried again, and the others are farmed
+    #[arg(long)]
+    exit_on_farm_error: bool,
+    /// File of more farms, one on a line as here, `#` begins a comment; read at the start and again on SIGHUP: farms that it names anew
+    /// are opened, those that it names no more are closed
+    #[arg(long, value_name = "FILE")]
+    farms_file: Option<PathBuf>,
     /// Farms, one a disk: path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE
-    #[arg(value_name = "FARM", required = true)]
+    #[arg(value_name = "FARM", required_unless_present = "farms_file")]
     farms: Vec<FarmSpec>,
 }
 
@@ -50,21 +58,23 @@ fn reward_address(text: &str) -> Result<RewardAddress, IdentityError> {
 
 impl PlotClientArgs {
     pub async fn run(self, start: Start<'_>) -> Result<(), RoleError> {
-        let paths: Vec<_> = self.farms.iter().map(|farm| farm.path.clone()).collect();
+        let farms = Wishes::with_file(self.farms, self.farms_file).map_err(RoleError::own)?;
+        let (paths, placement) = (farms.paths(), start.placement.clone());
         start.placement.settle(Work { paths: paths.clone(), executors: paths.len(), ..Work::default() });
-        let host = HostConfig { capacity: self.farms.len() as u64, ..HostConfig::new(Role::PlotClient) };
+        let host = HostConfig { capacity: paths.len() as u64, ..HostConfig::new(Role::PlotClient) };
         let all = start.placement.compute(None).count();
         let proving = self.proving_threads.map_or(all.div_ceil(4), |threads| threads.get().into());
         let config = Config {
             host: self.member.apply(host, &start).await?,
-            farms: self.farms,
-            near: paths.iter().map(|path| start.placement.near(path)).collect(),
-            reward_address: self.reward_address.0,
+            farms,
+            create: self.create,
+            exit_on_farm_error: self.exit_on_farm_error,
+            near: Near::by(move |path| placement.near(path)),
             kzg_parameters: self.kzg_parameters,
             proving: start.placement.compute(Some(proving)),
             audit_memory: self.audit_memory,
             verify_writes: self.verify_writes,
-            counters: Arc::<Counters>::default(),
+            ..Config::new(Vec::new(), self.reward_address.0)
         };
         plot_client::run(config, start.bus, start.shutdown).await
     }

@@ -1,0 +1,153 @@
+//! Farms that come and go while their plot-client runs.
+
+use crate::farming::{farm, sign, take, win};
+use crate::house::{Client, PATIENCE, REWARD_ADDRESS, cluster, host_config, kzg};
+use crate::staging::{make, stage};
+use bus::{Fresh, SharedBus};
+use cluster::plot_client::Config;
+use cluster::tools::farms::{self, change, list};
+use control::ids::InstanceId;
+use control::messages::{FarmStage, FarmsChange, PlotJob, PlotPhase, Role};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// Each farm of the cluster by its folder, and what becomes of it; asked again until that pleases.
+async fn until(bus: &SharedBus, pleases: impl Fn(&[(String, FarmStage)]) -> bool) -> Vec<farms::Client> {
+    let ask = async {
+        loop {
+            let told =
+                list(bus, InstanceId::generate(), Duration::from_millis(300)).await.unwrap_or_default();
+            let farms = told.iter().flat_map(|client| &client.farms);
+            let stages: Vec<_> = farms.map(|farm| (farm.path.clone(), farm.stage.clone())).collect();
+            if pleases(&stages) {
+                return told;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, ask).await.expect("it does not come to that")
+}
+
+fn is(path: &Path, stage: FarmStage) -> (String, FarmStage) {
+    (path.display().to_string(), stage)
+}
+
+/// Asks the plot-client; its words, good or bad.
+async fn ask(bus: &SharedBus, client: &farms::Client, what: FarmsChange) -> Result<String, String> {
+    change(bus, client, what).await.map_err(|error| error.to_string())
+}
+
+fn add(path: &Path, sectors: u16) -> FarmsChange {
+    FarmsChange::Add { farm: format!("path={},sectors={sectors}", path.display()) }
+}
+
+fn remove(path: &Path) -> FarmsChange {
+    FarmsChange::Remove { path: path.display().to_string() }
+}
+
+/// The next job that is not of this farm.
+async fn take_other(bus: &SharedBus, first: &PlotJob) -> PlotJob {
+    loop {
+        let job = take(bus, PATIENCE).await.unwrap();
+        if job.sector.farm != first.sector.farm {
+            return job;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_farm_that_comes_is_plotted_and_wins_and_one_that_goes_is_anothers() {
+    let (bus, kzg, dir) = (cluster().await, kzg(), tempfile::tempdir().unwrap());
+    let [first, second, copy] = ["first", "second", "copy"].map(|name| dir.path().join(name));
+    let client = Client::start(&bus, vec![farm(&first, 1)]);
+    let job = take(&bus, PATIENCE).await.unwrap();
+    let told = until(&bus, |farms| farms == [is(&first, FarmStage::Farming)]).await;
+    assert_eq!((told[0].farms[0].plotted, told[0].farms[0].sectors), (0, 1));
+
+    // Bad wishes change nothing.
+    let refused = ask(&bus, &told[0], FarmsChange::Add { farm: "path=/x".into() }).await.unwrap_err();
+    assert!(refused.contains("neither size="), "{refused}");
+    let refused = ask(&bus, &told[0], remove(&second)).await.unwrap_err();
+    assert!(refused.contains("there is no farm"), "{refused}");
+
+    // One that is added is plotted and farmed, while slots run; added again, it stays as it is.
+    assert!(ask(&bus, &told[0], add(&second, 1)).await.unwrap().contains("open"));
+    let other = take_other(&bus, &job).await;
+    let made = make(&other, &kzg);
+    let checksum = *made.bytes.last_chunk().unwrap();
+    assert_eq!(stage(&bus, &other, made, checksum).await, PlotPhase::Stored);
+    assert!(ask(&bus, &told[0], add(&second, 1)).await.unwrap().contains("open"));
+    let (_, controller) = win(&bus, &other, &kzg).await;
+    assert!(sign(&bus, controller, other.public_key).await.is_some());
+
+    // A copy of it is refused, and costs neither.
+    fs::create_dir(&copy).unwrap();
+    for file in fs::read_dir(&second).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let refused = ask(&bus, &told[0], add(&copy, 1)).await.unwrap_err();
+    assert!(refused.contains("the same farm as") && refused.contains("second"), "{refused}");
+    assert_eq!(ask(&bus, &told[0], remove(&copy)).await.unwrap(), "closed");
+
+    // Removed, it is closed: another plot-client has it at once, and takes it to be plotted.
+    assert_eq!(ask(&bus, &told[0], remove(&second)).await.unwrap(), "closed");
+    let next = Config {
+        host: host_config(Role::PlotClient),
+        exit_on_farm_error: true,
+        ..Config::new(vec![farm(&second, 1)], REWARD_ADDRESS)
+    };
+    let next = Client::with(&bus, next);
+    let both = [is(&first, FarmStage::Farming), is(&second, FarmStage::Farming)];
+    let told = until(&bus, |farms| farms.len() == 2 && both.iter().all(|farm| farms.contains(farm))).await;
+    let its = told.iter().flat_map(|client| &client.farms).find(|farm| farm.plotted == 1).unwrap();
+    assert_eq!((told.len(), its.id), (2, Some(other.sector.farm)));
+    let slots = next.counters.slots.get();
+    let (won, _) = win(&bus, &other, &kzg).await;
+    assert!(next.counters.slots.get() > slots && won.public_key == other.public_key);
+    assert_eq!(client.counters.farms().open, 1);
+    client.stop().await;
+    next.stop().await;
+}
+
+#[tokio::test]
+async fn a_farm_whose_disk_comes_later_is_waited_for_and_none_is_made_in_its_place() {
+    let (bus, dir) = (cluster().await, tempfile::tempdir().unwrap());
+    let (disk, mount) = (dir.path().join("disk"), dir.path().join("mount"));
+    let client = Client::start(&bus, vec![farm(&disk, 1)]);
+    until(&bus, |farms| farms == [is(&disk, FarmStage::Farming)]).await;
+    client.stop().await;
+    let config = Config::new(vec![farm(&mount, 1)], REWARD_ADDRESS);
+    let config = Config { host: host_config(Role::PlotClient), create: false, ..config };
+    let client = Client::with(&bus, config);
+    let is_waiting = |farms: &[(String, FarmStage)]| matches!(farms, [(_, FarmStage::Failed { reason, again_in_s: Some(1..=10) })] if reason.contains("mounted"));
+    until(&bus, is_waiting).await;
+    assert!(!mount.exists(), "nothing is made");
+    fs::rename(&disk, &mount).unwrap();
+    let told = until(&bus, |farms| farms == [is(&mount, FarmStage::Farming)]).await;
+    // Its plotting is paused, and goes on.
+    for is_paused in [true, false] {
+        let path = mount.display().to_string();
+        let done = ask(&bus, &told[0], FarmsChange::PausePlotting { path, is_paused }).await.unwrap();
+        assert_eq!(done.contains("paused"), is_paused, "{done}");
+        let told = until(&bus, |farms| farms.len() == 1).await;
+        assert_eq!(told[0].farms[0].is_plotting_paused, is_paused);
+    }
+    // The last one may go: it is waited for others.
+    assert_eq!(ask(&bus, &told[0], remove(&mount)).await.unwrap(), "closed");
+    assert!(ask(&bus, &told[0], add(&mount, 1)).await.unwrap().contains("open"));
+    client.stop().await;
+}
+
+#[tokio::test]
+async fn by_exit_on_farm_error_any_farm_that_fails_is_the_end() {
+    let (bus, dir) = (cluster().await, tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("file"), "not a folder").unwrap();
+    let farms = vec![farm(&dir.path().join("good"), 1), farm(&dir.path().join("file/farm"), 1)];
+    let config = Config {
+        host: host_config(Role::PlotClient),
+        exit_on_farm_error: true,
+        ..Config::new(farms, REWARD_ADDRESS)
+    };
+    let error = Client::with(&bus, config).ended().await.unwrap_err().to_string();
+    assert!(error.contains("file/farm"), "{error}");
+}
