@@ -140,6 +140,6 @@ fn farms_on(house: &mut House, farms: &[&str]) {
         let log = &house.processes[CLIENT].log()[from..];
         let queued =
             |farm: &&str| log.lines().any(|line| line.contains("solution queued") && line.contains(farm));
-        farms.iter().all(|farm| queued(farm))
+        farms.iter().all(queued)
     });
 }
