@@ -135,13 +135,26 @@ impl House {
         self.role(name, &["plot-client", "--reward-address", REWARD_ADDRESS, &farm]);
     }
 
+    /// With these farms, and told `more`.
+    pub fn plot_client_at(&mut self, name: &'static str, farms: &[String], more: &[&str]) {
+        let farms: Vec<_> = farms.iter().map(|farm| format!("path={farm},sectors={SECTORS}")).collect();
+        let line =
+            ["plot-client", "--reward-address", REWARD_ADDRESS].into_iter().chain(more.iter().copied());
+        self.role(name, &line.chain(farms.iter().map(String::as_str)).collect::<Vec<_>>());
+    }
+
     /// Everything that farms: a node, a controller, a cache, a plot-server, a plot-client with one farm.
     pub fn basic(&mut self) {
+        self.without_plot_client();
+        self.plot_client("plot-client", "farm");
+    }
+
+    /// All that a plot-client needs.
+    pub fn without_plot_client(&mut self) {
         let node = self.node("node-0", &[]);
         self.controller("controller-0", &node);
         self.full_cache("cache");
         self.plot_server("plot-server");
-        self.plot_client("plot-client", "farm");
     }
 
     pub fn get(&mut self, name: &str) -> &mut Process {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod caches;
+mod disks;
 mod house;
 #[path = "../../../shared_tests/nats_cluster.rs"]
 #[allow(dead_code, reason = "shared with the tests of the bus")]
