@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     fs::create_dir_all(&directory)?;
     let identity = Identity::from_entropy([7; 32]);
     let allocated_bytes = FarmSize::Sectors(sectors).allocated_bytes(PIECES);
-    let layout = Layout::new(PIECES, allocated_bytes)?;
+    let layout = Layout::new(PIECES, FarmSize::Allocated(allocated_bytes))?;
     let info = FarmInfo {
         id: "01ARZ3NDEKTSV4RRFFQ69G5FAV".parse()?,
         genesis_hash: [1; 32],
