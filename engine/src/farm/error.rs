@@ -134,7 +134,7 @@ pub enum FarmError {
     )]
     FullBesideCache {
         /// The disk's word.
-        source: IoError,
+        source: Box<IoError>,
         /// `piece_cache.bin`.
         cache: PathBuf,
         /// Its size.

@@ -345,7 +345,12 @@ async fn grow(dir: &Path, file: &DirectFile, bytes: u64) -> Result<(), FarmError
     let cache = dir.join(PIECE_CACHE_FILE);
     let cache_bytes = size(&cache)?;
     if cache_bytes > 0 && matches!(error, IoError::DiskFull { .. }) {
-        return Err(FarmError::FullBesideCache { source: error, cache, cache_bytes, dir: dir.to_owned() });
+        return Err(FarmError::FullBesideCache {
+            source: Box::new(error),
+            cache,
+            cache_bytes,
+            dir: dir.to_owned(),
+        });
     }
     Err(error.into())
 }

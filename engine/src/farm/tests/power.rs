@@ -79,7 +79,7 @@ impl Run {
             on_their_way: Vec::new(),
             sectors,
         };
-        let (disk, dir) = (power.disk(&pool, Limits::default()), tempfile::tempdir().unwrap());
+        let (disk, dir) = (power.disk(pool, Limits::default()), tempfile::tempdir().unwrap());
         Self { model: RefCell::new(model), power, disk, pool: pool.clone(), dir, contents: contents.clone() }
     }
 

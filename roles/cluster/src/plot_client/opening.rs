@@ -35,9 +35,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
 use tokio::sync::watch;
 
+type Look = dyn Fn(&Path) -> Vec<usize> + Send + Sync;
+
 /// Executors near the disk that a path is on; none where that is not known.
 #[derive(Clone, Default)]
-pub struct Near(Option<Arc<dyn Fn(&Path) -> Vec<usize> + Send + Sync>>);
+pub struct Near(Option<Arc<Look>>);
 
 impl Near {
     /// As `near` says, which may look at the disk.
@@ -102,11 +104,13 @@ impl OpenError {
     /// disk, a full disk.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::NotThere { .. } | Self::Memory(_) | Self::Ring { .. } => true,
+            Self::NotThere { .. }
+            | Self::Memory(_)
+            | Self::Ring { .. }
+            | Self::Farm(FarmError::Sector(SectorError::Buffers(_)) | FarmError::Random(_)) => true,
             Self::Farm(FarmError::Io(error) | FarmError::Sector(SectorError::Io(error))) => {
                 io_may_pass(error)
             }
-            Self::Farm(FarmError::Sector(SectorError::Buffers(_)) | FarmError::Random(_)) => true,
             Self::Farm(_) | Self::TooMany { .. } | Self::Executor { .. } => false,
         }
     }

@@ -29,7 +29,7 @@ fn hash(n: u64) -> [u8; 32] {
 impl Run {
     fn new(seed: u64, pool: &Pool) -> Self {
         let (rng, power) = (Rng::new(seed + 1000), Power::new(seed));
-        let (disk, dir) = (power.disk(&pool, Limits::default()), tempfile::tempdir().unwrap());
+        let (disk, dir) = (power.disk(pool, Limits::default()), tempfile::tempdir().unwrap());
         let (identity, left) = (Identity::from_entropy([7; 32]), HashMap::new());
         let mut run = Self { rng, power, disk, pool: pool.clone(), dir, identity, hashes: 0, left };
         if run.rng.one_in(3) {

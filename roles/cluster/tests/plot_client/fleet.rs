@@ -75,7 +75,7 @@ async fn a_farm_that_comes_is_plotted_and_wins_and_one_that_goes_is_anothers() {
     let other = take_other(&bus, &job).await;
     let made = make(&other, &kzg);
     let checksum = *made.bytes.last_chunk().unwrap();
-    assert_eq!(stage(&bus, &other, made, checksum).await, PlotPhase::Stored);
+    assert_eq!(stage(&bus, &other, made, checksum, 0).await, PlotPhase::Stored);
     assert!(ask(&bus, &told[0], add(&second, 1)).await.unwrap().contains("open"));
     let (_, controller) = win(&bus, &other, &kzg).await;
     assert!(sign(&bus, controller, other.public_key).await.is_some());

@@ -5,7 +5,7 @@ use bus::cluster::Cluster;
 use bus::local::LocalBus;
 use bus::members::Liveness;
 use cluster::host::HostConfig;
-use cluster::plot_client::{Config, Counters, FarmSpec, MemoryChoice, run};
+use cluster::plot_client::{Config, Counters, FarmSpec, run};
 use cluster::role::RoleError;
 use cluster::shutdown::{KeepRunning, Shutdown};
 use consensus::kzg::{Kzg, insecure};

@@ -123,7 +123,7 @@ fn what_failed_for_good_is_tried_again_when_it_is_named_again() {
 }
 
 /// What happens, by numbers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Step {
     Named(u8, u8),
     Added(u8, u8),
