@@ -143,7 +143,8 @@ fn a_pipe_that_nobody_writes_to_hangs_its_own_ring() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let (hung, fine) = (DirectFile::open(&pipe, Access::ReadWrite).unwrap(), new_file(&dir, "fine"));
+        let (hung, fine) =
+            (DirectFile::open_anything(&pipe, Access::ReadWrite).unwrap(), new_file(&dir, "fine"));
         let first = Ring::new(&pool, 8).unwrap();
         let at = |ring: &Ring| Disk::at(dir.path(), ring.clone(), Limits::default());
         let rings = [first.beside(144).unwrap(), first.beside(144).unwrap()];
@@ -306,7 +307,7 @@ fn closing_leaves_a_disk_that_does_not_answer_behind() {
         let dir = tempfile::tempdir().unwrap();
         let pipe = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let hung = DirectFile::open(&pipe, Access::ReadWrite).unwrap();
+        let hung = DirectFile::open_anything(&pipe, Access::ReadWrite).unwrap();
         let first = Ring::new(&there, 8).unwrap();
         let ring = first.beside(8).unwrap();
         let disk = Disk::new(ring.clone(), Limits::default());

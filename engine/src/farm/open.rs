@@ -10,7 +10,7 @@ use super::state::{Sector, State};
 use super::undo::Undo;
 use super::{
     AuditMemory, Farm, FarmConfig, FarmError, FarmInfo, FarmSize, INFO_FILE, Inner, Layout, MAX_SECTORS,
-    METADATA_FILE, METADATA_RESERVED_BYTES, PLOT_FILE, RecordFault, SectorFault, Unreadable,
+    METADATA_FILE, METADATA_RESERVED_BYTES, PLOT_FILE, PROGRESS_FILE, RecordFault, SectorFault, Unreadable,
 };
 use crate::BLOCK_BYTES;
 use crate::disk::{Class, Disk};
@@ -87,7 +87,7 @@ impl Farm {
         check_pieces(dir, &found)?;
         tell_loss(dir, &files, &found).await?;
         repair(&files, &found).await?;
-        let progress = open_progress(&files, dir, &opened.info).await?;
+        let progress = open_progress(&files, dir, &opened.info, &mut undo).await?;
         grow(dir, files.plot_file(), layout.plot_bytes()).await?;
         if opened.info.allocated_bytes != allocated_bytes {
             opened.set_allocated(dir, allocated_bytes)?;
@@ -157,7 +157,7 @@ impl Farm {
         let found = inspect(&files, CLASS).await?;
         check_pieces(dir, &found)?;
         repair(&files, &found).await?;
-        let progress = open_progress(&files, dir, &opened.info).await?;
+        let progress = open_progress(&files, dir, &opened.info, &mut undo).await?;
         grow(dir, files.plot_file(), layout.plot_bytes()).await?;
         undo.forget();
         Ok(Self::of(dir, opened, files, found, progress))
@@ -211,7 +211,16 @@ async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
 
 /// Opens the notes of what is being written, and takes back what is said of a sector that `plot.bin` does not hold or will not: once it has grown
 /// back, zeroes lie there.
-async fn open_progress(files: &Files, dir: &Path, info: &FarmInfo) -> Result<Progress, FarmError> {
+async fn open_progress(
+    files: &Files,
+    dir: &Path,
+    info: &FarmInfo,
+    undo: &mut Undo,
+) -> Result<Progress, FarmError> {
+    let path = dir.join(PROGRESS_FILE);
+    if !path.exists() {
+        undo.made(&path);
+    }
     let progress = Progress::open(&files.disk, &files.pool, dir, info.id.to_bytes()).await;
     let (layout, file_bytes) = (files.layout, files.plot_file().size_bytes()?);
     let is_lost = move |sector| {

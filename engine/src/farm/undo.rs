@@ -4,6 +4,7 @@
 use crate::error::IoError;
 use crate::file::{DirectFile, sync_directory};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,8 +50,12 @@ impl Step {
                 Ok(())
             }
             Self::RemoveFile(path) => {
-                fs::remove_file(&path).map_err(|error| IoError::open(&path, error))?;
-                sync_directory(&path)
+                match fs::remove_file(&path) {
+                    // It was not made in the end.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                    Err(error) => Err(IoError::open(&path, error)),
+                    Ok(()) => sync_directory(&path),
+                }
             }
             Self::CutBack(file, size_bytes) if file.size_bytes()? > size_bytes => file.cut_back(size_bytes),
             Self::CutBack(..) => Ok(()),

@@ -6,7 +6,7 @@
 
 use super::format::{KNOWN_PEERS_FILE, PIECE_CACHE_FILE};
 use super::info::Lock;
-use super::{FarmError, IDENTITY_FILE, INFO_FILE, METADATA_FILE, PLOT_FILE};
+use super::{FarmError, IDENTITY_FILE, INFO_FILE, METADATA_FILE, PLOT_FILE, PROGRESS_FILE};
 use crate::error::IoError;
 use crate::file::sync_directory;
 use std::ffi::OsStr;
@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 pub fn wipe(dir: &Path, others: &[&str], mut told: impl FnMut(&Path, u64)) -> Result<(), FarmError> {
     let lock = Lock::of(dir)?;
     let mut stages = vec![vec![dir.join(METADATA_FILE)], vec![dir.join(PLOT_FILE)]];
-    let with_names = [PIECE_CACHE_FILE, KNOWN_PEERS_FILE].iter().chain(others).map(|name| dir.join(name));
+    let with_names =
+        [PIECE_CACHE_FILE, KNOWN_PEERS_FILE, PROGRESS_FILE].iter().chain(others).map(|name| dir.join(name));
     stages.push(leftovers(dir)?.into_iter().chain(with_names).collect());
     stages.push(vec![dir.join(IDENTITY_FILE)]);
     stages.push(vec![dir.join(INFO_FILE)]);
@@ -44,7 +45,7 @@ pub fn wipe_cache(dir: &Path) -> Result<Option<u64>, FarmError> {
     Ok(bytes)
 }
 
-/// Progress of sectors being written, and small files that were not yet renamed.
+/// Progress of sectors as earlier releases noted it, and small files that were not yet renamed.
 fn leftovers(dir: &Path) -> Result<Vec<PathBuf>, IoError> {
     let of_dir = |error| IoError::open(dir, error);
     let mut found = Vec::new();

@@ -189,7 +189,7 @@ fn errors_name_file_offset_and_lengths() {
         let data = slab().narrow(..4096).freeze();
         let error = write(&ring, &read_only, 0, &data).await.unwrap_err();
         assert!(matches!(error, IoError::Failed { action: Action::Write, .. }), "{error}");
-        let full = DirectFile::open(std::path::Path::new("/dev/full"), Access::ReadWrite).unwrap();
+        let full = DirectFile::open_anything(std::path::Path::new("/dev/full"), Access::ReadWrite).unwrap();
         let error = write(&ring, &full, 0, &data).await.unwrap_err();
         assert!(error.to_string().contains("disk full"), "{error}");
         ring.allocate(&file, 0, 8 * 4096, None).await.unwrap();
