@@ -37,6 +37,7 @@ pub struct DirectFile {
     file: File,
     path: PathBuf,
     direct: bool,
+    blocks: bool,
 }
 
 impl DirectFile {
@@ -79,7 +80,7 @@ impl DirectFile {
         options.read(true).write(access == Access::ReadWrite).create_new(create);
         if access == Access::ReadCached {
             let file = options.open(path).map_err(|error| IoError::open(path, error))?;
-            return Ok(Arc::new(Self { file, path: path.to_owned(), direct: false }));
+            return Ok(Self::of(file, path, false));
         }
         let direct_flag = i32::try_from(OFlags::DIRECT.bits()).expect("open's flags are a C int");
         let (opened, direct) = match options.custom_flags(direct_flag).open(path) {
@@ -103,10 +104,20 @@ impl DirectFile {
             Some(0) => {
                 let file = options.custom_flags(0).create_new(false).open(path);
                 let file = file.map_err(|error| IoError::open(path, error))?;
-                Ok(Arc::new(Self { file, path: path.to_owned(), direct: false }))
+                Ok(Self::of(file, path, false))
             }
-            _ => Ok(Arc::new(Self { file, path: path.to_owned(), direct })),
+            _ => Ok(Self::of(file, path, direct)),
         }
+    }
+
+    fn of(file: File, path: &Path, direct: bool) -> Arc<Self> {
+        let blocks = !honours_nowait(&file);
+        Arc::new(Self { file, path: path.to_owned(), direct, blocks })
+    }
+
+    /// Whether the kernel would wait for the disk in the call that hands it a transfer, so that it must be given to a thread of its own.
+    pub(crate) fn blocks(&self) -> bool {
+        self.blocks
     }
 
     /// Grows the file with space reserved, or cuts it, to `size_bytes` (a multiple of 4096), and syncs it.
@@ -182,6 +193,19 @@ impl DirectFile {
     pub fn is_direct(&self) -> bool {
         self.direct
     }
+}
+
+/// Whether transfers of this file are begun without waiting for the disk: so it is on file systems over block devices, and not over a network
+/// or a process (FUSE), where one that hangs would stop the thread that submits.
+fn honours_nowait(file: &File) -> bool {
+    const EXT4: i64 = 0xEF53;
+    const XFS: i64 = 0x5846_5342;
+    const BTRFS: i64 = 0x9123_683E;
+    const F2FS: i64 = 0xF2F5_2010;
+    const TMPFS: i64 = 0x0102_1994;
+    let is_block = |kind: i64| [EXT4, XFS, BTRFS, F2FS, TMPFS].contains(&kind);
+    // The type of the field differs between platforms; the numbers are 32 bits.
+    rustix::fs::fstatfs(file).is_ok_and(|about| is_block(about.f_type as i64))
 }
 
 /// Alignment of direct transfers that the file system asks for, in file and memory; 0 where it has none, nothing where it does

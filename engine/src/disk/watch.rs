@@ -30,15 +30,17 @@ pub(super) fn look_in(core: &Rc<Core>, queue: TaskQueueHandle) {
 }
 
 async fn look(disk: Weak<Core>) {
-    let mut in_vain = 0;
+    let (mut in_vain, mut was_busy) = (0, false);
     while in_vain < LINGER {
         let before = Instant::now();
         task::sleep(LOOK_EVERY).await;
         let Some(core) = disk.upgrade() else { return };
         let now = Instant::now();
-        if now - before > BUSY {
+        // One that is always busy must not keep a hung disk from being seen: the second look in a row counts.
+        if now - before > BUSY && !std::mem::replace(&mut was_busy, true) {
             continue;
         }
+        was_busy = false;
         core.state.borrow_mut().wants_good = true;
         core.judge_lateness(now);
         core.note(Event::Tick);

@@ -66,13 +66,22 @@ impl Farm {
 
     /// Under the lock of commits.
     async fn write_mark(&self, class: Class, sector: u16) -> Result<(), SectorError> {
+        let before = self.slot(sector)?.state;
         self.change(sector, |slot| {
             if matches!(slot.state, State::Plotted { .. } | State::Unreadable) {
                 slot.state = State::Expired;
             }
         });
-        self.0.files.write_mark(class, sector).await?;
-        self.0.files.sync_metadata(class).await?;
+        let marked = self.0.files.write_mark(class, sector).await;
+        let marked = match marked {
+            Ok(()) => self.0.files.sync_metadata(class).await,
+            failed => failed,
+        };
+        if marked.is_err() {
+            // Its bytes are what they were, so it is farmed on, whatever has become of its record.
+            self.change(sector, |slot| slot.state = before);
+        }
+        marked?;
         self.change(sector, |slot| slot.is_marked = true);
         Ok(())
     }

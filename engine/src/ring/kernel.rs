@@ -9,6 +9,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+/// Threads of the kernel for operations that wait, made only when they are needed.
+const MAX_WAITING_THREADS: u32 = 1024;
+
 pub(super) struct Kernel {
     uring: IoUring,
     /// The kernel adds 1 at each completion.
@@ -25,6 +28,9 @@ impl Kernel {
         if !other.is_some_and(|other| clone_buffers(&other.uring, &uring)) {
             register_buffers(&uring, pool)?;
         }
+        // Operations that the kernel cannot begin without waiting have threads, shared by all rings of this thread: those that hang with one
+        // disk must leave some for the others. Kernels before 5.15 do not know it.
+        let _ = uring.submitter().register_iowq_max_workers(&mut [MAX_WAITING_THREADS, 0]);
         let events =
             eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| RingError::Setup { source: error.into() })?;
         uring
@@ -51,7 +57,8 @@ impl Kernel {
     /// Memory and file of `op` must stay as they are until a completion with this `id` was reaped, and nobody may read
     /// (a read's) or write (a write's) memory meanwhile. The caller keeps `op` in its table until then.
     pub unsafe fn push(&mut self, id: u32, op: &Op) {
-        let entry = entry(op).user_data(u64::from(id));
+        let flags = if op.request.file().blocks() { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
+        let entry = entry(op).flags(flags).user_data(u64::from(id));
         // SAFETY: the caller's promise above is what the kernel asks.
         unsafe { self.uring.submission().push(&entry) }
             .expect("no more operations start than the queue has entries");

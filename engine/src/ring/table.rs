@@ -35,6 +35,18 @@ pub(super) enum Request {
     Allocate { file: Arc<DirectFile>, offset: u64, bytes: u64 },
 }
 
+impl Request {
+    /// The file of it.
+    pub fn file(&self) -> &Arc<DirectFile> {
+        match self {
+            Self::Read { file, .. }
+            | Self::Write { file, .. }
+            | Self::Sync { file }
+            | Self::Allocate { file, .. } => file,
+        }
+    }
+}
+
 /// Memory to write from.
 pub(crate) enum Source {
     /// Others may read it too.

@@ -289,8 +289,9 @@ async fn a_farm_comes_while_others_are_plotted_and_goes_amid_a_pull() {
     let (gone, stays) = (List::new(1, &[Fate::Hang]), List::new(2, &[]));
     plots.add(gone.clone()).await.unwrap();
     let mut server = Hand::new(&local, 1).await;
-    let job = server.take().await.job;
-    let staged = PlotPhase::Staged { sector_size_bytes: BYTES, checksum: [7; 32] };
+    let taken = server.take().await;
+    taken.delivery.ack().await.unwrap();
+    let (job, staged) = (taken.job, PlotPhase::Staged { sector_size_bytes: BYTES, checksum: [7; 32] });
     while gone.hanging.load(Ordering::Relaxed) == 0 {
         server.say(job.sector, staged.clone()).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
