@@ -6,7 +6,10 @@ use super::files::{HEADER_BYTES, METADATA_VERSION, check_record, is_expired};
 use super::format::{KNOWN_PEERS_FILE, PIECE_CACHE_FILE};
 use super::info::{read_identity, read_info};
 use super::open::{found_layout, size};
-use super::{FarmError, FarmInfo, IDENTITY_FILE, INFO_FILE, Layout, METADATA_FILE, PLOT_FILE, RecordFault};
+use super::{
+    FarmError, FarmInfo, IDENTITY_FILE, INFO_FILE, Layout, METADATA_FILE, PLOT_FILE, PROGRESS_FILE,
+    RecordFault,
+};
 use crate::disk::touched_blocks;
 use crate::error::{Action, IoError};
 use crate::file::check_regular;
@@ -101,7 +104,15 @@ impl Survey {
 }
 
 fn file_sizes(dir: &Path) -> Result<Vec<(&'static str, u64)>, IoError> {
-    let names = [INFO_FILE, IDENTITY_FILE, METADATA_FILE, PLOT_FILE, PIECE_CACHE_FILE, KNOWN_PEERS_FILE];
+    let names = [
+        INFO_FILE,
+        IDENTITY_FILE,
+        METADATA_FILE,
+        PLOT_FILE,
+        PIECE_CACHE_FILE,
+        KNOWN_PEERS_FILE,
+        PROGRESS_FILE,
+    ];
     let mut files = Vec::new();
     for name in names {
         let path = dir.join(name);

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use engine::farm::{Elements, FarmError, SectorCounts, Survey, size_for_network};
+use engine::farm::{Elements, FarmError, PLOT_FILE, SectorCounts, Survey, size_for_network};
 use serde::Serialize;
 
 /// Shares of cache, in percent, that the network's farmer has by default: in a cluster, and by itself.
 const CACHE_PERCENTS: [u8; 2] = [0, 1];
 
-/// Arguments of `autonomys-farmer info`.
+/// Arguments of `autonomys-farmer info`. Exit code 1 when a farm cannot be read or has a problem.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Directories of farms; they may be in use, and nothing is changed
@@ -22,7 +22,7 @@ pub struct Arguments {
 
 /// Why `info` ends with an error; what was told farm by farm.
 #[derive(Debug, thiserror::Error)]
-#[error("{failed} of {farms} farms could not be read")]
+#[error("{failed} of {farms} farms could not be read, or have a problem")]
 pub struct InfoError {
     failed: usize,
     farms: usize,
@@ -76,8 +76,15 @@ pub fn run(arguments: &Arguments) -> Result<(), InfoError> {
     let (mut all, mut failed) = (Vec::new(), 0);
     for path in &arguments.paths {
         match Survey::of(path) {
-            Ok(survey) if arguments.json => all.push(json(&told(path, survey))),
-            Ok(survey) => print!("{}", text(&told(path, survey))),
+            Ok(survey) => {
+                let told = told(path, survey);
+                failed += usize::from(!told.problems.is_empty());
+                if arguments.json {
+                    all.push(json(&told));
+                } else {
+                    print!("{}", text(&told));
+                }
+            }
             Err(error) => {
                 failed += 1;
                 all.push(json(&Failed { path: path.clone(), error: error.to_string() }));
@@ -100,6 +107,18 @@ fn told(path: &Path, survey: Survey) -> Told {
     let Survey { info, identity, is_in_use, files, layout, sectors, piece_cache, plot_cache } = survey;
     let mut problems: Vec<_> = identity.err().iter().map(FarmError::to_string).collect();
     let sectors_by_state = sectors.map_err(|error| problems.push(error.to_string())).ok();
+    if !files.iter().any(|(name, _)| *name == PLOT_FILE) {
+        problems.push(format!(
+            "{}: missing: restore it, or its sectors are lost",
+            path.join(PLOT_FILE).display()
+        ));
+    }
+    if let Some(damaged) = sectors_by_state.as_ref().map(|by| by.damaged).filter(|damaged| *damaged > 0) {
+        problems.push(format!(
+            "the records of {damaged} sectors are damaged: `autonomys-farmer scrub` makes those anew whose sectors are whole, before a \
+             plot-client has them plotted again"
+        ));
+    }
     let size_bytes = |percent| size_for_network(info.pieces_in_sector, layout.sectors(), percent);
     let sizes =
         CACHE_PERCENTS.map(|cache_percent| SizeTold { cache_percent, size_bytes: size_bytes(cache_percent) });
@@ -124,7 +143,7 @@ fn told(path: &Path, survey: Survey) -> Told {
 /// A farm in lines, each with its name in front.
 fn text(told: &Told) -> String {
     let mut lines = vec![told.path.display().to_string()];
-    let mut line = |name: &str, value: String| lines.push(format!("  {name:<18}{value}"));
+    let mut line = |name: &str, value: String| lines.push(format!("  {name:<24}{value}"));
     line("id", told.id.clone());
     line("public key", told.public_key.clone());
     line("genesis", told.genesis_hash.clone());

@@ -73,15 +73,18 @@ pub enum ScrubError {
     Start(#[from] StartError),
     /// Something is bad; what was told line by line.
     #[error(
-        "{bad_sectors} bad sectors, {unreadable} that the disk does not give; {bad_farms} of {farms} farms are not clean"
+        "{bad_sectors} bad sectors, {unreadable} that the disk does not give; {bad_farms} of {farms} farms are not clean, \
+         {unchecked} could not be checked"
     )]
     Bad {
         /// Sectors.
         bad_sectors: usize,
         /// Sectors of which that is not known.
         unreadable: usize,
-        /// Farms with bad sectors, a wrong header, or that could not be opened.
+        /// Farms with bad sectors or a wrong header, also when they are mended now.
         bad_farms: usize,
+        /// Farms that are in use, not there, or cannot be opened.
+        unchecked: usize,
         /// Farms named.
         farms: usize,
     },
@@ -107,7 +110,7 @@ pub fn run(arguments: Arguments) -> Result<(), ScrubError> {
     let executors = Executors::start(&config, &pool)?;
     let options = arguments.options();
     let paths = [arguments.paths, arguments.disk_farm].concat();
-    let (farms, mut bad_sectors, mut unreadable, mut bad_farms) = (paths.len(), 0, 0, 0);
+    let (farms, mut bad_sectors, mut unreadable, mut bad_farms, mut unchecked) = (paths.len(), 0, 0, 0, 0);
     for path in paths {
         let shown = path.display().to_string();
         match scrub_one(&executors.spawner(0), path, options) {
@@ -119,11 +122,14 @@ pub fn run(arguments: Arguments) -> Result<(), ScrubError> {
             }
             Err(error) => {
                 eprintln!("{shown}: {error}");
-                bad_farms += 1;
+                unchecked += 1;
             }
         }
     }
-    if bad_farms == 0 { Ok(()) } else { Err(ScrubError::Bad { bad_sectors, unreadable, bad_farms, farms }) }
+    match bad_farms + unchecked {
+        0 => Ok(()),
+        _ => Err(ScrubError::Bad { bad_sectors, unreadable, bad_farms, unchecked, farms }),
+    }
 }
 
 fn scrub_one(spawner: &Spawner, path: PathBuf, options: ScrubOptions) -> Result<ScrubReport, OneError> {

@@ -54,8 +54,8 @@ pub struct BenchmarkArgs {
     /// Threads that work at the same time, each on inputs of its own; the figure stays that of one operation on one thread
     #[arg(long, value_name = "N", default_value = "1", value_parser = value_parser!(u16).range(1..=MAX_THREADS))]
     threads: u16,
-    /// Runs of each thread [default: as many as take some seconds]
-    #[arg(long, alias = "records", value_name = "N", value_parser = value_parser!(u16).range(1..))]
+    /// Runs of each thread, or records of each farm [default: as many as take some seconds]
+    #[arg(long, visible_alias = "records", value_name = "N", value_parser = value_parser!(u16).range(1..))]
     runs: Option<u16>,
     /// Memory for multiples of the KZG setup's points; more than 64MiB brings nothing, 0 is none
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = kzg_memory)]
