@@ -235,7 +235,8 @@ async fn open_on(local: &Local, disk: &Disk, spec: &FarmSpec, terms: Terms) -> R
         return Err(OpenError::NotThere { path: spec.path.clone() });
     }
     let pieces_in_sector = max_pieces_in_sector;
-    let config = FarmConfig { genesis_hash, max_pieces_in_sector, pieces_in_sector, size: spec.size };
+    let FarmSpec { size, may_shrink, .. } = *spec;
+    let config = FarmConfig { genesis_hash, max_pieces_in_sector, pieces_in_sector, size, may_shrink };
     let mut scratch = local.pool().acquire().await?;
     let signing = scratch.split_off(FARM_SCRATCH_BYTES).narrow(..SCRATCH_BYTES);
     let opened = pin!(Farm::open_with(disk.clone(), scratch, &spec.path, &config, memory));
