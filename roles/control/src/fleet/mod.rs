@@ -388,10 +388,11 @@ impl<S: Clone + PartialEq> Place<S> {
                 out.push(Action::Open { path: path.to_owned(), spec: spec.clone() });
                 self.stage = Stage::Opening { spec: spec.clone(), is_given_up: false };
             }
-            (Stage::Opening { spec, is_given_up }, wanted) if wanted.as_ref() != Some(spec) => {
-                if !std::mem::replace(is_given_up, true) {
-                    out.push(Action::GiveUp { path: path.to_owned() });
-                }
+            (Stage::Opening { spec, is_given_up: is_given_up @ false }, wanted)
+                if wanted.as_ref() != Some(spec) =>
+            {
+                *is_given_up = true;
+                out.push(Action::GiveUp { path: path.to_owned() });
             }
             (Stage::Open(spec), wanted) if wanted.as_ref() != Some(spec) => {
                 out.push(Action::Close { path: path.to_owned() });
