@@ -55,6 +55,7 @@ async fn run(local: Local, dir: PathBuf, pieces: u16) {
         max_pieces_in_sector: pieces,
         pieces_in_sector: pieces,
         size: FarmSize::Sectors(1),
+        may_shrink: false,
     };
     let disk = Disk::new(local.ring().clone(), Limits::default());
     let scratch = local.pool().acquire().await.unwrap().narrow(..FARM_SCRATCH_BYTES);

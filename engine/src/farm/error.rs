@@ -127,6 +127,19 @@ pub enum FarmError {
         /// Space of the largest farm.
         most_bytes: u64,
     },
+    /// A smaller size would cost plotted sectors, and nobody said that they may go.
+    #[error(
+        "{}: {size} has no room for {plotted} plotted sectors of this farm, which would be lost: give the size that it had, or, if \
+         they may go, shrink=yes beside this one (path={},{size},shrink=yes)", dir.display(), dir.display()
+    )]
+    WouldShrink {
+        /// The farm's directory.
+        dir: PathBuf,
+        /// As asked.
+        size: FarmSize,
+        /// Plotted sectors beyond it, and those of which the disk does not give the record.
+        plotted: u32,
+    },
     /// The disk is full while the network's farmer has left a piece cache there.
     #[error(
         "{source}; or have the {cache_bytes} bytes of {} back, which the network's farmer has left: autonomys-farmer wipe \

@@ -37,6 +37,8 @@ pub struct FarmConfig {
     /// Space. What is noted already, or the number of sectors that the farm has, changes nothing; a farm made smaller loses the sectors
     /// that do not fit any more.
     pub size: FarmSize,
+    /// Whether plotted sectors may go by that; else a size that costs any is refused.
+    pub may_shrink: bool,
 }
 
 /// What `single_disk_farm.json` says.

@@ -85,7 +85,7 @@ impl Farm {
         grow(dir, files.metadata.file(), layout.metadata_bytes()).await?;
         let found = inspect(&files, CLASS).await?;
         check_pieces(dir, &found)?;
-        tell_loss(dir, &files, &found).await?;
+        tell_loss(dir, &files, &found, config).await?;
         repair(&files, &found).await?;
         let progress = open_progress(&files, dir, &opened.info, &mut undo).await?;
         grow(dir, files.plot_file(), layout.plot_bytes()).await?;
@@ -276,8 +276,13 @@ fn check_pieces(dir: &Path, found: &Inspection) -> Result<(), FarmError> {
     }
 }
 
-/// Says how many plotted sectors a smaller size costs, before they go.
-async fn tell_loss(dir: &Path, files: &Files, found: &Inspection) -> Result<(), FarmError> {
+/// Says how many plotted sectors a smaller size costs, before they go; errs if they may not.
+async fn tell_loss(
+    dir: &Path,
+    files: &Files,
+    found: &Inspection,
+    config: &FarmConfig,
+) -> Result<(), FarmError> {
     let metadata_bytes = files.metadata.file().size_bytes()?;
     let is_there = |sector: &u16| files.layout.record_offset(*sector + 1) <= metadata_bytes;
     let beyond = (files.layout.sectors()..found.header_count.min(MAX_SECTORS)).take_while(is_there);
@@ -285,7 +290,15 @@ async fn tell_loss(dir: &Path, files: &Files, found: &Inspection) -> Result<(), 
     let mut plotted = 0;
     for sector in beyond {
         let record = files.read_record(CLASS, sector, &parts).await;
-        plotted += u32::from(matches!(record, Ok(Ok(record)) if !is_expired(&record)));
+        // What the disk does not give may be plotted.
+        plotted += u32::from(match record {
+            Ok(Ok(record)) => !is_expired(&record),
+            Ok(Err(_)) => false,
+            Err(_) => true,
+        });
+    }
+    if plotted > 0 && !config.may_shrink {
+        return Err(FarmError::WouldShrink { dir: dir.to_owned(), size: config.size, plotted });
     }
     if plotted > 0 {
         let sectors = files.layout.sectors();

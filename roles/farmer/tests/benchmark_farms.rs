@@ -36,7 +36,13 @@ fn make_farm(dir: &Path, record: Record) {
         let disk = Disk::new(local.ring().clone(), Limits::default());
         let scratch = local.pool().try_acquire().unwrap().narrow(..FARM_SCRATCH_BYTES);
         let size = FarmSize::Sectors(SECTORS);
-        let config = FarmConfig { genesis_hash: [1; 32], max_pieces_in_sector: 1, pieces_in_sector: 1, size };
+        let config = FarmConfig {
+            genesis_hash: [1; 32],
+            max_pieces_in_sector: 1,
+            pieces_in_sector: 1,
+            size,
+            may_shrink: false,
+        };
         let (farm, _) = Farm::open(disk, scratch, &path, &config).await.unwrap();
         for sector in 0..SECTORS - 1 {
             plot(&farm, local.pool(), sector, record).await;

@@ -23,6 +23,7 @@ fn make_farm(dir: &Path) {
             max_pieces_in_sector: 1,
             pieces_in_sector: 1,
             size: FarmSize::Sectors(2),
+            may_shrink: false,
         };
         Farm::open(disk, scratch, &path, &config).await.unwrap();
     });

@@ -35,6 +35,7 @@ pub fn config(pieces_in_sector: u16, sectors: u16) -> FarmConfig {
         max_pieces_in_sector: 10,
         pieces_in_sector,
         size: FarmSize::Sectors(sectors),
+        may_shrink: true,
     }
 }
 

@@ -278,6 +278,14 @@ fn a_farm_grows_and_shrinks() {
             let error = open(&disk, &pool, dir.path(), &config(1, 3)).await.err().unwrap();
             assert!(error.to_string().contains("already locked by a process"), "{error}");
         }
+        // Not by a slip: nothing has changed, and the error says how to do it.
+        let careful = FarmConfig { may_shrink: false, ..config(1, 1) };
+        let error = open(&disk, &pool, dir.path(), &careful).await.err().unwrap().to_string();
+        assert!(error.contains("no room for 2 plotted") && error.contains("sectors=1,shrink=yes"), "{error}");
+        let whole =
+            open_clean(&disk, &pool, dir.path(), &FarmConfig { may_shrink: false, ..config(1, 3) }).await;
+        made[2].check_in(&whole).await;
+        drop(whole);
         let (farm, report) = open(&disk, &pool, dir.path(), &config(1, 1)).await.unwrap();
         assert_eq!(report, OpenReport { dropped: 2, ..OpenReport::default() });
         made[0].check_in(&farm).await;

@@ -1,9 +1,11 @@
-//! `--audit-memory exact|lean|auto`: what is kept in memory of each sector, settled once, by what memory there is.
+//! `--audit-memory exact|lean|auto`: what is kept in memory of each sector, by what memory there is: settled for the farms of the start
+//! together, and for each that comes later when it is opened.
 
 use super::spec::FarmSpec;
 use engine::farm::{AuditMemory, FarmSize, Layout, MAX_SECTORS};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use topology::checks::memory_available_bytes;
 
 /// Share of the memory that is available which sectors may take for the exact way, in percent: others live here too, and farms grow.
@@ -49,11 +51,10 @@ struct Settled {
 }
 
 impl MemoryChoice {
-    /// Settles it for these farms on this machine, and says so. Farms that are there may have smaller and so more sectors than
-    /// `max_pieces`, the chain's, make: few do.
-    pub fn settle(self, farms: &[FarmSpec], max_pieces: u16) -> AuditMemory {
-        let sectors = farms.iter().map(|farm| sectors(farm.size, max_pieces)).sum();
-        let settled = self.choose(sectors, memory_available_bytes());
+    /// Settles it for so many sectors, where farms that are being opened are about to take `opening_bytes`, and says so.
+    fn settle(self, sectors: u64, opening_bytes: u64) -> AuditMemory {
+        let available = memory_available_bytes().map(|bytes| bytes.saturating_sub(opening_bytes));
+        let settled = self.choose(sectors, available);
         tracing::info!("{settled}");
         settled.memory
     }
@@ -67,6 +68,49 @@ impl MemoryChoice {
             Self::Auto => (AuditMemory::Lean, false),
         };
         Settled { memory, sectors, available, was_asked_for }
+    }
+}
+
+/// What is kept in memory of the farms of one plot-client.
+pub struct Settling {
+    choice: MemoryChoice,
+    max_pieces: u16,
+    first: Vec<FarmSpec>,
+    of_first: AuditMemory,
+    opening_bytes: Arc<Mutex<u64>>,
+}
+
+/// Memory that a farm is about to take; counted until this is dropped.
+pub struct Promised {
+    bytes: u64,
+    opening_bytes: Arc<Mutex<u64>>,
+}
+
+impl Settling {
+    /// Settles it for the farms of the start on this machine. Farms that are there may have smaller and so more sectors than
+    /// `max_pieces`, the chain's, make: few do.
+    pub fn new(choice: MemoryChoice, first: Vec<FarmSpec>, max_pieces: u16) -> Self {
+        let of_first = choice.settle(first.iter().map(|farm| sectors(farm.size, max_pieces)).sum(), 0);
+        Self { choice, max_pieces, first, of_first, opening_bytes: Arc::default() }
+    }
+
+    /// For a farm that is opened now, and stays open.
+    pub fn of(&self, farm: &FarmSpec) -> (AuditMemory, Promised) {
+        let sectors = sectors(farm.size, self.max_pieces);
+        let mut opening_bytes = self.opening_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = match self.first.contains(farm) {
+            true => self.of_first,
+            false => self.choice.settle(sectors, *opening_bytes),
+        };
+        let bytes = bytes(memory, sectors);
+        *opening_bytes += bytes;
+        (memory, Promised { bytes, opening_bytes: self.opening_bytes.clone() })
+    }
+}
+
+impl Drop for Promised {
+    fn drop(&mut self) {
+        *self.opening_bytes.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
     }
 }
 
@@ -135,6 +179,23 @@ mod tests {
         assert_eq!(memory("exact".parse().unwrap(), 8000, Some(0)), AuditMemory::Exact);
         assert_eq!(memory("lean".parse().unwrap(), 1, Some(u64::MAX)), AuditMemory::Lean);
         assert_eq!(bytes(AuditMemory::Lean, 32_000), 32_000 << 10);
+    }
+
+    #[test]
+    fn a_farm_that_comes_later_is_settled_by_what_is_left_then() {
+        let farm = |text: &str| text.parse::<FarmSpec>().unwrap();
+        let (first, small) = (farm("path=/a,sectors=1"), farm("path=/b,sectors=1"));
+        let settling = Settling::new(MemoryChoice::Auto, vec![first.clone()], 1000);
+        let (memory, promised) = settling.of(&first);
+        assert_eq!(memory, AuditMemory::Exact);
+        // Others that are being opened have promises on all that is available.
+        *settling.opening_bytes.lock().unwrap() += u64::MAX / 2;
+        assert_eq!(settling.of(&small).0, AuditMemory::Lean);
+        assert_eq!(settling.of(&first).0, AuditMemory::Exact, "settled at the start");
+        *settling.opening_bytes.lock().unwrap() -= u64::MAX / 2;
+        assert_eq!(settling.of(&small).0, AuditMemory::Exact);
+        drop(promised);
+        assert_eq!(*settling.opening_bytes.lock().unwrap(), 0);
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct FarmCounts {
     pub named: usize,
     /// That take part in slots.
     pub open: usize,
+    /// That take no part yet: it is not known whether they are this plot-client's alone.
+    pub claimed: usize,
     /// That take no part for now, since their disk is sick.
     pub paused: usize,
     /// That could not be opened, or could not go on.

@@ -30,6 +30,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// Who asks for a farm is answered within this, whatever has become of it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
+/// Farms that may be here by request.
+const MAX_ADDED: usize = 64;
+/// Requests that may wait for what becomes of their farm.
+const MAX_WAITING: usize = 64;
 /// A file that is not read within this hangs.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// Time for a farm to say how many of its sectors are plotted.
@@ -91,6 +95,11 @@ impl Wishes {
         self.in_file = in_file;
     }
 
+    /// Whether one more may be added.
+    fn may_add(&self, path: &Path) -> bool {
+        self.added.iter().filter(|added| added.path != path).count() < MAX_ADDED
+    }
+
     fn add(&mut self, farm: FarmSpec) {
         self.removed.remove(&farm.path);
         self.added.retain(|added| added.path != farm.path);
@@ -150,7 +159,7 @@ impl Desk {
     }
 
     /// Opens the farms, and goes on until there is a reason to end, which it gives.
-    pub async fn run(mut self) -> String {
+    pub async fn run(&mut self) -> String {
         if let Err(reason) = self.fleet.on(self.wishes.event()) {
             return reason;
         }
@@ -212,6 +221,11 @@ impl Desk {
                 return Ok(());
             }
         };
+        if self.waiting.len() >= MAX_WAITING {
+            let reason = format!("{MAX_WAITING} requests wait for their farms already: ask again in a while");
+            reply(&self.bus, &reply_to, &refused(&reason)).await;
+            return Ok(());
+        }
         match what {
             FarmsChange::Add { farm } => self.add(&farm, reply_to).await,
             FarmsChange::Remove { path } => self.remove(&path, reply_to).await,
@@ -231,6 +245,12 @@ impl Desk {
                 return Ok(());
             }
         };
+        if !self.wishes.may_add(&farm.path) {
+            let reason =
+                format!("{MAX_ADDED} farms are here by request already: write them into the farms file");
+            reply(&self.bus, &reply_to, &refused(&reason)).await;
+            return Ok(());
+        }
         tracing::info!(dir = %farm.path.display(), "a farm is added by request, until this plot-client ends");
         self.wishes.add(farm.clone());
         let path = farm.path.clone();
@@ -288,6 +308,9 @@ impl Desk {
         match (self.fleet.state(&waiting.path), waiting.comes) {
             (None, false) => Some(done("closed")),
             (Some(State::Open), true) => {
+                if let Some(reason) = self.fleet.kept(&waiting.path) {
+                    return Some(refused(&format!("{reason}; it goes on with the size that it had")));
+                }
                 let file = self.wishes.file.as_ref().map(|file| format!("{} and ", file.display()));
                 let file = file.unwrap_or_default();
                 Some(done(&format!(
@@ -444,5 +467,11 @@ mod tests {
         wishes.add(farm("path=/a,sectors=3"));
         wishes.remove(Path::new("/a"));
         assert_eq!(wishes.count(), 2);
+        // So many by request, and no more.
+        for number in 1..MAX_ADDED {
+            assert!(wishes.may_add(Path::new("/more")));
+            wishes.add(farm(&format!("path=/d/{number},sectors=1")));
+        }
+        assert!(!wishes.may_add(Path::new("/more")) && wishes.may_add(Path::new("/c")));
     }
 }

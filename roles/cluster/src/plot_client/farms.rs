@@ -28,7 +28,7 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError, Weak as WeakArc};
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// Jobs that may wait to be started for one farm.
 const MAX_WAITING_JOBS: usize = 1024;
@@ -56,6 +56,9 @@ pub struct OpenFarm {
     pub reads: Rc<Reads>,
     /// Its reward signatures; none where they could not be opened, and then it signs nothing.
     pub signatures: Option<Mutex<SignatureStore>>,
+    /// Its place among the farms that there are buffers for.
+    #[expect(dead_code, reason = "its drop is the message")]
+    pub place: Arc<OwnedSemaphorePermit>,
     /// Dropped after the farm and its lock: fields are dropped in their order.
     pub is_open: watch::Sender<()>,
 }
@@ -106,6 +109,16 @@ pub struct FarmGone;
 /// A farm, from anywhere; clones lead to the same one.
 #[derive(Clone)]
 pub struct FarmHandle(Arc<Shared>);
+
+/// The way to a farm, which keeps nothing of it: neither its files nor what was written of its solutions.
+pub struct WeakFarmHandle(WeakArc<Shared>);
+
+impl WeakFarmHandle {
+    /// The farm, if anybody has it still.
+    pub fn upgrade(&self) -> Option<FarmHandle> {
+        self.0.upgrade().map(FarmHandle)
+    }
+}
 
 struct Shared {
     id: FarmId,
@@ -165,6 +178,11 @@ impl FarmHandle {
         }
         engine::task::spawn_local(serve(local, open, to_do)).detach();
         Self(shared)
+    }
+
+    /// One that keeps nothing of the farm.
+    pub fn downgrade(&self) -> WeakFarmHandle {
+        WeakFarmHandle(Arc::downgrade(&self.0))
     }
 
     /// Its name in the cluster.

@@ -1,4 +1,4 @@
-//! The farms file: farms beside those of the command line, one on a line as they are written there; `#` begins a comment.
+//! The farms file: farms beside those of the command line, one on a line as they are written there, each ended; `#` begins a comment.
 
 use super::spec::{FarmSpec, SpecError};
 use std::collections::BTreeSet;
@@ -29,6 +29,12 @@ pub enum FarmsFileError {
     /// It is no text.
     #[error("{}: not a text: it has one farm on a line", path.display())]
     NoText {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its last line does not end.
+    #[error("{}: its last line has no end: is it still being written? End it, and try again", path.display())]
+    NoEnd {
         /// The file.
         path: PathBuf,
     },
@@ -68,6 +74,7 @@ pub fn read(path: &Path, named: &[FarmSpec]) -> Result<Vec<FarmSpec>, FarmsFileE
         Err(source) => Err(FarmsFileError::Unreadable { path, source }),
         Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(FarmsFileError::TooLong { path }),
         Ok(_) => match String::from_utf8(bytes) {
+            Ok(text) if !text.is_empty() && !text.ends_with('\n') => Err(FarmsFileError::NoEnd { path }),
             Ok(text) => parse(&path, &text, named),
             Err(_) => Err(FarmsFileError::NoText { path }),
         },
@@ -121,7 +128,9 @@ mod tests {
         for (text, words) in [
             (&b"path=/a,sectors=8\n\npath=/b\n"[..], ["line 3", "neither size="]),
             (b"path=/a,sectors=8\npath=/a/,sectors=9\n", ["line 2", "named before"]),
-            (b"path=/c,sectors=8", ["line 1", "named before"]),
+            (b"path=/c,sectors=8\n", ["line 1", "named before"]),
+            (b"path=/a,sectors=8\npath=/b,sectors=80", ["still being written", "last line"]),
+            (b"# farms", ["still being written", "last line"]),
             (b"\xff\xfe", ["farms", "not a text"]),
             (&vec![b'#'; MAX_BYTES as usize + 1], ["farms", "longer than"]),
         ] {

@@ -18,13 +18,14 @@ use super::signing::{Signing, Store, Windows};
 use super::spec::FarmSpec;
 use crate::host::Host;
 use bus::BusError;
-use control::fleet::{self, Action, Event, Failure, State};
+use control::fleet::{self, Action, Event, Failure, Passes, State};
 use control::holder::Stopped;
 use control::ids::FarmId;
 use control::messages::subjects;
 use control::solutions::{Handover, SolutionKey};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
@@ -41,6 +42,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Files are let go of within this, or it is told that the disk hangs.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+
+/// An opening that takes longer is told.
+const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Every farm whose files are open.
 pub type FarmSet = Arc<[FarmHandle]>;
@@ -71,6 +75,8 @@ pub struct Fleet {
     opener: Arc<Opener>,
     services: Arc<Services>,
     open: BTreeMap<PathBuf, Member>,
+    /// Farms that are being opened, until they are given up.
+    opening: BTreeMap<PathBuf, watch::Sender<()>>,
     set: watch::Sender<FarmSet>,
     /// Those that were open once, whose sectors are counted.
     seen: BTreeSet<FarmId>,
@@ -105,6 +111,7 @@ impl Fleet {
             opener: Arc::new(opener),
             services: Arc::new(services),
             open: BTreeMap::new(),
+            opening: BTreeMap::new(),
             set: watch::Sender::new(Vec::new().into()),
             seen: BTreeSet::new(),
             doing: JoinSet::new(),
@@ -122,6 +129,11 @@ impl Fleet {
     /// Where a farm is.
     pub fn state(&self, path: &Path) -> Option<State<'_>> {
         self.decisions.state(path)
+    }
+
+    /// Why a farm goes on with the size that it had, though it was named with another since, if that is so.
+    pub fn kept(&self, path: &Path) -> Option<&str> {
+        self.decisions.kept(path)
     }
 
     /// Every farm, where it is, and its handle if it is open; and the time of its decisions.
@@ -149,10 +161,13 @@ impl Fleet {
 
     /// Does what has come, to its end; an error is that of the plot-client.
     pub async fn go_on(&mut self, next: Next) -> Result<(), String> {
+        if let Comes::Done(Ok(Done::Opened(path, _))) = &next.0 {
+            self.opening.remove(path);
+        }
         let event = match next.0 {
             Comes::Done(Ok(Done::Opened(path, Ok(farm)))) => Some(self.opened(path, farm).await),
             Comes::Done(Ok(Done::Opened(path, Err(error)))) => {
-                Some(failed(path, error.to_string(), error.may_pass()))
+                Some(failed(path, error.to_string(), error.passes()))
             }
             Comes::Done(Ok(Done::Closed(path))) => {
                 self.open.remove(&path);
@@ -178,11 +193,21 @@ impl Fleet {
         for action in self.decisions.on(event, self.started.elapsed()) {
             match action {
                 Action::Open { path, spec } => {
-                    let (opener, open) = (self.opener.clone(), self.open.len());
-                    self.doing.spawn(async move { Done::Opened(path, opener.open(spec, open).await) });
+                    let (wanted, given_up) = watch::channel(());
+                    self.opening.insert(path.clone(), wanted);
+                    let opener = self.opener.clone();
+                    self.doing.spawn(async move {
+                        let opened = open(&opener, spec, given_up).await;
+                        Done::Opened(path, opened)
+                    });
                 }
+                Action::GiveUp { path } => drop(self.opening.remove(&path)),
                 Action::Close { path } => self.close(path),
                 Action::TellFailure { path, reason, again_in } => tell_failure(&path, &reason, again_in),
+                Action::TellKept { path, reason } => {
+                    let dir = path.display();
+                    tracing::error!(%dir, "this farm goes on with the size that it had: {reason}");
+                }
                 Action::TellNoneOpen => tracing::warn!("no farm is open: nothing is farmed until one is"),
                 Action::End { reason } => return Err(reason),
             }
@@ -194,16 +219,17 @@ impl Fleet {
     async fn opened(&mut self, path: PathBuf, farm: FarmHandle) -> Event<FarmSpec> {
         let is_same = |member: &&Member| member.farm.identity().public_key() == farm.identity().public_key();
         if let Some(first) = self.open.values().find(is_same) {
+            let passes = if first.farm.is_leaving() { Passes::Surely } else { Passes::Never };
             let (dir, first) = (path.display(), first.farm.dir().display());
             let reason = format!("{dir}: the same farm as the one in {first}: remove one of the copies");
             self.doing.spawn(let_go_unused(farm, path.clone()));
-            return failed(path, reason, false);
+            return failed(path, reason, passes);
         }
         let tasks = match self.serve(&path, &farm).await {
             Ok(tasks) => tasks,
             Err(error) => {
                 self.doing.spawn(let_go_unused(farm, path.clone()));
-                return failed(path, error.to_string(), true);
+                return failed(path, error.to_string(), Passes::Maybe);
             }
         };
         let (plotted, sectors) = (farm.plotted_when_opened(), farm.layout().sectors());
@@ -238,7 +264,7 @@ impl Fleet {
         tasks.spawn(async move {
             farm.ended().await;
             let reason = format!("{}: its executor has ended: start this plot-client again", path.display());
-            let _ = lose.send((path, farm.id(), Failure { reason, may_pass: false }));
+            let _ = lose.send((path, farm.id(), Failure { reason, passes: Passes::Never }));
         });
         Ok(tasks)
     }
@@ -279,9 +305,13 @@ impl Fleet {
                         counts.paused += 1;
                         Some(trouble)
                     }
-                    None => {
+                    None if self.is_held(farm) => {
                         counts.open += 1;
                         None
+                    }
+                    None => {
+                        counts.claimed += 1;
+                        Some("claimed: not known yet to be in use by nobody else")
                     }
                 },
                 (State::Shut { reason, .. }, _) => {
@@ -318,7 +348,7 @@ struct Owner {
 impl Stop for Owner {
     fn stop(&self, why: &Stopped) {
         self.farm.stop();
-        let why = Failure { reason: why.to_string(), may_pass: false };
+        let why = Failure { reason: why.to_string(), passes: Passes::Never };
         // Gone only when the plot-client ends.
         let _ = self.lose.send((self.path.clone(), self.farm.id(), why));
     }
@@ -350,6 +380,22 @@ async fn quiet(farm: &FarmHandle, windows: &Windows) {
     }
 }
 
+/// Opens a farm, and tells once where that takes long.
+async fn open(
+    opener: &Opener,
+    spec: FarmSpec,
+    given_up: watch::Receiver<()>,
+) -> Result<FarmHandle, OpenError> {
+    let path = spec.path.clone();
+    let mut opening = pin!(opener.open(spec, given_up));
+    if let Ok(opened) = timeout(OPEN_WITHIN, &mut opening).await {
+        return opened;
+    }
+    let limit_s = OPEN_WITHIN.as_secs();
+    tracing::warn!(dir = %path.display(), "opening this farm takes longer than {limit_s} s: it is made or grown, or its disk is slow");
+    opening.await
+}
+
 /// Closes a farm that nobody works with.
 async fn let_go(farm: &FarmHandle, path: &Path) {
     farm.stop();
@@ -365,8 +411,8 @@ async fn let_go_unused(farm: FarmHandle, path: PathBuf) -> Done {
     Done::LetGo
 }
 
-fn failed(path: PathBuf, reason: String, may_pass: bool) -> Event<FarmSpec> {
-    Event::Failed { path, why: Failure { reason, may_pass } }
+fn failed(path: PathBuf, reason: String, passes: Passes) -> Event<FarmSpec> {
+    Event::Failed { path, why: Failure { reason, passes } }
 }
 
 fn tell_failure(path: &Path, reason: &str, again_in: Option<Duration>) {

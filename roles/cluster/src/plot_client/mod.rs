@@ -46,6 +46,7 @@ pub use sent::SENT_FILE;
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
 
+use self::audit_memory::Settling;
 use self::desk::Desk;
 use self::farming::Farming;
 use self::farms::FarmHandle;
@@ -60,7 +61,7 @@ use self::solutions::{Memory, Remember, Solutions};
 use crate::host::{Host, HostConfig, ServesNothing, host_name};
 use crate::recall;
 use crate::role::{RoleError, await_cluster, cluster_kzg};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{KeepRunning, Shutdown};
 use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
 use consensus::CpuLevel;
@@ -68,6 +69,7 @@ use control::messages::{ClusterInfo, Role, SlotInfo, subjects};
 use engine::threads::ThreadWorkers;
 use gpu::cpu::{CpuProver, CpuProverOptions};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,12 +156,9 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
         };
         let prover = CpuProver::new(&options, kzg.clone()).map_err(RoleError::own)?;
         let provers = Provers::new(host.clone(), prover, kzg);
-        let (mut tasks, desk) = start(config, &host, provers, info, shutdown.clone()).await?;
-        // Told to end, the task that follows the slots is the first that does: when nobody wants anything of it any more.
-        let ended = tokio::select! {
-            Some(ended) = tasks.join_next() => ended.map_err(RoleError::from),
-            reason = desk.run() => Err(RoleError::own(reason)),
-        };
+        let (keep_running, ending) = Shutdown::new();
+        let (mut tasks, mut desk) = start(config, &host, provers, info, ending).await?;
+        let ended = until_the_end(&mut tasks, &mut desk, &shutdown, keep_running).await;
         // A solution that is underway gets its outcome when its task is gone, and is counted before the last line is written.
         tasks.shutdown().await;
         ended
@@ -172,6 +171,32 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
 
 fn slabs(config: &Config) -> usize {
     SLABS + SPARE_SLABS + SLABS_PER_FARM * config.farms.count()
+}
+
+/// Ready when nobody wants anything of this plot-client any more, after it was told to end, or has its own reason to: then that is the
+/// error. The farms of the desk live on until then.
+async fn until_the_end(
+    tasks: &mut JoinSet<()>,
+    desk: &mut Desk,
+    shutdown: &Shutdown,
+    keep_running: KeepRunning,
+) -> Result<(), RoleError> {
+    let (mut keep_running, mut reason) = (Some(keep_running), None);
+    let mut running = pin!(desk.run());
+    loop {
+        tokio::select! {
+            // Told to end, the task that follows the slots is the first that does.
+            Some(ended) = tasks.join_next() => {
+                ended?;
+                return reason.map_or(Ok(()), |reason: String| Err(RoleError::own(reason)));
+            }
+            () = shutdown.requested(), if keep_running.is_some() => drop(keep_running.take()),
+            why = &mut running, if reason.is_none() => {
+                reason = Some(why);
+                drop(keep_running.take());
+            }
+        }
+    }
 }
 
 /// Starts the tasks; they end with the set, or when the bus is closed. Farms come with the desk.
@@ -189,7 +214,7 @@ async fn start(
     let farms_max = (slabs(&config) - SLABS) / LEAST_SLABS_PER_FARM;
     let executors = config.host.cores.len();
     let named: Vec<_> = config.farms.all().into_values().collect();
-    let memory = config.audit_memory.settle(&named, info.protocol_info.max_pieces_in_sector);
+    let memory = Settling::new(config.audit_memory, named, info.protocol_info.max_pieces_in_sector);
     let made = (config.create, memory);
     let opener = Opener::new(host.clone(), executors, config.near, &info, made, farms_max);
     let info = watch_info(&bus, info, &mut tasks).await?;
@@ -310,13 +335,21 @@ async fn tell(counters: Arc<Counters>) {
 
 /// Says it once.
 fn tell_once(counters: &Counters) {
-    let FarmCounts { named, open, paused, failed, troubles } = counters.farms();
+    let FarmCounts { named, open, claimed, paused, failed, troubles } = counters.farms();
     if open < named {
-        tracing::warn!(farms = open, of = named, paused, failed, "some farms take no part: {troubles}");
+        tracing::warn!(
+            farms = open,
+            of = named,
+            claimed,
+            paused,
+            failed,
+            "some farms take no part: {troubles}"
+        );
     }
     tracing::info!(
         slots = counters.slots.get(),
         farms = open,
+        claimed,
         paused,
         failed_farms = failed,
         refused_slots = counters.refused_slots.get(),

@@ -9,13 +9,15 @@
 //!
 //! Owns: which device is on which executor. Never: when a farm is opened, or tried again.
 
+use super::audit_memory::Settling;
 use super::doubts::Doubts;
-use super::farms::{AuditBuffers, DiskTrouble, FarmHandle, OpenFarm, tell_faults};
+use super::farms::{AuditBuffers, DiskTrouble, FarmHandle, OpenFarm, WeakFarmHandle, tell_faults};
 use super::sent::SentSolutions;
 use super::signatures::{SCRATCH_BYTES, SignatureStore};
 use super::spec::FarmSpec;
 use crate::host::Host;
 use crate::placement::device_of;
+use control::fleet::Passes;
 use control::messages::ClusterInfo;
 use engine::disk::Health;
 use engine::executor::RemoteError;
@@ -33,7 +35,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 type Look = dyn Fn(&Path) -> Vec<usize> + Send + Sync;
 
@@ -76,7 +78,7 @@ pub enum OpenError {
     #[error("{0}: give this plot-client more buffers")]
     Memory(#[from] AcquireError),
     /// As many farms are open as there is memory for.
-    #[error("{}: this plot-client has buffers for {farms} farms: start it again to give it more", path.display())]
+    #[error("{}: this plot-client has buffers for {farms} farms: remove one, or start it again to give it more", path.display())]
     TooMany {
         /// Its folder.
         path: PathBuf,
@@ -91,6 +93,12 @@ pub enum OpenError {
         /// Why not.
         reason: String,
     },
+    /// Nobody wants it any more.
+    #[error("{}: it is not wanted any more", path.display())]
+    GivenUp {
+        /// Its folder.
+        path: PathBuf,
+    },
     /// The executor has ended.
     #[error("{}: its executor has ended or is overloaded: this plot-client must be started again", path.display())]
     Executor {
@@ -102,28 +110,32 @@ pub enum OpenError {
 impl OpenError {
     /// Whether it may pass without anybody changing the farm or this process's flags: a disk that is not there, a lock, an error of the
     /// disk, a full disk.
-    pub fn may_pass(&self) -> bool {
+    pub fn passes(&self) -> Passes {
         match self {
             Self::NotThere { .. }
             | Self::Memory(_)
             | Self::Ring { .. }
-            | Self::Farm(FarmError::Sector(SectorError::Buffers(_)) | FarmError::Random(_)) => true,
-            Self::Farm(FarmError::Io(error) | FarmError::Sector(SectorError::Io(error))) => {
-                io_may_pass(error)
-            }
-            Self::Farm(_) | Self::TooMany { .. } | Self::Executor { .. } => false,
+            | Self::TooMany { .. }
+            | Self::Farm(FarmError::Sector(SectorError::Buffers(_)) | FarmError::Random(_)) => Passes::Maybe,
+            Self::Farm(FarmError::Io(error) | FarmError::Sector(SectorError::Io(error))) => io_passes(error),
+            Self::Farm(FarmError::FullBesideCache { .. }) => Passes::Slowly,
+            Self::Farm(_) | Self::GivenUp { .. } | Self::Executor { .. } => Passes::Never,
         }
     }
 }
 
-fn io_may_pass(error: &IoError) -> bool {
-    match error {
-        IoError::Open { source, .. } | IoError::Failed { source, .. } => !matches!(
+fn io_passes(error: &IoError) -> Passes {
+    let is_lasting = |source: &io::Error| {
+        matches!(
             source.kind(),
             io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
-        ),
-        IoError::Short { .. } => false,
-        _ => true,
+        )
+    };
+    match error {
+        IoError::Open { source, .. } | IoError::Failed { source, .. } if is_lasting(source) => Passes::Never,
+        IoError::Short { .. } => Passes::Never,
+        IoError::DiskFull { .. } => Passes::Slowly,
+        _ => Passes::Maybe,
     }
 }
 
@@ -133,7 +145,10 @@ pub struct Opener {
     executors: usize,
     near: Near,
     terms: Terms,
+    memory: Settling,
     farms_max: usize,
+    /// One for each farm that is open or being opened.
+    places: Arc<Semaphore>,
     devices: SyncMutex<BTreeMap<Option<u64>, Arc<Device>>>,
 }
 
@@ -144,15 +159,24 @@ struct Terms {
     max_pieces_in_sector: u16,
     /// Whether a farm that is not there is made.
     create: bool,
+}
+
+/// A farm that is being opened.
+#[derive(Clone)]
+struct Opening {
+    spec: FarmSpec,
+    terms: Terms,
     /// What is kept of each sector.
     memory: AuditMemory,
+    place: Arc<OwnedSemaphorePermit>,
+    given_up: watch::Receiver<()>,
 }
 
 /// A device with farms.
 struct Device {
     executor: usize,
     /// Those that were opened; held by the one that opens another.
-    farms: Mutex<Vec<FarmHandle>>,
+    farms: Mutex<Vec<WeakFarmHandle>>,
 }
 
 impl Opener {
@@ -162,33 +186,40 @@ impl Opener {
         executors: usize,
         near: Near,
         info: &ClusterInfo,
-        (create, memory): (bool, AuditMemory),
+        (create, memory): (bool, Settling),
         farms_max: usize,
     ) -> Self {
         let (genesis_hash, max_pieces_in_sector) =
             (info.genesis_hash, info.protocol_info.max_pieces_in_sector);
-        let terms = Terms { genesis_hash, max_pieces_in_sector, create, memory };
-        Self { host, executors, near, terms, farms_max, devices: SyncMutex::default() }
+        let terms = Terms { genesis_hash, max_pieces_in_sector, create };
+        let places = Arc::new(Semaphore::new(farms_max));
+        Self { host, executors, near, terms, memory, farms_max, places, devices: SyncMutex::default() }
     }
 
-    /// Opens a farm, when `open` others are.
-    pub async fn open(&self, spec: FarmSpec, open: usize) -> Result<FarmHandle, OpenError> {
-        if open >= self.farms_max {
+    /// Opens a farm. Given up by the end of what sends to `given_up`, it gives back what it took.
+    pub async fn open(&self, spec: FarmSpec, given_up: watch::Receiver<()>) -> Result<FarmHandle, OpenError> {
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
             return Err(OpenError::TooMany { path: spec.path, farms: self.farms_max });
-        }
+        };
         let gone = OpenError::Executor { path: spec.path.clone() };
         let (near, path) = (self.near.clone(), spec.path.clone());
         let looked = tokio::task::spawn_blocking(move || (device_of(&path), near.of(&path))).await;
         let Ok((number, near)) = looked else { return Err(gone) };
         let device = self.device(number, &near);
-        let mut farms = device.farms.lock().await;
-        farms.retain(|farm| !farm.is_closed());
-        let terms = self.terms;
-        let opened = match farms.iter().find(|farm| !farm.is_stopped()) {
+        // Another farm of that disk may hang.
+        let mut farms = tokio::select! {
+            farms = device.farms.lock() => farms,
+            () = ended(given_up.clone()) => return Err(OpenError::GivenUp { path: spec.path }),
+        };
+        farms.retain(|farm| farm.upgrade().is_some_and(|farm| !farm.is_closed()));
+        let (memory, _promised) = self.memory.of(&spec);
+        let opening = Opening { spec, terms: self.terms, memory, place: Arc::new(place), given_up };
+        let beside = farms.iter().filter_map(WeakFarmHandle::upgrade).find(|farm| !farm.is_stopped());
+        let opened = match beside {
             Some(beside) => {
-                let spec = spec.clone();
+                let opening = opening.clone();
                 let open = move |there: Rc<OpenFarm>| async move {
-                    open_on(&there.local, &there.disk, &spec, terms).await
+                    open_on(&there.local, &there.disk, opening).await
                 };
                 beside.run(Class::Serving, open).await.ok()
             }
@@ -198,10 +229,11 @@ impl Opener {
             Some(opened) => opened?,
             None => {
                 let open = move |local: Local| async move {
-                    let disk = local.disk(&spec.path, Limits::default()).map_err(|error| {
-                        OpenError::Ring { path: spec.path.clone(), reason: error.to_string() }
-                    })?;
-                    open_on(&local, &disk, &spec, terms).await
+                    let path = opening.spec.path.clone();
+                    let disk = local
+                        .disk(&path, Limits::default())
+                        .map_err(|error| OpenError::Ring { path, reason: error.to_string() })?;
+                    open_on(&local, &disk, opening).await
                 };
                 match self.host.spawner(device.executor).spawn(open).await {
                     Ok(opened) => opened?,
@@ -209,7 +241,7 @@ impl Opener {
                 }
             }
         };
-        farms.push(opened.clone());
+        farms.push(opened.downgrade());
         Ok(opened)
     }
 
@@ -229,20 +261,29 @@ fn choose(near: &[usize], taken: &[usize], executors: usize) -> usize {
     *candidates.iter().min_by_key(devices).expect("there is an executor")
 }
 
-async fn open_on(local: &Local, disk: &Disk, spec: &FarmSpec, terms: Terms) -> Result<FarmHandle, OpenError> {
-    let Terms { genesis_hash, max_pieces_in_sector, create, memory } = terms;
+/// Ready when what sends is gone: nothing is ever sent.
+async fn ended(mut receiver: watch::Receiver<()>) {
+    while receiver.changed().await.is_ok() {}
+}
+
+async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHandle, OpenError> {
+    let Opening { spec, terms, memory, place, given_up } = opening;
+    let Terms { genesis_hash, max_pieces_in_sector, create } = terms;
     if !create && !spec.path.join(INFO_FILE).exists() {
         return Err(OpenError::NotThere { path: spec.path.clone() });
     }
     let pieces_in_sector = max_pieces_in_sector;
-    let config = FarmConfig { genesis_hash, max_pieces_in_sector, pieces_in_sector, size: spec.size };
+    let FarmSpec { size, may_shrink, .. } = spec;
+    let config = FarmConfig { genesis_hash, max_pieces_in_sector, pieces_in_sector, size, may_shrink };
     let mut scratch = local.pool().acquire().await?;
     let signing = scratch.split_off(FARM_SCRATCH_BYTES).narrow(..SCRATCH_BYTES);
     let opened = pin!(Farm::open_with(disk.clone(), scratch, &spec.path, &config, memory));
     // Dropped half-way, it gives back what it took.
-    let (farm, report) = match select(opened, pin!(local.stopping())).await {
+    let (stopping, given_up) = (pin!(local.stopping()), pin!(ended(given_up)));
+    let (farm, report) = match select(opened, select(stopping, given_up)).await {
         Either::Left((opened, _)) => opened?,
-        Either::Right(_) => return Err(OpenError::Executor { path: spec.path.clone() }),
+        Either::Right((Either::Left(_), _)) => return Err(OpenError::Executor { path: spec.path.clone() }),
+        Either::Right((Either::Right(_), _)) => return Err(OpenError::GivenUp { path: spec.path.clone() }),
     };
     tell(&spec.path, &report);
     let (pieces_in_sector, identity) = (farm.layout().pieces_in_sector(), farm.identity().clone());
@@ -259,6 +300,7 @@ async fn open_on(local: &Local, disk: &Disk, spec: &FarmSpec, terms: Terms) -> R
         doubts: Doubts::default(),
         reads: Rc::default(),
         signatures,
+        place,
         is_open: watch::Sender::new(()),
     };
     Ok(FarmHandle::serve(&spec.path, open, sent, trouble_of(disk), !report.unreadable.is_empty()))
@@ -316,17 +358,20 @@ mod tests {
             OpenError::from(FarmError::Io(IoError::Open { path: path.clone(), source }))
         };
         let locked = OpenError::from(FarmError::Io(IoError::Locked { path: path.clone() }));
+        let full =
+            IoError::DiskFull { action: engine::Action::Write, path: path.clone(), offset: 0, wanted: 1 };
         let damaged = FarmError::Info { path: path.clone(), reason: "cut off".into() };
-        for (error, may_pass) in [
-            (io(io::ErrorKind::NotFound), true),
-            (io(io::ErrorKind::PermissionDenied), true),
-            (io(io::ErrorKind::FileTooLarge), false),
-            (locked, true),
-            (OpenError::NotThere { path: path.clone() }, true),
-            (damaged.into(), false),
-            (OpenError::TooMany { path, farms: 1 }, false),
+        for (error, passes) in [
+            (io(io::ErrorKind::NotFound), Passes::Maybe),
+            (io(io::ErrorKind::PermissionDenied), Passes::Maybe),
+            (io(io::ErrorKind::FileTooLarge), Passes::Never),
+            (locked, Passes::Maybe),
+            (OpenError::from(FarmError::Io(full)), Passes::Slowly),
+            (OpenError::NotThere { path: path.clone() }, Passes::Maybe),
+            (damaged.into(), Passes::Never),
+            (OpenError::TooMany { path, farms: 1 }, Passes::Maybe),
         ] {
-            assert_eq!(error.may_pass(), may_pass, "{error}");
+            assert_eq!(error.passes(), passes, "{error}");
         }
     }
 }

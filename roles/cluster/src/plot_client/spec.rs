@@ -1,4 +1,4 @@
-//! `path=…,sectors=N` and `path=…,size=…`: which farms a plot-client has.
+//! `path=…,sectors=N` and `path=…,size=…`: which farms a plot-client has; with `shrink=yes` plotted sectors may go for that.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -14,6 +14,8 @@ pub struct FarmSpec {
     pub path: PathBuf,
     /// Its space.
     pub size: FarmSize,
+    /// Whether plotted sectors that do not fit it may go.
+    pub may_shrink: bool,
 }
 
 /// A text that names no farm.
@@ -40,6 +42,11 @@ pub enum SpecError {
         /// The directory.
         path: PathBuf,
     },
+    /// Not a word for plotted sectors.
+    #[error(
+        "shrink={0}: only shrink=yes is known: plotted sectors that do not fit the size may go; leave it away where they may not"
+    )]
+    Shrink(String),
     /// Not a number of sectors.
     #[error("sectors={0}: a number from 1 to {MAX_SECTORS} is expected")]
     Sectors(String),
@@ -52,7 +59,7 @@ impl FromStr for FarmSpec {
     type Err = SpecError;
 
     fn from_str(text: &str) -> Result<Self, SpecError> {
-        let (mut path, mut size) = (None, None);
+        let (mut path, mut size, mut shrink) = (None, None, None);
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or_else(|| SpecError::NoValue(part.into()))?;
             let is_new = match key {
@@ -60,6 +67,8 @@ impl FromStr for FarmSpec {
                 "path" => path.replace(PathBuf::from(value)).is_none(),
                 "sectors" => size.replace(parse_sectors(value)?).is_none(),
                 "size" => size.replace(parse_size(value)?).is_none(),
+                "shrink" if value == "yes" => shrink.replace(()).is_none(),
+                "shrink" => return Err(SpecError::Shrink(value.into())),
                 _ => return Err(SpecError::UnknownKey(key.into())),
             };
             if !is_new {
@@ -68,7 +77,7 @@ impl FromStr for FarmSpec {
         }
         let path = path.ok_or(SpecError::NoPath)?;
         match size {
-            Some(size) => Ok(Self { path, size }),
+            Some(size) => Ok(Self { path, size, may_shrink: shrink.is_some() }),
             None => Err(SpecError::NoSize { path }),
         }
     }
@@ -96,7 +105,10 @@ mod tests {
     #[test]
     fn operators_lines_are_understood() {
         let spec = parse("path=/mnt/nvme0n1/,sectors=8000").unwrap();
-        assert_eq!(spec, FarmSpec { path: "/mnt/nvme0n1/".into(), size: FarmSize::Sectors(8000) });
+        let (path, size) = ("/mnt/nvme0n1/".into(), FarmSize::Sectors(8000));
+        assert_eq!(spec, FarmSpec { path, size, may_shrink: false });
+        let smaller = parse("path=/mnt/nvme0n1/,sectors=8000,shrink=yes").unwrap();
+        assert_eq!(smaller, FarmSpec { may_shrink: true, ..spec });
         for (text, bytes) in [
             ("size=8TB", 8_000_000_000_000),
             ("size=7.25TiB", 7 * (1 << 40) + (1 << 38)),
@@ -106,7 +118,9 @@ mod tests {
             ("size=1.5k", 1500),
         ] {
             let spec = parse(&format!("{text},path=a=b")).unwrap();
-            assert_eq!(spec, FarmSpec { path: "a=b".into(), size: FarmSize::Allocated(bytes) }, "{text}");
+            let expected =
+                FarmSpec { path: "a=b".into(), size: FarmSize::Allocated(bytes), may_shrink: false };
+            assert_eq!(spec, expected, "{text}");
         }
     }
 
@@ -119,6 +133,12 @@ mod tests {
         assert_eq!(parse("path=/a,size=1TB,sectors=1"), Err(SpecError::Twice("sectors".into())));
         assert_eq!(parse("path=/a,path=/b,sectors=1"), Err(SpecError::Twice("path".into())));
         assert_eq!(parse("path=/a,colour=red"), Err(SpecError::UnknownKey("colour".into())));
+        for shrink in ["no", "", "Yes", "1"] {
+            let text = format!("path=/a,sectors=1,shrink={shrink}");
+            assert_eq!(parse(&text), Err(SpecError::Shrink(shrink.into())));
+        }
+        let twice = parse("path=/a,sectors=1,shrink=yes,shrink=yes");
+        assert_eq!(twice, Err(SpecError::Twice("shrink".into())));
         for sectors in ["0", "65535", "-1", "many", ""] {
             assert_eq!(parse(&format!("path=/a,sectors={sectors}")), Err(SpecError::Sectors(sectors.into())));
         }

@@ -89,8 +89,23 @@ async fn a_farm_that_comes_is_plotted_and_wins_and_one_that_goes_is_anothers() {
     assert!(refused.contains("the same farm as") && refused.contains("second"), "{refused}");
     assert_eq!(ask(&bus, &told[0], remove(&copy)).await.unwrap(), "closed");
 
-    // Removed, it is closed: another plot-client has it at once, and takes it to be plotted.
+    // A size that cannot be changes nothing.
+    let impossible = FarmsChange::Add { farm: format!("path={},size=1", second.display()) };
+    let refused = ask(&bus, &told[0], impossible).await.unwrap_err();
+    assert!(refused.contains("not one sector") && refused.contains("the size that it had"), "{refused}");
+    until(&bus, |farms| farms.contains(&is(&second, FarmStage::Farming))).await;
+
+    // Removed, it is closed, and nothing of it is open here: another plot-client has it at once, and takes it to be plotted.
     assert_eq!(ask(&bus, &told[0], remove(&second)).await.unwrap(), "closed");
+    let has_open =
+        |file: fs::DirEntry| fs::read_link(file.path()).is_ok_and(|open| open.starts_with(&second));
+    let is_open = || fs::read_dir("/proc/self/fd").unwrap().map(Result::unwrap).any(has_open);
+    let given_back = async {
+        while is_open() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, given_back).await.expect("its file system cannot be unmounted");
     let next = Config {
         host: host_config(Role::PlotClient),
         exit_on_farm_error: true,

@@ -6,7 +6,8 @@
 //!                     └─ again in 10 s, doubling to 5 min ─┘ └─ for good where no waiting helps, until it is named again
 //! ```
 //! A farm is known by its folder. At most one opening or closing of a folder is under way, whatever is wished meanwhile; the last wish
-//! holds when it has ended.
+//! holds when it has ended. An opening that nobody wants any more is given up. A farm that cannot be opened as it is named now goes on as
+//! it was named when it was open last.
 //!
 //! Owns: which farm is opened or closed when, when one that failed is tried again, and when the process has nothing left to hope for.
 //! Never: what may pass by itself and what may not; whoever opens says that.
@@ -71,8 +72,21 @@ pub enum Event<S> {
 pub struct Failure {
     /// For people.
     pub reason: String,
-    /// Whether it may pass by itself: a disk that is not there, a lock, an error of the disk.
-    pub may_pass: bool,
+    /// Whether it may pass by itself.
+    pub passes: Passes,
+}
+
+/// Whether what went wrong may pass by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passes {
+    /// No waiting helps.
+    Never,
+    /// A disk that is not there, a lock, an error of the disk: tried less and less often.
+    Maybe,
+    /// A disk that is full: tried rarely from the start, since each try takes long.
+    Slowly,
+    /// What is in the way is about to go: never a reason to end.
+    Surely,
 }
 
 /// What is to be done, in this order.
@@ -84,6 +98,11 @@ pub enum Action<S> {
         path: PathBuf,
         /// How it is named.
         spec: S,
+    },
+    /// Nobody wants the [`Action::Open`] that is under way there: break it off; it is answered all the same.
+    GiveUp {
+        /// Its folder.
+        path: PathBuf,
     },
     /// Let go of the farm; answer with [`Event::Closed`].
     Close {
@@ -98,6 +117,13 @@ pub enum Action<S> {
         reason: String,
         /// When it is tried again; none: not by itself.
         again_in: Option<Duration>,
+    },
+    /// Tell people that a farm could not be opened as it is named now: it goes on as it was, until it is named again.
+    TellKept {
+        /// Its folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
     /// Tell people that no farm is open: once until one is.
     TellNoneOpen,
@@ -138,6 +164,12 @@ pub struct Fleet<S> {
 #[derive(Debug)]
 struct Place<S> {
     wanted: Option<S>,
+    /// How it was named when it was open last.
+    good: Option<S>,
+    /// Why it goes on as that, though it was named otherwise since.
+    kept: Option<String>,
+    /// Whether it is here by a request alone: then its failures are that request's, and never the end.
+    is_asked_for: bool,
     stage: Stage<S>,
     retry: Retry,
     /// The failure that was told last, until it opens or is named again.
@@ -146,7 +178,11 @@ struct Place<S> {
 
 #[derive(Debug)]
 enum Stage<S> {
-    Opening(S),
+    Opening {
+        spec: S,
+        /// Nobody wants it any more.
+        is_given_up: bool,
+    },
     Open(S),
     /// With the failure that is the cause, if one is.
     Closing(Option<Failure>),
@@ -155,7 +191,7 @@ enum Stage<S> {
 }
 
 impl<S: Clone + PartialEq> Fleet<S> {
-    /// None is named yet. With `ends_on_failure` any farm that cannot be opened or go on ends the process.
+    /// None is named yet. With `ends_on_failure` any farm that was named, and cannot be opened or go on, ends the process.
     pub fn new(ends_on_failure: bool) -> Self {
         Self { ends_on_failure, places: BTreeMap::new(), is_told_none: false }
     }
@@ -165,7 +201,7 @@ impl<S: Clone + PartialEq> Fleet<S> {
         let mut out = Vec::new();
         match event {
             Event::Named(named) => self.named(named, now),
-            Event::Added { path, spec } => self.want(path, spec, now),
+            Event::Added { path, spec } => self.want(path, spec, true, now),
             Event::Removed { path } => {
                 if let Some(place) = self.places.get_mut(&path) {
                     place.wanted = None;
@@ -203,33 +239,44 @@ impl<S: Clone + PartialEq> Fleet<S> {
         self.places.get(path).map(Place::state)
     }
 
+    /// Why a farm goes on as it was named when it was open last, though it was named otherwise since, if that is so.
+    pub fn kept(&self, path: &Path) -> Option<&str> {
+        self.places.get(path)?.kept.as_deref()
+    }
+
     fn named(&mut self, named: Vec<(PathBuf, S)>, now: Duration) {
         self.places.values_mut().for_each(|place| place.wanted = None);
         for (path, spec) in named {
-            self.want(path, spec, now);
+            self.want(path, spec, false, now);
         }
     }
 
-    fn want(&mut self, path: PathBuf, spec: S, now: Duration) {
+    fn want(&mut self, path: PathBuf, spec: S, is_asked_for: bool, now: Duration) {
         let place = self.places.entry(path).or_insert_with(|| Place {
             wanted: None,
+            good: None,
+            kept: None,
+            is_asked_for,
             stage: Stage::Shut(nothing_yet()),
             retry: Retry::new(FIRST_PAUSE, LONGEST_PAUSE, now),
             told: None,
         });
+        place.is_asked_for |= is_asked_for && place.wanted.is_none();
         place.wanted = Some(spec);
+        place.kept = None;
         place.retry.begin_anew(now);
         place.told = None;
         match &mut place.stage {
-            Stage::Shut(why) => why.may_pass = true,
+            Stage::Shut(why) => why.passes = Passes::Maybe,
             Stage::Closing(why) => *why = None,
-            Stage::Opening(_) | Stage::Open(_) => {}
+            Stage::Opening { .. } | Stage::Open(_) => {}
         }
     }
 
     fn opened(&mut self, path: &Path, now: Duration) {
         let Some(place) = self.places.get_mut(path) else { return };
-        if let Stage::Opening(spec) = &place.stage {
+        if let Stage::Opening { spec, .. } = &place.stage {
+            place.good = Some(spec.clone());
             place.stage = Stage::Open(spec.clone());
             place.retry.begin_anew(now);
             place.told = None;
@@ -239,13 +286,23 @@ impl<S: Clone + PartialEq> Fleet<S> {
 
     fn failed(&mut self, path: &Path, why: Failure, now: Duration, out: &mut Vec<Action<S>>) {
         let Some(place) = self.places.get_mut(path) else { return };
-        let Stage::Opening(tried) = &place.stage else { return };
-        if place.wanted.as_ref() != Some(tried) {
+        let Stage::Opening { spec: tried, is_given_up } = &place.stage else { return };
+        if *is_given_up || place.wanted.as_ref() != Some(tried) {
             // Nobody wants to know: what is wanted now was not tried.
             place.stage = Stage::Shut(nothing_yet());
             return;
         }
+        if let Some(good) = place.good.take().filter(|good| good != tried) {
+            place.wanted = Some(good);
+            place.kept = Some(why.reason.clone());
+            place.stage = Stage::Shut(nothing_yet());
+            out.push(Action::TellKept { path: path.to_owned(), reason: why.reason });
+            return;
+        }
         place.retry.failed(now);
+        if why.passes == Passes::Slowly {
+            place.retry.due = now + LONGEST_PAUSE;
+        }
         place.stage = Stage::Shut(why.clone());
         self.tell(path, why, now, out);
     }
@@ -262,12 +319,13 @@ impl<S: Clone + PartialEq> Fleet<S> {
     }
 
     fn tell(&mut self, path: &Path, why: Failure, now: Duration, out: &mut Vec<Action<S>>) {
-        let ends = self.ends_on_failure || self.is_hopeless();
+        let may_end = self.ends_on_failure || self.is_hopeless();
         let Some(place) = self.places.get_mut(path) else { return };
-        let Failure { reason, may_pass } = why;
+        let Failure { reason, passes } = why;
+        let ends = may_end && passes != Passes::Surely && !place.is_asked_for;
         if place.told.as_ref() != Some(&reason) {
             place.told = Some(reason.clone());
-            let again_in = (may_pass && !ends).then(|| place.retry.due.saturating_sub(now));
+            let again_in = (passes != Passes::Never && !ends).then(|| place.retry.due.saturating_sub(now));
             out.push(Action::TellFailure { path: path.to_owned(), reason: reason.clone(), again_in });
         }
         if ends {
@@ -292,7 +350,7 @@ impl<S: Clone + PartialEq> Fleet<S> {
 impl<S: Clone + PartialEq> Place<S> {
     fn state(&self) -> State<'_> {
         match &self.stage {
-            Stage::Opening(_) => State::Opening,
+            Stage::Opening { .. } => State::Opening,
             Stage::Open(_) => State::Open,
             Stage::Closing(_) => State::Closing,
             Stage::Shut(why) => State::Shut { reason: &why.reason, again_at: self.again_at() },
@@ -301,7 +359,7 @@ impl<S: Clone + PartialEq> Place<S> {
 
     fn again_at(&self) -> Option<Duration> {
         match &self.stage {
-            Stage::Shut(why) if why.may_pass && self.wanted.is_some() => Some(self.retry.due),
+            Stage::Shut(why) if why.passes != Passes::Never && self.wanted.is_some() => Some(self.retry.due),
             _ => None,
         }
     }
@@ -311,21 +369,30 @@ impl<S: Clone + PartialEq> Place<S> {
         match self.stage {
             Stage::Shut(_) | Stage::Closing(Some(_)) => true,
             Stage::Closing(None) => self.wanted.is_none(),
-            Stage::Opening(_) | Stage::Open(_) => false,
+            Stage::Opening { .. } | Stage::Open(_) => false,
         }
     }
 
     fn is_hopeless(&self) -> bool {
-        matches!(&self.stage, Stage::Shut(why) | Stage::Closing(Some(why)) if !why.may_pass)
+        matches!(&self.stage, Stage::Shut(why) | Stage::Closing(Some(why)) if why.passes == Passes::Never)
     }
 
     /// Gives whether the place is to be kept.
     fn go_on(&mut self, path: &Path, now: Duration, out: &mut Vec<Action<S>>) -> bool {
-        match (&self.stage, &self.wanted) {
+        if self.wanted.is_none() {
+            self.good = None;
+        }
+        match (&mut self.stage, &self.wanted) {
             (Stage::Shut(_), None) => return false,
-            (Stage::Shut(why), Some(spec)) if why.may_pass && self.retry.due <= now => {
+            (Stage::Shut(why), Some(spec)) if why.passes != Passes::Never && self.retry.due <= now => {
                 out.push(Action::Open { path: path.to_owned(), spec: spec.clone() });
-                self.stage = Stage::Opening(spec.clone());
+                self.stage = Stage::Opening { spec: spec.clone(), is_given_up: false };
+            }
+            (Stage::Opening { spec, is_given_up: is_given_up @ false }, wanted)
+                if wanted.as_ref() != Some(spec) =>
+            {
+                *is_given_up = true;
+                out.push(Action::GiveUp { path: path.to_owned() });
             }
             (Stage::Open(spec), wanted) if wanted.as_ref() != Some(spec) => {
                 out.push(Action::Close { path: path.to_owned() });
@@ -339,7 +406,7 @@ impl<S: Clone + PartialEq> Place<S> {
 
 /// Of a farm that was not tried.
 fn nothing_yet() -> Failure {
-    Failure { reason: String::new(), may_pass: true }
+    Failure { reason: String::new(), passes: Passes::Maybe }
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@ const S: Duration = Duration::from_secs(1);
 
 type Act = Action<u8>;
 
+/// How openings fail, by number; 0 does not.
+const PASSES: [Passes; 5] = [Passes::Maybe, Passes::Maybe, Passes::Never, Passes::Slowly, Passes::Surely];
+
 fn at(path: &str) -> PathBuf {
     path.into()
 }
@@ -23,11 +26,11 @@ fn opened(path: &str) -> Event<u8> {
 }
 
 fn passing(path: &str, reason: &str) -> Event<u8> {
-    Event::Failed { path: at(path), why: Failure { reason: reason.into(), may_pass: true } }
+    Event::Failed { path: at(path), why: Failure { reason: reason.into(), passes: Passes::Maybe } }
 }
 
 fn lasting(path: &str, reason: &str) -> Event<u8> {
-    Event::Failed { path: at(path), why: Failure { reason: reason.into(), may_pass: false } }
+    Event::Failed { path: at(path), why: Failure { reason: reason.into(), passes: Passes::Never } }
 }
 
 fn told(path: &str, reason: &str, again_in_s: Option<u32>) -> Act {
@@ -78,7 +81,7 @@ fn an_operator_who_wants_to_see_every_failure_does() {
     fleet.on(opened("/a"), S);
     let end = Act::End { reason: "no disk".into() };
     assert_eq!(fleet.on(passing("/b", "no disk"), S), [told("/b", "no disk", None), end]);
-    let why = Failure { reason: "a copy".into(), may_pass: false };
+    let why = Failure { reason: "a copy".into(), passes: Passes::Never };
     let end = Act::End { reason: "a copy".into() };
     let close = Act::Close { path: at("/a") };
     let lost = fleet.on(Event::Lost { path: at("/a"), why }, S);
@@ -88,7 +91,7 @@ fn an_operator_who_wants_to_see_every_failure_does() {
 #[test]
 fn the_last_wish_holds_once_what_is_under_way_has_ended() {
     let mut fleet = fleet(&["/a"]);
-    assert_eq!(fleet.on(Event::Removed { path: at("/a") }, S), []);
+    assert_eq!(fleet.on(Event::Removed { path: at("/a") }, S), [Act::GiveUp { path: at("/a") }]);
     assert_eq!(fleet.on(opened("/a"), S), [Act::Close { path: at("/a") }, Act::TellNoneOpen]);
     assert_eq!(fleet.on(Event::Added { path: at("/a"), spec: 2 }, S), [], "it must be let go first");
     let closed = fleet.on(Event::Closed { path: at("/a") }, S);
@@ -100,7 +103,7 @@ fn the_last_wish_holds_once_what_is_under_way_has_ended() {
     let closed = fleet.on(Event::Closed { path: at("/a") }, S);
     assert_eq!(closed, [Act::Open { path: at("/a"), spec: 3 }]);
     // Named no more while it fails: nobody is told, and it is gone.
-    assert_eq!(fleet.on(Event::Named(Vec::new()), S), []);
+    assert_eq!(fleet.on(Event::Named(Vec::new()), S), [Act::GiveUp { path: at("/a") }]);
     assert_eq!(fleet.on(passing("/a", "no disk"), S), [Act::TellNoneOpen]);
     assert_eq!(fleet.states().count(), 0);
 }
@@ -122,6 +125,62 @@ fn what_failed_for_good_is_tried_again_when_it_is_named_again() {
     assert_eq!(fleet.on(Event::Named(named), 3 * S), [Act::Open { path: at("/b"), spec: 1 }]);
 }
 
+#[test]
+fn a_farm_that_cannot_be_opened_as_it_is_named_now_goes_on_as_it_was() {
+    let mut fleet = Fleet::new(true);
+    fleet.on(Event::Named(vec![(at("/a"), 1)]), Duration::ZERO);
+    fleet.on(opened("/a"), S);
+    for failure in [lasting("/a", "would shrink"), passing("/a", "disk full")] {
+        let Event::Failed { why: Failure { reason, .. }, .. } = failure.clone() else { unreachable!() };
+        assert_eq!(fleet.on(Event::Named(vec![(at("/a"), 2)]), S), [Act::Close { path: at("/a") }]);
+        let closed = fleet.on(Event::Closed { path: at("/a") }, S);
+        assert_eq!(closed, [Act::Open { path: at("/a"), spec: 2 }]);
+        let kept = Act::TellKept { path: at("/a"), reason: reason.clone() };
+        assert_eq!(fleet.on(failure, S), [kept, Act::Open { path: at("/a"), spec: 1 }]);
+        assert_eq!(fleet.on(opened("/a"), S), []);
+        assert_eq!(fleet.on(Event::Tick, 1000 * S), [], "nothing else is tried");
+        assert_eq!((fleet.state(&at("/a")), fleet.kept(&at("/a"))), (Some(State::Open), Some(&*reason)));
+    }
+    // Named as it is, nothing is said any more. Where the last one fails too, it is a failure like any.
+    assert_eq!(fleet.on(Event::Named(vec![(at("/a"), 1)]), S), []);
+    assert_eq!(fleet.kept(&at("/a")), None);
+    fleet.on(Event::Named(vec![(at("/a"), 2)]), S);
+    fleet.on(Event::Closed { path: at("/a") }, S);
+    fleet.on(passing("/a", "no disk"), S);
+    let end = Act::End { reason: "no disk".into() };
+    assert_eq!(fleet.on(passing("/a", "no disk"), S), [told("/a", "no disk", None), end]);
+}
+
+#[test]
+fn a_farm_that_came_by_request_alone_never_ends_the_process() {
+    let mut fleet = Fleet::new(true);
+    fleet.on(Event::Added { path: at("/a"), spec: 1 }, S);
+    assert_eq!(fleet.on(lasting("/a", "damaged"), S), [told("/a", "damaged", None), Act::TellNoneOpen]);
+    // Named beside others it stays what it is.
+    fleet.on(Event::Named(vec![(at("/a"), 1), (at("/b"), 1)]), S);
+    assert_eq!(fleet.on(passing("/a", "no disk"), S), [told("/a", "no disk", Some(10))]);
+    let end = Act::End { reason: "no disk".into() };
+    assert_eq!(fleet.on(passing("/b", "no disk"), S), [told("/b", "no disk", None), end]);
+}
+
+#[test]
+fn what_passes_surely_is_never_the_end_and_what_passes_slowly_is_tried_rarely() {
+    let fails = |reason: &str, passes| Event::Failed {
+        path: at("/a"),
+        why: Failure { reason: reason.into(), passes },
+    };
+    let mut fleet = Fleet::new(true);
+    fleet.on(Event::Named(vec![(at("/a"), 1)]), Duration::ZERO);
+    let failed = fleet.on(fails("the same farm", Passes::Surely), S);
+    assert_eq!(failed, [told("/a", "the same farm", Some(10)), Act::TellNoneOpen]);
+    assert_eq!(fleet.on(Event::Tick, 11 * S), [Act::Open { path: at("/a"), spec: 1 }]);
+    let mut fleet = self::fleet(&["/a"]);
+    let failed = fleet.on(fails("disk full", Passes::Slowly), S);
+    assert_eq!(failed, [told("/a", "disk full", Some(300)), Act::TellNoneOpen]);
+    assert_eq!(fleet.on(Event::Tick, 300 * S), []);
+    assert_eq!(fleet.on(Event::Tick, 301 * S), [Act::Open { path: at("/a"), spec: 1 }]);
+}
+
 /// What happens, by numbers.
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -141,7 +200,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..16u8, 1..3u8).prop_map(|(set, spec)| Step::Named(set, spec)),
         (0..4u8, 1..3u8).prop_map(|(path, spec)| Step::Added(path, spec)),
         (0..4u8).prop_map(Step::Removed),
-        (0..4u8, 0..3u8).prop_map(|(path, end)| Step::Ends(path, end)),
+        (0..4u8, 0..5u8).prop_map(|(path, end)| Step::Ends(path, end)),
         (0..4u8, any::<bool>()).prop_map(|(path, may_pass)| Step::Lost(path, may_pass)),
         (0..400u16).prop_map(Step::Passes),
         (0..4u8, 0..4u8).prop_map(|(path, what)| Step::Nonsense(path, what)),
@@ -171,6 +230,11 @@ impl World {
                     assert!(self.open.remove(&path).is_some(), "closed, and not open");
                     self.closing.insert(path);
                 }
+                Act::GiveUp { path } => {
+                    let tried = self.opening.get(&path);
+                    assert!(tried.is_some() && self.wanted.get(&path) != tried, "it is wanted");
+                }
+                Act::TellKept { path, .. } => assert!(self.wanted.contains_key(&path)),
                 Act::TellFailure { .. } | Act::TellNoneOpen | Act::End { .. } => {}
             }
         }
@@ -184,7 +248,7 @@ impl World {
                 self.open.insert(path.clone(), spec);
                 self.does(fleet, Event::Opened { path });
             } else {
-                let why = Failure { reason: end.to_string(), may_pass: end == 1 };
+                let why = Failure { reason: end.to_string(), passes: PASSES[usize::from(end)] };
                 self.does(fleet, Event::Failed { path, why });
             }
         }
@@ -209,7 +273,8 @@ impl World {
             }
             Step::Ends(number, end) => self.ends(fleet, path(number), end),
             Step::Lost(number, may_pass) => {
-                let why = Failure { reason: "lost".into(), may_pass };
+                let passes = if may_pass { Passes::Maybe } else { Passes::Never };
+                let why = Failure { reason: "lost".into(), passes };
                 self.does(fleet, Event::Lost { path: path(number), why });
             }
             Step::Passes(seconds) => {
@@ -217,7 +282,7 @@ impl World {
                 self.does(fleet, Event::Tick);
             }
             Step::Nonsense(number, what) => {
-                let (path, why) = (path(number), Failure { reason: "?".into(), may_pass: true });
+                let (path, why) = (path(number), Failure { reason: "?".into(), passes: Passes::Maybe });
                 let is_under_way = self.opening.contains_key(&path) || self.closing.contains(&path);
                 match what {
                     0 if !is_under_way => self.does(fleet, Event::Opened { path }),

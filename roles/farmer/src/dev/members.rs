@@ -117,7 +117,7 @@ fn plot_client_config(
     cores: usize,
     counters: Arc<Counters>,
 ) -> plot_client::Config {
-    let farms = vec![FarmSpec { path: farm.to_owned(), size: FarmSize::Sectors(sectors) }];
+    let farms = vec![FarmSpec { path: farm.to_owned(), size: FarmSize::Sectors(sectors), may_shrink: false }];
     plot_client::Config {
         host: HostConfig { capacity: 1, ..HostConfig::new(Role::PlotClient) },
         proving: ThreadWorkers::unbound(cores.div_ceil(4)),

@@ -37,6 +37,7 @@ pub fn make(dir: &Path) {
             max_pieces_in_sector: PIECES,
             pieces_in_sector: PIECES,
             size: FarmSize::Sectors(SECTORS),
+            may_shrink: false,
         };
         let (farm, _) = Farm::open(disk, scratch, &path, &config).await.unwrap();
         for sector in 0..PLOTTED {

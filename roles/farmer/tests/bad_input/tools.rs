@@ -17,8 +17,8 @@ fn tool(name: &str, flags: &[&str], farm: &Path) -> Command {
     command
 }
 
-fn plot_client(nats_url: &str, farm: &Path, sectors: u16) -> Command {
-    let farm = format!("path={},sectors={sectors}", farm.display());
+fn plot_client(nats_url: &str, farm: &Path, size: &str) -> Command {
+    let farm = format!("path={},{size}", farm.display());
     member(nats_url, &["plot-client", "--reward-address", ADDRESS, &farm])
 }
 
@@ -57,7 +57,7 @@ async fn info_tells_what_a_farm_has_also_while_it_is_in_use() {
         assert_eq!((&size["cachePercent"], &size["sizeBytes"]), (&percent.into(), &bytes.into()), "{told}");
     }
     let (nats, _bus) = cluster::start(&info()).await;
-    let mut client = Running::start(&mut plot_client(&nats.url(), farm, SECTORS));
+    let mut client = Running::start(&mut plot_client(&nats.url(), farm, &format!("sectors={SECTORS}")));
     client.hear(&["2097152 bytes of the network's farmer", "wipe --cache"]);
     client.hear(&["farm open"]);
     assert_eq!(looked_at(farm)["inUse"], true);
@@ -92,7 +92,7 @@ async fn wipe_asks_refuses_what_is_in_use_and_leaves_what_is_no_farms() {
     let unasked = &mut tool("wipe", &[], farm);
     refused(unasked.stdin(Stdio::null()), &["--yes"]);
     let (nats, _bus) = cluster::start(&info()).await;
-    let mut client = Running::start(&mut plot_client(&nats.url(), farm, SECTORS));
+    let mut client = Running::start(&mut plot_client(&nats.url(), farm, &format!("sectors={SECTORS}")));
     client.hear(&["farm open"]);
     for flags in [&["--yes"][..], &["--yes", "--cache"]] {
         refused(&mut tool("wipe", flags, farm), &[INFO_FILE, "already locked by a process"]);
@@ -139,11 +139,14 @@ fn wipe_on_a_terminal_takes_nothing_but_yes() {
 }
 
 #[tokio::test]
-async fn a_farm_that_is_made_smaller_says_first_what_that_costs() {
+async fn a_farm_is_made_smaller_only_by_who_says_that_plotted_sectors_may_go() {
     let folder = tempfile::tempdir().unwrap();
     make(folder.path());
     let (nats, _bus) = cluster::start(&info()).await;
-    let mut client = Running::start(&mut plot_client(&nats.url(), folder.path(), 1));
+    let words = ["sectors=1 has no room for 1 plotted sectors", "sectors=1,shrink=yes"];
+    refused(&mut plot_client(&nats.url(), folder.path(), "sectors=1"), &words);
+    assert_eq!(looked_at(folder.path())["sectors"], SECTORS);
+    let mut client = Running::start(&mut plot_client(&nats.url(), folder.path(), "sectors=1,shrink=yes"));
     client.hear(&["made smaller", "sectors=1", "plotted=1", "given up"]);
     client.hear(&["farm open"]);
     client.terminate();

@@ -44,6 +44,7 @@ pub fn make_farm(dir: &Path) -> PlotJob {
             max_pieces_in_sector: PIECES,
             pieces_in_sector: PIECES,
             size: FarmSize::Sectors(1),
+            may_shrink: false,
         };
         let (farm, _) = Farm::open(disk, scratch, &path, &config).await.unwrap();
         (farm.info().id, farm.identity().public_key())

@@ -29,7 +29,7 @@ enum What {
     Add {
         /// Host of the plot-client, as `list` shows it, or its id
         host: String,
-        /// path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE, on that host
+        /// path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE, on that host; with shrink=yes plotted sectors that do not fit may go
         farm: String,
     },
     /// Have farms closed: their plot-client works with them no more, and others may

@@ -43,7 +43,8 @@ pub struct PlotClientArgs {
     /// are opened, those that it names no more are closed
     #[arg(long, value_name = "FILE")]
     farms_file: Option<PathBuf>,
-    /// Farms, one a disk: path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE
+    /// Farms, one a disk: path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE; a smaller size that would cost plotted sectors is
+    /// refused without shrink=yes (path=DIRECTORY,sectors=NUMBER,shrink=yes)
     #[arg(value_name = "FARM", required_unless_present = "farms_file")]
     farms: Vec<FarmSpec>,
 }
