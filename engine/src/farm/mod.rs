@@ -21,6 +21,7 @@
 //! Owns: the files, and of every sector where its s-buckets lie, as [`AuditMemory`] says. Never: what to plot when, or when a sector expires.
 
 mod again;
+mod begun;
 mod blocks;
 mod error;
 mod files;
