@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -37,6 +37,8 @@ pub struct DirectFile {
     file: File,
     path: PathBuf,
     direct: bool,
+    /// Closed after this one.
+    held: OnceLock<Arc<DirectFile>>,
 }
 
 impl DirectFile {
@@ -79,7 +81,7 @@ impl DirectFile {
         options.read(true).write(access == Access::ReadWrite).create_new(create);
         if access == Access::ReadCached {
             let file = options.open(path).map_err(|error| IoError::open(path, error))?;
-            return Ok(Arc::new(Self { file, path: path.to_owned(), direct: false }));
+            return Ok(Arc::new(Self { file, path: path.to_owned(), direct: false, held: OnceLock::new() }));
         }
         let direct_flag = i32::try_from(OFlags::DIRECT.bits()).expect("open's flags are a C int");
         let (opened, direct) = match options.custom_flags(direct_flag).open(path) {
@@ -103,9 +105,9 @@ impl DirectFile {
             Some(0) => {
                 let file = options.custom_flags(0).create_new(false).open(path);
                 let file = file.map_err(|error| IoError::open(path, error))?;
-                Ok(Arc::new(Self { file, path: path.to_owned(), direct: false }))
+                Ok(Arc::new(Self { file, path: path.to_owned(), direct: false, held: OnceLock::new() }))
             }
-            _ => Ok(Arc::new(Self { file, path: path.to_owned(), direct })),
+            _ => Ok(Arc::new(Self { file, path: path.to_owned(), direct, held: OnceLock::new() })),
         }
     }
 
@@ -159,6 +161,11 @@ impl DirectFile {
             Err(TryLockError::WouldBlock) => Err(IoError::Locked { path: self.path.clone() }),
             Err(TryLockError::Error(error)) => Err(IoError::open(&self.path, error)),
         }
+    }
+
+    /// Keeps another file open, and so its lock held, as long as this one is: also by what the kernel is still to do. Only the first counts.
+    pub fn hold(&self, other: &Arc<DirectFile>) {
+        self.held.get_or_init(|| other.clone());
     }
 
     /// Length now.

@@ -149,6 +149,10 @@ impl Farm {
         };
         let dir = begun.dir().to_owned();
         let Opened { info, identity, lock } = begun.done();
+        // What is still to be written when the farm is closed keeps others out until it has ended.
+        files.plot_file().hold(lock.file());
+        files.metadata.file().hold(lock.file());
+        progress.hold(lock.file());
         let inner = Inner {
             dir,
             key_hash: public_key_hash(&identity.public_key()),

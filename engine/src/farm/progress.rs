@@ -96,6 +96,11 @@ impl Progress {
         }
     }
 
+    /// Keeps a file open as long as that of the notes is.
+    pub fn hold(&self, other: &Arc<DirectFile>) {
+        self.0.iter().for_each(|inner| inner.file.hold(other));
+    }
+
     /// Whether what is noted is kept.
     #[cfg(test)]
     pub fn is_kept(&self) -> bool {

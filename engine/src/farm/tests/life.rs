@@ -154,6 +154,25 @@ fn others_run_while_an_opening_waits_for_the_system() {
 }
 
 #[test]
+fn the_lock_is_held_as_long_as_the_kernel_works_on_a_closed_farm() {
+    on_disk(|disk, pool| async move {
+        let (dir, _made) = plotted(&disk, &pool).await;
+        let is_free = || fs::File::open(dir.path().join(INFO_FILE)).unwrap().try_lock().is_ok();
+        // An operation under way keeps its file open as these do.
+        for is_plot in [true, false] {
+            let farm = open(&disk, &pool, dir.path(), &config(1, 4)).await.unwrap().0;
+            let files = &farm.0.files;
+            let file = if is_plot { files.plot_file() } else { files.metadata.file() };
+            let with_the_kernel = file.clone();
+            drop(farm);
+            assert!(!is_free());
+            drop(with_the_kernel);
+            assert!(is_free());
+        }
+    });
+}
+
+#[test]
 fn sizes_that_are_noted_or_sectors_that_are_there_change_nothing() {
     on_disk(|disk, pool| async move {
         let (dir, made) = plotted(&disk, &pool).await;
