@@ -23,6 +23,7 @@ use engine::farm::{
     AuditMemory, FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, INFO_FILE, OpenReport, SectorError,
 };
 use engine::pool::AcquireError;
+use engine::task::off_executor;
 use engine::{Class, Disk, IoError, Limits, Local};
 use futures::future::{Either, select};
 use futures::lock::Mutex;
@@ -231,7 +232,8 @@ fn choose(near: &[usize], taken: &[usize], executors: usize) -> usize {
 
 async fn open_on(local: &Local, disk: &Disk, spec: &FarmSpec, terms: Terms) -> Result<FarmHandle, OpenError> {
     let Terms { genesis_hash, max_pieces_in_sector, create, memory } = terms;
-    if !create && !spec.path.join(INFO_FILE).exists() {
+    let info = spec.path.join(INFO_FILE);
+    if !create && !off_executor("farm-open", move || info.exists()).await.unwrap_or(false) {
         return Err(OpenError::NotThere { path: spec.path.clone() });
     }
     let pieces_in_sector = max_pieces_in_sector;
@@ -247,8 +249,10 @@ async fn open_on(local: &Local, disk: &Disk, spec: &FarmSpec, terms: Terms) -> R
     tell(&spec.path, &report);
     let (pieces_in_sector, identity) = (farm.layout().pieces_in_sector(), farm.identity().clone());
     let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), pieces_in_sector).await?);
-    let sent = SentSolutions::open(&spec.path, identity.public_key(), genesis_hash);
-    let signatures = SignatureStore::open(disk.clone(), signing, &spec.path, identity);
+    let (key, lock) = (identity.public_key(), farm.lock_file());
+    let sent = SentSolutions::open_apart(&spec.path, key, genesis_hash, lock.clone()).await;
+    let signatures =
+        SignatureStore::open(disk.clone(), signing, &spec.path, identity, Some(lock.clone())).await;
     let signatures = signatures.map_err(|error| tracing::error!("{error}")).ok().map(Mutex::new);
     let open = OpenFarm {
         local: local.clone(),
