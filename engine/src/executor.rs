@@ -240,7 +240,10 @@ async fn serve(
         local.0.running.borrow().values().for_each(AbortHandle::abort);
         local.all_done().await;
     }
-    local.close_rings((grace / 2).max(CLOSE_LEAST)).await;
+    let limit = (grace / 2).max(CLOSE_LEAST);
+    // What was begun is taken back there; a disk that does not answer keeps nobody.
+    let _ = task::timeout(limit, task::nothing_is_apart()).await;
+    local.close_rings(limit).await;
     result
 }
 

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -38,6 +38,8 @@ pub struct DirectFile {
     path: PathBuf,
     direct: bool,
     blocks: bool,
+    /// Closed after this one.
+    held: OnceLock<Arc<DirectFile>>,
 }
 
 impl DirectFile {
@@ -112,7 +114,7 @@ impl DirectFile {
 
     fn of(file: File, path: &Path, direct: bool) -> Arc<Self> {
         let blocks = !honours_nowait(&file);
-        Arc::new(Self { file, path: path.to_owned(), direct, blocks })
+        Arc::new(Self { file, path: path.to_owned(), direct, blocks, held: OnceLock::new() })
     }
 
     /// Whether the kernel would wait for the disk in the call that hands it a transfer, so that it must be given to a thread of its own.
@@ -170,6 +172,11 @@ impl DirectFile {
             Err(TryLockError::WouldBlock) => Err(IoError::Locked { path: self.path.clone() }),
             Err(TryLockError::Error(error)) => Err(IoError::open(&self.path, error)),
         }
+    }
+
+    /// Keeps another file open, and so its lock held, as long as this one is: also by what the kernel is still to do. Only the first counts.
+    pub fn hold(&self, other: &Arc<DirectFile>) {
+        self.held.get_or_init(|| other.clone());
     }
 
     /// Length now.

@@ -8,11 +8,13 @@ use futures::FutureExt;
 use futures::channel::oneshot;
 use glommio::{Latency, Shares, TaskQueueHandle};
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// What a panicking task leaves.
@@ -21,6 +23,10 @@ type Panic = Box<dyn Any + Send>;
 thread_local! {
     /// Who learns of panics on this executor: glommio would unwind its thread and leave all other tasks waiting for ever.
     static PANICS: Cell<Option<oneshot::Sender<String>>> = const { Cell::new(None) };
+    /// Threads that do for this executor what blocks.
+    static APART: RefCell<Vec<JoinHandle<()>>> = const { RefCell::new(Vec::new()) };
+    /// Whether this thread is one of those.
+    static IS_APART: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The text of the first panic of a task of this executor.
@@ -115,6 +121,51 @@ pub(crate) fn spawn_into<T: 'static>(
     )
 }
 
+/// Does what blocks, such as opening a file, in a thread of its own: a disk that never answers keeps that thread, and not the executor.
+/// When the future is dropped the thread goes on, and what came of it is dropped. Errs when no thread is to be had, and `work` was dropped.
+pub async fn off_executor<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    start_apart(name, move || {
+        // Nobody may wait any more.
+        let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
+    })?;
+    Ok(unless_panicked(result.await.expect("the thread sends before it ends")))
+}
+
+/// Does what blocks in a thread of its own, unless this is one already. Nobody waits for it but the executor at its end.
+pub(crate) fn apart(name: &str, work: impl FnOnce() + Send + 'static) {
+    if IS_APART.get() {
+        work();
+    } else if let Err(error) = start_apart(name, work) {
+        // What it held was dropped here.
+        tracing::warn!("{name}: no thread: {error}");
+    }
+}
+
+fn start_apart(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        IS_APART.set(true);
+        work();
+    })?;
+    // An executor whose thread ends already waits for nothing.
+    let _ = APART.try_with(|threads| {
+        let mut threads = threads.borrow_mut();
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+    });
+    Ok(())
+}
+
+/// Waits until no thread blocks for this executor any more.
+pub(crate) async fn nothing_is_apart() {
+    while APART.with_borrow(|threads| threads.iter().any(|thread| !thread.is_finished())) {
+        sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// Waits.
 pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
@@ -141,5 +192,45 @@ pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Res
     match futures::future::select(std::pin::pin!(future), timer).await {
         futures::future::Either::Left((done, _)) => Ok(done),
         futures::future::Either::Right(_) => Err(Elapsed(limit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::on_disk::on_disk;
+    use std::sync::mpsc;
+
+    /// Says in which thread it was dropped.
+    struct Dropped(mpsc::Sender<Option<String>>);
+
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            self.0.send(thread::current().name().map(str::to_owned)).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_blocks_keeps_its_thread_alone_and_what_nobody_waits_for_ends_there() {
+        on_disk(|_, _| async {
+            // It ends only after something has run here meanwhile.
+            let (go, waits) = mpsc::channel();
+            let other = spawn_local(async move {
+                yield_now().await;
+                go.send(7).unwrap();
+            });
+            assert_eq!(off_executor("slow", move || waits.recv().unwrap()).await.unwrap(), 7);
+            other.await;
+            let ((go, waits), (dropped, said)) = (mpsc::channel::<()>(), mpsc::channel());
+            let work = move || {
+                waits.recv().unwrap();
+                Dropped(dropped)
+            };
+            let left = timeout(Duration::from_millis(1), off_executor("left", work)).await;
+            assert!(left.is_err(), "nobody waits any more");
+            go.send(()).unwrap();
+            nothing_is_apart().await;
+            assert_eq!(said.recv().unwrap().as_deref(), Some("left"));
+        });
     }
 }

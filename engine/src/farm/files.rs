@@ -46,24 +46,29 @@ pub(super) struct Files {
     pub memory: AuditMemory,
 }
 
+/// The two files, open.
+#[derive(Clone)]
+pub(super) struct Both {
+    pub plot: Arc<DirectFile>,
+    pub metadata: Arc<DirectFile>,
+}
+
+impl Both {
+    /// Opens them. Blocks.
+    pub fn open(dir: &Path, access: Access) -> Result<Self, IoError> {
+        let open = |name| DirectFile::open(&dir.join(name), access);
+        Ok(Self { plot: open(PLOT_FILE)?, metadata: open(METADATA_FILE)? })
+    }
+}
+
 impl Files {
-    /// Opens both; `scratch` is [`FARM_SCRATCH_BYTES`] of memory that starts at a block.
-    pub fn open(
-        disk: Disk,
-        mut scratch: SlabMut,
-        dir: &Path,
-        layout: Layout,
-        access: Access,
-        memory: AuditMemory,
-    ) -> Result<Self, IoError> {
+    /// Of a farm whose files are open; `scratch` is [`FARM_SCRATCH_BYTES`] of memory that starts at a block.
+    pub fn new(disk: Disk, mut scratch: SlabMut, both: Both, layout: Layout, memory: AuditMemory) -> Self {
         let pool = scratch.pool().clone();
         let second = scratch.split_off(SCRATCH_BYTES);
-        let writer = |name, scratch| {
-            let file = DirectFile::open(&dir.join(name), access)?;
-            Ok::<_, IoError>(FileWriter::new(disk.clone(), file, scratch))
-        };
-        let (plot, metadata) = (writer(PLOT_FILE, scratch)?, writer(METADATA_FILE, second)?);
-        Ok(Self { disk, pool, layout, plot, metadata, memory })
+        let plot = FileWriter::new(disk.clone(), both.plot, scratch);
+        let metadata = FileWriter::new(disk.clone(), both.metadata, second);
+        Self { disk, pool, layout, plot, metadata, memory }
     }
 
     /// `plot.bin` to read.

@@ -241,8 +241,8 @@ impl Lock {
     }
 
     /// The locked file.
-    pub fn path(&self) -> &Path {
-        self.file.path()
+    pub fn file(&self) -> &Arc<DirectFile> {
+        &self.file
     }
 }
 

@@ -21,6 +21,7 @@
 //! Owns: the files, and of every sector where its s-buckets lie, as [`AuditMemory`] says. Never: what to plot when, or when a sector expires.
 
 mod again;
+mod begun;
 mod blocks;
 mod error;
 mod files;
@@ -66,12 +67,14 @@ pub use self::write::SectorWriter;
 
 use self::sizes::{Place, Sizes};
 use self::state::{Sector, State};
+use crate::file::DirectFile;
 use consensus::identity::Identity;
 use consensus::sector::SectorId;
 use futures::lock::Mutex;
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What a farm has at a place for a sector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +142,12 @@ impl Farm {
 
     /// The file whose lock keeps others out.
     pub fn lock_path(&self) -> &Path {
-        self.0.lock.path()
+        self.lock_file().path()
+    }
+
+    /// The same, open: others are kept out as long as this is held, and as long as the kernel works on the farm's large files.
+    pub fn lock_file(&self) -> &Arc<DirectFile> {
+        self.0.lock.file()
     }
 
     /// Whether another process has it: what was opened to be looked at then changes under the eyes of who looks.

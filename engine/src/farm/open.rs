@@ -1,6 +1,7 @@
 //! Making and opening a farm, with what can be put right put right (PROTOCOL 7).
 
-use super::files::{Files, HEADER_BYTES, RECORD_PART_BYTES, is_expired};
+use super::begun::{Begun, Taken};
+use super::files::{Both, Files, HEADER_BYTES, RECORD_PART_BYTES, is_expired};
 use super::format::PIECE_CACHE_FILE;
 use super::gather::Measured;
 use super::info::Opened;
@@ -18,7 +19,6 @@ use crate::error::{Action, IoError};
 use crate::file::{Access, DirectFile, check_regular};
 use crate::parts::Parts;
 use crate::pool::SlabMut;
-use crate::task;
 use consensus::constants::{HASH_SIZE, SECTOR_METADATA_SIZE, contents_map_size};
 use consensus::sector::public_key_hash;
 use futures::lock::Mutex;
@@ -28,6 +28,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What opening a farm found and did. All sector lists ascend.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -44,6 +45,9 @@ pub struct OpenReport {
     pub(super) noted: Vec<(u16, u64)>,
 }
 
+/// What is built of a farm that is being opened.
+type Built = (Files, Inspection, Progress);
+
 /// Class of the reads and writes at opening: nobody farms this farm yet, but others on the disk may.
 const CLASS: Class = Class::Serving;
 /// Space that is reserved at once: the wish to stop is looked for in between.
@@ -53,9 +57,9 @@ const LOST_METADATA: &str =
 
 impl Farm {
     /// Opens the farm in `dir`, making directory and farm if there is none. `scratch` is
-    /// [`super::FARM_SCRATCH_BYTES`] of memory that starts at a block, kept as long as the farm is open. Lets others run while
-    /// the files grow. An error, or a future that is dropped, leaves the farm that was there before, or nothing; the size is
-    /// noted when the files have it. Of its sectors all is kept in memory that makes an audit one read.
+    /// [`super::FARM_SCRATCH_BYTES`] of memory that starts at a block, kept as long as the farm is open. Blocks nobody:
+    /// what waits for the system is done in threads. An error, or a future that is dropped, leaves the farm that was there before, or
+    /// nothing, a moment later; the size is noted when the files have it, and from that on a farm that is dropped is the new one. Of its sectors all is kept in memory that makes an audit one read.
     pub async fn open(
         disk: Disk,
         scratch: SlabMut,
@@ -73,31 +77,11 @@ impl Farm {
         config: &FarmConfig,
         memory: AuditMemory,
     ) -> Result<(Self, OpenReport), FarmError> {
-        let mut begun = Undo::default();
-        let mut opened = Opened::or_create(dir, config, &mut begun)?;
-        // Dropped before the lock goes.
-        let mut undo = begun;
-        let (layout, allocated_bytes) = plan(dir, &opened.info, config.size)?;
-        ensure_files(dir, &layout, &mut undo).await?;
-        let files = Files::open(disk, scratch, dir, layout, Access::ReadWrite, memory)?;
-        undo.will_grow(files.metadata.file())?;
-        undo.will_grow(files.plot_file())?;
-        grow(dir, files.metadata.file(), layout.metadata_bytes()).await?;
-        let found = inspect(&files, CLASS).await?;
-        check_pieces(dir, &found)?;
-        tell_loss(dir, &files, &found, config).await?;
-        repair(&files, &found).await?;
-        let progress = open_progress(&files, dir, &opened.info, &mut undo).await?;
-        grow(dir, files.plot_file(), layout.plot_bytes()).await?;
-        if opened.info.allocated_bytes != allocated_bytes {
-            opened.set_allocated(dir, allocated_bytes)?;
-        }
-        undo.forget();
-        // Records first: one that outlived its sector would be taken for a sector when the farm grows again.
-        shrink(files.metadata.file(), layout.metadata_bytes())?;
-        shrink(files.plot_file(), layout.plot_bytes())?;
-        tell_cache(dir)?;
-        Ok(Self::of(dir, opened, files, found, progress))
+        let config = *config;
+        let take = move |dir: &Path, undo: &mut Undo| Opened::or_create(dir, &config, undo);
+        let mut begun = Begun::take(dir, take).await?;
+        let built = build(&mut begun, disk, scratch, &config, memory).await;
+        Self::of(begun, built).await
     }
 
     /// Opens the farm in `dir` as it is, whatever its network and size. For reading only, nothing on disk changes, and
@@ -120,7 +104,8 @@ impl Farm {
         access: Access,
     ) -> Result<(Self, OpenReport), FarmError> {
         assert_ne!(access, Access::ReadWrite, "who only looks changes nothing");
-        Self::open_as_it_is(disk, scratch, dir, Opened::to_look(dir)?, access, AuditMemory::Exact).await
+        let begun = Begun::take(dir, |dir, _| Opened::to_look(dir)).await?;
+        Self::open_as_it_is(disk, scratch, begun, access, AuditMemory::Exact).await
     }
 
     /// Opens as [`Farm::open_existing`] does, and keeps in memory of its sectors what `memory` says.
@@ -131,45 +116,30 @@ impl Farm {
         access: Access,
         memory: AuditMemory,
     ) -> Result<(Self, OpenReport), FarmError> {
-        Self::open_as_it_is(disk, scratch, dir, Opened::existing(dir)?, access, memory).await
+        let begun = Begun::take(dir, |dir, _| Opened::existing(dir)).await?;
+        Self::open_as_it_is(disk, scratch, begun, access, memory).await
     }
 
     async fn open_as_it_is(
         disk: Disk,
         scratch: SlabMut,
-        dir: &Path,
-        opened: Opened,
+        mut begun: Begun,
         access: Access,
         memory: AuditMemory,
     ) -> Result<(Self, OpenReport), FarmError> {
-        let layout = found_layout(dir, &opened.info)?;
-        check_files(dir)?;
-        let files = Files::open(disk, scratch, dir, layout, access, memory)?;
-        if access != Access::ReadWrite {
-            let found = inspect(&files, CLASS).await?;
-            check_pieces(dir, &found)?;
-            return Ok(Self::of(dir, opened, files, found, Progress::none()));
-        }
-        let mut undo = Undo::default();
-        undo.will_grow(files.metadata.file())?;
-        undo.will_grow(files.plot_file())?;
-        grow(dir, files.metadata.file(), layout.metadata_bytes()).await?;
-        let found = inspect(&files, CLASS).await?;
-        check_pieces(dir, &found)?;
-        repair(&files, &found).await?;
-        let progress = open_progress(&files, dir, &opened.info, &mut undo).await?;
-        grow(dir, files.plot_file(), layout.plot_bytes()).await?;
-        undo.forget();
-        Ok(Self::of(dir, opened, files, found, progress))
+        let built = build_as_it_is(&mut begun, disk, scratch, access, memory).await;
+        Self::of(begun, built).await
     }
 
-    fn of(
-        dir: &Path,
-        opened: Opened,
-        files: Files,
-        found: Inspection,
-        progress: Progress,
-    ) -> (Self, OpenReport) {
+    /// The farm that was built, or the error once all is taken back.
+    async fn of(begun: Begun, built: Result<Built, FarmError>) -> Result<(Self, OpenReport), FarmError> {
+        let (files, found, progress) = match built {
+            Ok(built) => built,
+            Err(error) => {
+                begun.give_back().await;
+                return Err(error);
+            }
+        };
         let report = OpenReport {
             faults: found.faults,
             unreadable: found.unreadable,
@@ -177,9 +147,14 @@ impl Farm {
             adopted: (found.header_count..found.count).collect(),
             dropped: found.header_count.saturating_sub(found.count),
         };
-        let Opened { info, identity, lock } = opened;
+        let dir = begun.dir().to_owned();
+        let Opened { info, identity, lock } = begun.done();
+        // What is still to be written when the farm is closed keeps others out until it has ended.
+        files.plot_file().hold(lock.file());
+        files.metadata.file().hold(lock.file());
+        progress.hold(lock.file());
         let inner = Inner {
-            dir: dir.to_owned(),
+            dir,
             key_hash: public_key_hash(&identity.public_key()),
             info,
             identity,
@@ -193,35 +168,134 @@ impl Farm {
             read_cost: Measured::default(),
             lock,
         };
-        (Self(Rc::new(inner)), report)
+        Ok((Self(Rc::new(inner)), report))
     }
 }
 
-/// Marks what is faulty before `plot.bin` can grow back over it, and puts the count right.
+/// Opens the files, made and grown to what the farm is to be, and puts right what can be.
+async fn build(
+    begun: &mut Begun,
+    disk: Disk,
+    scratch: SlabMut,
+    config: &FarmConfig,
+    memory: AuditMemory,
+) -> Result<Built, FarmError> {
+    let (dir, size) = (begun.dir().to_owned(), config.size);
+    let (layout, allocated_bytes) =
+        begun.apart(move |dir, taken| plan(dir, &taken.opened.info, size)).await?;
+    ensure_files(begun, layout).await?;
+    let both = begun.apart(open_to_grow).await?;
+    let files = Files::new(disk, scratch, both.clone(), layout, memory);
+    grow(begun, &both.metadata, layout.metadata_bytes()).await?;
+    let found = inspect(&files, CLASS).await?;
+    check_pieces(&dir, &found)?;
+    tell_loss(&dir, &files, &found, config).await?;
+    repair(&files, &found).await?;
+    let progress = open_progress(&files, begun).await?;
+    grow(begun, &both.plot, layout.plot_bytes()).await?;
+    begun.apart(move |dir, taken| settle(dir, taken, &both, &layout, allocated_bytes)).await?;
+    // Last: until the smaller size is noted, all that the farm had counts.
+    lower_count(&files, &found).await?;
+    Ok((files, found, progress))
+}
+
+/// Opens the files as they are.
+async fn build_as_it_is(
+    begun: &mut Begun,
+    disk: Disk,
+    scratch: SlabMut,
+    access: Access,
+    memory: AuditMemory,
+) -> Result<Built, FarmError> {
+    let dir = begun.dir().to_owned();
+    let look = move |dir: &Path, taken: &mut Taken| {
+        let layout = found_layout(dir, &taken.opened.info)?;
+        check_files(dir)?;
+        let is_to_grow = access == Access::ReadWrite;
+        let both = if is_to_grow { open_to_grow(dir, taken)? } else { Both::open(dir, access)? };
+        Ok((layout, both))
+    };
+    let (layout, both) = begun.apart(look).await?;
+    let files = Files::new(disk, scratch, both.clone(), layout, memory);
+    if access != Access::ReadWrite {
+        let found = inspect(&files, CLASS).await?;
+        check_pieces(&dir, &found)?;
+        return Ok((files, found, Progress::none()));
+    }
+    grow(begun, &both.metadata, layout.metadata_bytes()).await?;
+    let found = inspect(&files, CLASS).await?;
+    check_pieces(&dir, &found)?;
+    repair(&files, &found).await?;
+    lower_count(&files, &found).await?;
+    let progress = open_progress(&files, begun).await?;
+    grow(begun, &both.plot, layout.plot_bytes()).await?;
+    Ok((files, found, progress))
+}
+
+/// Opens both files, which may be about to grow. Blocks.
+fn open_to_grow(dir: &Path, taken: &mut Taken) -> Result<Both, FarmError> {
+    let both = Both::open(dir, Access::ReadWrite)?;
+    taken.undo.will_grow(&both.metadata)?;
+    taken.undo.will_grow(&both.plot)?;
+    Ok(both)
+}
+
+/// Notes the size that the files have, and cuts off what is beyond it: from then on nothing is taken back. Blocks.
+fn settle(
+    dir: &Path,
+    taken: &mut Taken,
+    both: &Both,
+    layout: &Layout,
+    allocated_bytes: u64,
+) -> Result<(), FarmError> {
+    let sizes = [(&both.metadata, layout.metadata_bytes()), (&both.plot, layout.plot_bytes())];
+    if taken.opened.info.allocated_bytes != allocated_bytes {
+        taken.opened.set_allocated(dir, allocated_bytes)?;
+        taken.undo.forget();
+    }
+    // Records first: one that outlived its sector would be taken for a sector when the farm grows again.
+    for (file, bytes) in sizes {
+        if file.size_bytes()? > bytes {
+            taken.undo.forget();
+            file.set_size(bytes)?;
+        }
+    }
+    tell_cache(dir)
+}
+
+/// Marks what is faulty before `plot.bin` can grow back over it, and counts what was not counted.
 async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
     for &(sector, _) in &found.faults {
         files.write_mark(CLASS, sector).await?;
     }
-    if found.header_count != found.count {
+    if found.header_count < found.count {
         files.write_count(CLASS, found.count).await?;
     }
     // What a killed process wrote is read, and may yet be lost.
     Ok(files.sync_metadata(CLASS).await?)
 }
 
+/// Counts no more than the farm has room for.
+async fn lower_count(files: &Files, found: &Inspection) -> Result<(), FarmError> {
+    if found.header_count > found.count {
+        files.write_count(CLASS, found.count).await?;
+        files.sync_metadata(CLASS).await?;
+    }
+    Ok(())
+}
+
 /// Opens the notes of what is being written, and takes back what is said of a sector that `plot.bin` does not hold or will not: once it has grown
 /// back, zeroes lie there.
-async fn open_progress(
-    files: &Files,
-    dir: &Path,
-    info: &FarmInfo,
-    undo: &mut Undo,
-) -> Result<Progress, FarmError> {
-    let path = dir.join(PROGRESS_FILE);
-    if !path.exists() {
-        undo.made(&path);
-    }
-    let progress = Progress::open(&files.disk, &files.pool, dir, info.id.to_bytes()).await;
+async fn open_progress(files: &Files, begun: &mut Begun) -> Result<Progress, FarmError> {
+    let open = |dir: &Path, taken: &mut Taken| {
+        let path = dir.join(PROGRESS_FILE);
+        if !path.exists() {
+            taken.undo.made(&path);
+        }
+        Ok(Progress::open_file(dir))
+    };
+    let file = begun.apart(open).await?;
+    let progress = Progress::open(&files.disk, &files.pool, file, begun.info().id.to_bytes()).await;
     let (layout, file_bytes) = (files.layout, files.plot_file().size_bytes()?);
     let is_lost = move |sector| {
         sector >= layout.sectors() || layout.sector_offset(sector) + layout.sector_bytes() > file_bytes
@@ -323,16 +397,25 @@ fn tell_cache(dir: &Path) -> Result<(), FarmError> {
 
 /// Sees that both files are there, and makes them if the farm is new. The metadata comes first: without it, nothing is
 /// known of the plot.
-async fn ensure_files(dir: &Path, layout: &Layout, undo: &mut Undo) -> Result<(), FarmError> {
+async fn ensure_files(begun: &mut Begun, layout: Layout) -> Result<(), FarmError> {
+    if begun.apart(move |dir, _| is_new(dir, &layout)).await? {
+        make(begun, METADATA_FILE, layout.metadata_bytes()).await?;
+        make(begun, PLOT_FILE, layout.plot_bytes()).await?;
+    }
+    begun.apart(|dir, _| check_files(dir)).await
+}
+
+/// Whether nothing was ever in the files, if they are there at all. Blocks.
+fn is_new(dir: &Path, layout: &Layout) -> Result<bool, FarmError> {
     let (metadata, plot) = (dir.join(METADATA_FILE), dir.join(PLOT_FILE));
     let is_blank = is_blank(&metadata)?;
     if is_blank && size(&plot)? == 0 {
-        make(dir, &metadata, layout.metadata_bytes(), undo).await?;
-        make(dir, &plot, layout.plot_bytes(), undo).await?;
-    } else if is_blank && holds_sector(&plot, layout)? {
+        return Ok(true);
+    }
+    if is_blank && holds_sector(&plot, layout)? {
         return Err(FarmError::Missing { path: metadata, other: PLOT_FILE, advice: LOST_METADATA });
     }
-    check_files(dir)
+    Ok(false)
 }
 
 /// Errs if one of the files is missing, or so short that nothing can be said of the farm.
@@ -350,52 +433,61 @@ fn check_files(dir: &Path) -> Result<(), FarmError> {
 }
 
 /// A file of this size, which may be there already from a start that was broken off.
-async fn make(dir: &Path, path: &Path, bytes: u64, undo: &mut Undo) -> Result<(), FarmError> {
-    let file = if path.try_exists().map_err(|error| IoError::open(path, error))? {
-        DirectFile::open(path, Access::ReadWrite)?
-    } else {
-        let file = DirectFile::create(path, 0)?;
-        undo.made(path);
-        file
+async fn make(begun: &mut Begun, name: &'static str, bytes: u64) -> Result<(), FarmError> {
+    let open = move |dir: &Path, taken: &mut Taken| {
+        let path = &dir.join(name);
+        let file = if path.try_exists().map_err(|error| IoError::open(path, error))? {
+            DirectFile::open(path, Access::ReadWrite)?
+        } else {
+            let file = DirectFile::create(path, 0)?;
+            taken.undo.made(path);
+            file
+        };
+        taken.undo.will_grow(&file)?;
+        Ok(file)
     };
-    undo.will_grow(&file)?;
-    grow(dir, &file, bytes).await
-}
-
-async fn grow(dir: &Path, file: &DirectFile, bytes: u64) -> Result<(), FarmError> {
-    let Err(error) = grow_in_steps(file, bytes).await else { return Ok(()) };
-    let cache = dir.join(PIECE_CACHE_FILE);
-    let cache_bytes = size(&cache)?;
-    if cache_bytes > 0 && matches!(error, IoError::DiskFull { .. }) {
-        return Err(FarmError::FullBesideCache {
-            source: Box::new(error),
-            cache,
-            cache_bytes,
-            dir: dir.to_owned(),
-        });
-    }
-    Err(error.into())
+    let file = begun.apart(open).await?;
+    grow(begun, &file, bytes).await
 }
 
 /// Broken off, the file has any size between.
-async fn grow_in_steps(file: &DirectFile, bytes: u64) -> Result<(), IoError> {
-    let mut now = file.size_bytes()?;
-    if now >= bytes {
-        return Ok(());
+async fn grow(begun: &mut Begun, file: &Arc<DirectFile>, bytes: u64) -> Result<(), FarmError> {
+    let mut is_grown = false;
+    while !is_grown {
+        let file = file.clone();
+        let step = move |dir: &Path, _: &mut Taken| {
+            grow_a_step(&file, bytes).map_err(|error| beside_cache(dir, error))
+        };
+        is_grown = begun.apart(step).await?;
     }
-    while now < bytes {
-        now = bytes.min(now.saturating_add(GROW_STEP_BYTES));
-        if !file.reserve_up_to(now)? {
-            break;
-        }
-        task::yield_now().await;
-    }
-    // The rest, and a sync.
-    file.set_size(bytes)
+    Ok(())
 }
 
-fn shrink(file: &DirectFile, bytes: u64) -> Result<(), IoError> {
-    if file.size_bytes()? > bytes { file.set_size(bytes) } else { Ok(()) }
+/// Whether the file has its size, durably. Blocks.
+fn grow_a_step(file: &DirectFile, bytes: u64) -> Result<bool, IoError> {
+    let now = file.size_bytes()?;
+    if now >= bytes {
+        return Ok(true);
+    }
+    let next = now.saturating_add(GROW_STEP_BYTES);
+    if next < bytes && file.reserve_up_to(next)? {
+        return Ok(false);
+    }
+    // The rest, and a sync.
+    file.set_size(bytes)?;
+    Ok(true)
+}
+
+/// What there is to say where a disk is full, and the network's farmer has left something on it.
+fn beside_cache(dir: &Path, error: IoError) -> FarmError {
+    let cache = dir.join(PIECE_CACHE_FILE);
+    match size(&cache) {
+        Ok(cache_bytes) if cache_bytes > 0 && matches!(error, IoError::DiskFull { .. }) => {
+            let (source, dir) = (Box::new(error), dir.to_owned());
+            FarmError::FullBesideCache { source, cache, cache_bytes, dir }
+        }
+        _ => error.into(),
+    }
 }
 
 /// The file's size; zero if there is none.

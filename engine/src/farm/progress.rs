@@ -70,21 +70,35 @@ impl Progress {
         Self(None)
     }
 
-    /// Opens the file, made if it is not there, and removes what earlier releases noted. Trouble costs the notes alone. Blocks.
-    pub async fn open(disk: &Disk, pool: &Pool, dir: &Path, farm_id: [u8; 16]) -> Self {
+    /// Opens the file, made if it is not there, and removes what earlier releases noted. Trouble costs the notes alone: the file is then
+    /// removed. Blocks.
+    pub fn open_file(dir: &Path) -> Option<Arc<DirectFile>> {
         let path = dir.join(PROGRESS_FILE);
         remove_files_of_earlier_releases(dir);
-        match Inner::open(disk, pool, &path, farm_id).await {
+        let opened = open_file(&path).or_else(|_| {
+            remove(&path)?;
+            DirectFile::create(&path, FILE_BYTES as u64)
+        });
+        opened.inspect_err(|error| give_up(&path, error)).ok()
+    }
+
+    /// Reads the notes of a file that was opened by [`Progress::open_file`]; of none there are none. Trouble costs the notes alone.
+    pub async fn open(disk: &Disk, pool: &Pool, file: Option<Arc<DirectFile>>, farm_id: [u8; 16]) -> Self {
+        let Some(file) = file else { return Self::none() };
+        let path = file.path().to_owned();
+        match Inner::open(disk, pool, file, farm_id).await {
             Ok(inner) => Self(Some(Rc::new(inner))),
             Err(error) => {
-                tracing::warn!(
-                    "{error}; a sector that is being fetched when this process ends is fetched from its beginning"
-                );
-                // What it says is not looked after any more.
-                let _ = remove(&path);
-                Self(None)
+                // One that stays where no thread is to be had is read at the next start, and checked against what is there then.
+                let _ = task::off_executor("farm-open", move || give_up(&path, &error)).await;
+                Self::none()
             }
         }
+    }
+
+    /// Keeps a file open as long as that of the notes is.
+    pub fn hold(&self, other: &Arc<DirectFile>) {
+        self.0.iter().for_each(|inner| inner.file.hold(other));
     }
 
     /// Whether what is noted is kept.
@@ -140,14 +154,12 @@ impl Progress {
 }
 
 impl Inner {
-    async fn open(disk: &Disk, pool: &Pool, path: &Path, farm_id: [u8; 16]) -> Result<Self, SectorError> {
-        let file = match open_file(path) {
-            Ok(file) => file,
-            Err(_) => {
-                remove(path)?;
-                DirectFile::create(path, FILE_BYTES as u64)?
-            }
-        };
+    async fn open(
+        disk: &Disk,
+        pool: &Pool,
+        file: Arc<DirectFile>,
+        farm_id: [u8; 16],
+    ) -> Result<Self, SectorError> {
         let buf = pool.acquire().await?.narrow(..FILE_BYTES);
         let slots = disk.read(CLASS, &file, 0, buf, 0..FILE_BYTES).await?;
         let notes = slots.chunks(BLOCK_BYTES).filter_map(|slot| Note::read_from(slot, &farm_id));
@@ -226,6 +238,14 @@ fn open_file(path: &Path) -> Result<Arc<DirectFile>, IoError> {
         file.set_size(FILE_BYTES as u64)?;
     }
     Ok(file)
+}
+
+/// Goes without: what the file says is not looked after any more.
+fn give_up(path: &Path, error: &dyn std::fmt::Display) {
+    tracing::warn!(
+        "{error}; a sector that is being fetched when this process ends is fetched from its beginning"
+    );
+    let _ = remove(path);
 }
 
 fn remove(path: &Path) -> Result<(), IoError> {

@@ -36,7 +36,7 @@ impl Undo {
     }
 
     /// All is well: nothing is taken back.
-    pub fn forget(mut self) {
+    pub fn forget(&mut self) {
         self.0.clear();
     }
 }

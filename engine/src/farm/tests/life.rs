@@ -36,6 +36,12 @@ async fn poll_until<T>(future: impl Future<Output = T>, polls: usize, mut look: 
     .await
 }
 
+/// Bytes that the farm's JSON gives it.
+fn noted_bytes(dir: &Path) -> Option<u64> {
+    let json = fs::read(dir.join(INFO_FILE)).ok()?;
+    Some(FarmInfo::from_json(&json).unwrap().allocated_bytes)
+}
+
 fn bytes_of(dir: &Path, name: &str) -> u64 {
     fs::metadata(dir.join(name)).unwrap().len()
 }
@@ -85,13 +91,18 @@ fn a_start_that_is_broken_off_while_files_grow_leaves_the_old_farm_or_nothing() 
         let (dir, made) = (folder.path().join("farm"), Made::new(1, 0, 5, 1));
         for sectors in [4, 9] {
             let (before, mut polls, mut largest) = (contents(&dir), 1, 0);
-            let fits = config(1, sectors);
+            let (fits, noted) = (config(1, sectors), noted_bytes(&dir));
             let done = loop {
                 let opened = poll_until(open(&disk, &pool, &dir, &fits), polls, || {
                     largest = largest.max(fs::metadata(dir.join(PLOT_FILE)).map_or(0, |plot| plot.len()));
                 });
                 if let Some(opened) = opened.await {
                     break opened.unwrap().0;
+                }
+                task::nothing_is_apart().await;
+                // What was noted already is not taken back.
+                if !before.is_empty() && noted_bytes(&dir) != noted {
+                    break open(&disk, &pool, &dir, &fits).await.unwrap().0;
                 }
                 assert!(contents(&dir) == before, "after {polls} polls of {sectors} sectors");
                 assert!(!before.is_empty() || !dir.exists(), "after {polls} polls");
@@ -110,6 +121,53 @@ fn a_start_that_is_broken_off_while_files_grow_leaves_the_old_farm_or_nothing() 
                 made.plot(&done).await;
             }
             made.check_in(&done).await;
+        }
+    });
+}
+
+#[test]
+fn others_run_while_an_opening_waits_for_the_system() {
+    on_disk(|disk, pool| async move {
+        let (dir, made) = plotted(&disk, &pool).await;
+        // Another process has the farm, and ends only if something else runs here.
+        let theirs = fs::File::open(dir.path().join(INFO_FILE)).unwrap();
+        theirs.try_lock().unwrap();
+        let other = task::spawn_local(async move {
+            for _ in 0..20 {
+                task::sleep(Duration::from_millis(1)).await;
+            }
+            drop(theirs);
+        });
+        let (farm, _) = open(&disk, &pool, dir.path(), &config(1, 4)).await.unwrap();
+        other.await;
+        made[0].check_in(&farm).await;
+        drop(farm);
+        // One that nobody waits for any more gives the lock back.
+        let theirs = fs::File::open(dir.path().join(INFO_FILE)).unwrap();
+        theirs.try_lock().unwrap();
+        let (fits, nothing) = (config(1, 4), || ());
+        assert!(poll_until(open(&disk, &pool, dir.path(), &fits), 1, nothing).await.is_none());
+        drop(theirs);
+        task::nothing_is_apart().await;
+        fs::File::open(dir.path().join(INFO_FILE)).unwrap().try_lock().unwrap();
+    });
+}
+
+#[test]
+fn the_lock_is_held_as_long_as_the_kernel_works_on_a_closed_farm() {
+    on_disk(|disk, pool| async move {
+        let (dir, _made) = plotted(&disk, &pool).await;
+        let is_free = || fs::File::open(dir.path().join(INFO_FILE)).unwrap().try_lock().is_ok();
+        // An operation under way keeps its file open as these do.
+        for is_plot in [true, false] {
+            let farm = open(&disk, &pool, dir.path(), &config(1, 4)).await.unwrap().0;
+            let files = &farm.0.files;
+            let file = if is_plot { files.plot_file() } else { files.metadata.file() };
+            let with_the_kernel = file.clone();
+            drop(farm);
+            assert!(!is_free());
+            drop(with_the_kernel);
+            assert!(is_free());
         }
     });
 }

@@ -28,10 +28,14 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as SyncMutex, PoisonError, Weak as WeakArc};
+use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 /// Jobs that may wait to be started for one farm.
 const MAX_WAITING_JOBS: usize = 1024;
+
+/// Seconds after vain tries to read the file of reward signatures anew.
+const MENDING_PAUSES_S: [u64; 4] = [1, 4, 16, 64];
 
 type Job = Box<dyn FnOnce(&Local, Rc<OpenFarm>) + Send>;
 
@@ -322,13 +326,40 @@ impl FarmHandle {
             let Some(store) = &open.signatures else {
                 return Stored::Failed("the farm's reward signatures could not be opened".to_owned());
             };
-            let signed = store.lock().await.sign(&hash, may_be_new).await;
+            let mut store = store.lock().await;
+            let signed = store.sign(&hash, may_be_new).await;
+            if store.wants_mending() {
+                // Not by the next signature, which has half a second.
+                let mending = mend_signatures(Rc::downgrade(&open));
+                open.local.spawn_in(Class::RewardSignature, mending).detach();
+            }
             signed.unwrap_or_else(|error| Stored::Failed(error.to_string()))
         };
         match self.run(Class::RewardSignature, sign).await {
             Ok(stored) => stored,
             Err(gone) => Stored::Failed(gone.to_string()),
         }
+    }
+}
+
+/// Reads the file of reward signatures anew after a write that failed, a few times: each that is too late keeps memory until the disk
+/// answers. After that the next signature does it.
+async fn mend_signatures(open: Weak<OpenFarm>) {
+    let Some(mut farm) = open.upgrade() else { return };
+    for pause in MENDING_PAUSES_S.map(Duration::from_secs) {
+        let Some(store) = &farm.signatures else { return };
+        match store.lock().await.mend().await {
+            Ok(()) => break,
+            Err(error) => tracing::debug!("{error}"),
+        }
+        // The farm may be closed meanwhile.
+        drop(farm);
+        engine::task::sleep(pause).await;
+        let Some(again) = open.upgrade() else { return };
+        farm = again;
+    }
+    if let Some(store) = &farm.signatures {
+        store.lock().await.mending_ended();
     }
 }
 

@@ -25,6 +25,7 @@ use engine::farm::{
     AuditMemory, FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, INFO_FILE, OpenReport, SectorError,
 };
 use engine::pool::AcquireError;
+use engine::task::off_executor;
 use engine::{Class, Disk, IoError, Limits, Local};
 use futures::future::{Either, select};
 use futures::lock::Mutex;
@@ -269,7 +270,8 @@ async fn ended(mut receiver: watch::Receiver<()>) {
 async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHandle, OpenError> {
     let Opening { spec, terms, memory, place, given_up } = opening;
     let Terms { genesis_hash, max_pieces_in_sector, create } = terms;
-    if !create && !spec.path.join(INFO_FILE).exists() {
+    let info = spec.path.join(INFO_FILE);
+    if !create && !off_executor("farm-open", move || info.exists()).await.unwrap_or(false) {
         return Err(OpenError::NotThere { path: spec.path.clone() });
     }
     let pieces_in_sector = max_pieces_in_sector;
@@ -288,8 +290,10 @@ async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHan
     tell(&spec.path, &report);
     let (pieces_in_sector, identity) = (farm.layout().pieces_in_sector(), farm.identity().clone());
     let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), pieces_in_sector).await?);
-    let sent = SentSolutions::open(&spec.path, identity.public_key(), genesis_hash);
-    let signatures = SignatureStore::open(disk.clone(), signing, &spec.path, identity);
+    let (key, lock) = (identity.public_key(), farm.lock_file());
+    let sent = SentSolutions::open_apart(&spec.path, key, genesis_hash, lock.clone()).await;
+    let signatures =
+        SignatureStore::open(disk.clone(), signing, &spec.path, identity, Some(lock.clone())).await;
     let signatures = signatures.map_err(|error| tracing::error!("{error}")).ok().map(Mutex::new);
     let open = OpenFarm {
         local: local.clone(),

@@ -17,6 +17,7 @@
 
 use control::ids::InstanceId;
 use control::solutions::{Handover, SolutionKey};
+use engine::DirectFile;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -81,11 +82,31 @@ struct Shared {
 }
 
 impl SentSolutions {
+    /// Opens as [`SentSolutions::open`] does, in a thread of the executor that this is called on. `lock` is held until that has ended.
+    pub async fn open_apart(
+        farm_dir: &Path,
+        public_key: [u8; 32],
+        genesis_hash: [u8; 32],
+        lock: Arc<DirectFile>,
+    ) -> Self {
+        let dir = farm_dir.to_owned();
+        let open = move || {
+            let opened = Self::open(&dir, public_key, genesis_hash);
+            drop(lock);
+            opened
+        };
+        engine::task::off_executor("sent", open).await.unwrap_or_else(|error| {
+            let path = farm_dir.join(SENT_FILE);
+            tell_failure(&path, &error.to_string());
+            Self::of(path, None, Seal { public_key, genesis_hash }, Vec::new())
+        })
+    }
+
     /// Opens the file in the farm's directory, made if it is not there. Trouble is told in a line, and costs the memory alone. Blocks.
     pub fn open(farm_dir: &Path, public_key: [u8; 32], genesis_hash: [u8; 32]) -> Self {
         let path = farm_dir.join(SENT_FILE);
         let seal = Seal { public_key, genesis_hash };
-        let (file, mut found) = match open(&path, &seal) {
+        let (file, found) = match open(&path, &seal) {
             Ok((file, found)) => (Some(file), found),
             Err(error) => {
                 tell_failure(&path, &error.to_string());
@@ -95,6 +116,10 @@ impl SentSolutions {
                 (None, found.map(|(found, _)| found).unwrap_or_default())
             }
         };
+        Self::of(path, file, seal, found)
+    }
+
+    fn of(path: PathBuf, file: Option<File>, seal: Seal, mut found: Vec<Said>) -> Self {
         found.sort_unstable_by_key(|(number, ..)| *number);
         let next = found.last().map_or(0, |(number, ..)| number.wrapping_add(1));
         let earlier = found.into_iter().map(|(_, handover, at)| Earlier { handover, at }).collect();

@@ -11,13 +11,15 @@
 //! that old: the newer half is copied over it, durably, and only then zeroed where it was. A crash in between leaves entries
 //! twice, and opening the file puts that right.
 //!
+//! After a write that failed or was too late the file is read anew before anything else is written, in the background where nobody asks.
+//!
 //! Lives on the executor of the farm's disk; all it does there is of the disk's first class. Never: a signature by another key than
 //! the farm's.
 
 use consensus::identity::Identity;
 use control::signing::Stored;
 use engine::pool::{AcquireError, Pool, SlabMut};
-use engine::{Access, BLOCK_BYTES, Class, DirectFile, Disk, IoError, files, sync_directory};
+use engine::{Access, BLOCK_BYTES, Class, DirectFile, Disk, IoError, files, sync_directory, task};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
@@ -88,37 +90,31 @@ pub struct SignatureStore {
     scratch: Option<SlabMut>,
     /// A write has failed, or was broken off: it is unknown what the file holds until it is read anew.
     is_broken: bool,
+    /// Somebody does that.
+    is_being_mended: bool,
 }
 
 impl SignatureStore {
-    /// Opens the file in the farm's directory, made if it is not there, and repaired. `scratch` is [`SCRATCH_BYTES`] of memory that
-    /// begins at a block. Blocks the executor, as opening a farm does.
-    pub fn open(
+    /// Opens the file in the farm's directory, made if it is not there, and repaired, in a thread. `scratch` is [`SCRATCH_BYTES`] of memory
+    /// that begins at a block. `lock` is held as long as anything is done to the file, also by the kernel.
+    pub async fn open(
         disk: Disk,
         scratch: SlabMut,
         farm_dir: &Path,
         identity: Identity,
+        lock: Option<Arc<DirectFile>>,
     ) -> Result<Self, SignatureError> {
         let path = farm_dir.join(SIGNATURES_FILE);
         let public_key = identity.public_key();
-        let failed = |source| SignatureError::File { path: path.clone(), source };
-        let bytes = read(&path).map_err(failed)?;
-        let mut found = Found::new(bytes.as_deref().unwrap_or_default(), &public_key);
-        found.entries.drain(..found.entries.len().saturating_sub(MAX_ENTRIES));
-        let file = match bytes {
-            None => DirectFile::create(&path, FILE_BYTES as u64)?,
-            Some(bytes) => {
-                if !found.is_clean || bytes.len() > FILE_BYTES {
-                    tracing::warn!(path = %path.display(), "dropped a reward signature that was being written when the process or the host ended");
-                    files::replace(&path, found.entries.as_flattened()).map_err(failed)?;
-                }
-                write_again(&path, &found.entries).map_err(failed)?;
-                DirectFile::open(&path, Access::ReadWrite)?
-            }
+        let there = path.clone();
+        let open = move || {
+            let opened = open_file(&there, &public_key)?;
+            lock.iter().for_each(|lock| opened.0.hold(lock));
+            Ok(opened)
         };
-        // Synced, whatever its size is.
-        file.set_size(FILE_BYTES as u64)?;
-        sync_directory(&path)?;
+        let opened = task::off_executor("signatures", open).await;
+        let (file, entries) =
+            opened.map_err(|source| SignatureError::File { path: path.clone(), source }).flatten()?;
         let mut store = Self {
             path,
             disk,
@@ -131,8 +127,9 @@ impl SignatureStore {
             pool: scratch.pool().clone(),
             scratch: Some(scratch.narrow(..SCRATCH_BYTES)),
             is_broken: false,
+            is_being_mended: false,
         };
-        store.take(&found.entries);
+        store.take(&entries);
         Ok(store)
     }
 
@@ -160,6 +157,21 @@ impl SignatureStore {
         self.is_broken = false;
         self.by_hash.insert(*hash, signature);
         Ok(Stored::Fresh(signature))
+    }
+
+    /// Whether the file is to be read anew, and nobody does it: whoever asks does, by [`SignatureStore::mend`].
+    pub fn wants_mending(&mut self) -> bool {
+        self.is_broken && !std::mem::replace(&mut self.is_being_mended, true)
+    }
+
+    /// Nobody mends it any more.
+    pub fn mending_ended(&mut self) {
+        self.is_being_mended = false;
+    }
+
+    /// Reads the file anew if it must be, so that the next signature need not wait for that.
+    pub async fn mend(&mut self) -> Result<(), SignatureError> {
+        if self.is_broken { self.read_anew().await } else { Ok(()) }
     }
 
     async fn append(&mut self, entry: &Entry) -> Result<(), SignatureError> {
@@ -195,9 +207,9 @@ impl SignatureStore {
     }
 
     /// Learns what the file holds after a write that failed, and makes that durable by writing it again: what was synced in vain may yet
-    /// be lost although it is read. The disk is still good for some of it, or this fails too.
+    /// be lost although it is read. The disk is still good for some of it, or this fails too. The file stays the one that is open: a write
+    /// that was too late keeps others from its place only there.
     async fn read_anew(&mut self) -> Result<(), SignatureError> {
-        self.file = DirectFile::open(&self.path, Access::ReadWrite)?;
         for start in (0..FILE_BYTES).step_by(SCRATCH_BYTES) {
             let scratch = self.take_scratch().await?;
             let read = self.disk.read(CLASS, &self.file, start as u64, scratch, 0..SCRATCH_BYTES).await?;
@@ -260,6 +272,29 @@ impl Found {
         let is_clean = is_packed && rest.iter().all(|byte| *byte == 0);
         Self { entries, is_packed, is_clean }
     }
+}
+
+/// The file, made if it is not there, repaired and as long as it should be, and its entries, which are durable. Blocks.
+fn open_file(path: &Path, public_key: &[u8; 32]) -> Result<(Arc<DirectFile>, Vec<Entry>), SignatureError> {
+    let failed = |source| SignatureError::File { path: path.to_owned(), source };
+    let bytes = read(path).map_err(failed)?;
+    let mut found = Found::new(bytes.as_deref().unwrap_or_default(), public_key);
+    found.entries.drain(..found.entries.len().saturating_sub(MAX_ENTRIES));
+    let file = match bytes {
+        None => DirectFile::create(path, FILE_BYTES as u64)?,
+        Some(bytes) => {
+            if !found.is_clean || bytes.len() > FILE_BYTES {
+                tracing::warn!(path = %path.display(), "dropped a reward signature that was being written when the process or the host ended");
+                files::replace(path, found.entries.as_flattened()).map_err(failed)?;
+            }
+            write_again(path, &found.entries).map_err(failed)?;
+            DirectFile::open(path, Access::ReadWrite)?
+        }
+    };
+    // Synced, whatever its size is.
+    file.set_size(FILE_BYTES as u64)?;
+    sync_directory(path)?;
+    Ok((file, found.entries))
 }
 
 /// Writes the entries anew where they are: what an earlier process could not make durable is read all the same.

@@ -59,12 +59,14 @@ impl Run {
         self.power.read_in(&self.path());
     }
 
-    fn open(&self) -> SignatureStore {
+    async fn open(&self) -> SignatureStore {
         // Opening reads by the system.
         let scratch = self.pool.try_acquire().unwrap();
         self.power.write_out(&self.path());
         let store =
-            SignatureStore::open(self.disk.clone(), scratch, self.dir.path(), self.identity.clone()).unwrap();
+            SignatureStore::open(self.disk.clone(), scratch, self.dir.path(), self.identity.clone(), None)
+                .await
+                .unwrap();
         self.power.read_in(&self.path());
         store
     }
@@ -105,7 +107,7 @@ impl Run {
 
     async fn run(mut self) {
         for _ in 0..ROUNDS {
-            let mut store = self.open();
+            let mut store = self.open().await;
             self.check(&mut store).await;
             if !self.rng.one_in(4) {
                 // Dropping the older half takes a hundred and more.
@@ -118,13 +120,17 @@ impl Run {
             self.power.set_faults(faults);
             for _ in 0..self.rng.below(12) {
                 self.sign(&mut store).await;
+                if self.rng.one_in(2) {
+                    // In the background.
+                    let _ = store.mend().await;
+                }
             }
             self.power.set_faults(Faults::default());
             drop(store);
             let loss = [Loss::Kill, Loss::Blocks, Loss::Sectors, Loss::Unsynced][self.rng.below(4) as usize];
             self.power.come_back(loss);
         }
-        let mut store = self.open();
+        let mut store = self.open().await;
         self.check(&mut store).await;
     }
 }

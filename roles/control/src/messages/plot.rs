@@ -118,7 +118,7 @@ message! {
         },
         /// From the plot-client: it has the sector on disk, nobody need keep or make it any more.
         Stored,
-        /// From the plot-client: what that server has staged is no good and is to be made anew.
+        /// From the plot-client: what that server has staged is no good and is to be made anew, or the farm takes nothing for long.
         Refused {
             /// Why.
             reason: String,

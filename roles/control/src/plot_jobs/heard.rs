@@ -61,6 +61,7 @@ impl FarmJobs {
             job.staged = None;
         }
         self.note_heard(sector, server, out);
+        self.pause.was_dismissed(sector.sector_index, server);
         self.troubles.is_made_anew(sector.sector_index, Some(server));
     }
 
@@ -72,6 +73,11 @@ impl FarmJobs {
         out: &mut Vec<Action>,
     ) {
         let index = sector.sector_index;
+        if self.is_dismissing() {
+            return self.dismiss(sector, server, out);
+        }
+        // It did not hear so, and the farm goes on.
+        self.pause.was_dismissed(index, server);
         let is_at_it = self.open.get(&index).is_some_and(|job| job.server == Some(server));
         if !is_at_it && self.troubles.is_refused(index, server) {
             // It did not hear so.
@@ -92,7 +98,15 @@ impl FarmJobs {
 
     fn on_failed(&mut self, sector: SectorId, server: InstanceId, reason: String, out: &mut Vec<Action>) {
         let index = sector.sector_index;
+        let was_dismissed = self.pause.was_dismissed(index, server);
         let Some(job) = self.open.get_mut(&index) else { return };
+        if was_dismissed {
+            // As it was told. An offer made meanwhile may have met the old job in the queue.
+            if job.server.is_none() {
+                job.offer_at = self.now;
+            }
+            return;
+        }
         let has_it = job.staged.as_ref().is_some_and(|staged| staged.server == server);
         let is_pulled = self.pulling.is_some_and(|(pulled, from)| pulled == sector && from == server);
         if is_pulled && let Some(staged) = &mut job.staged {

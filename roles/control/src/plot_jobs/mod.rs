@@ -20,6 +20,7 @@ mod events;
 pub mod expiry;
 mod heard;
 mod open;
+pub mod paused;
 pub mod plan;
 pub mod troubles;
 
@@ -29,6 +30,7 @@ pub use troubles::Trouble;
 
 use self::expiry::{Age, Segments};
 use self::open::{Open, PULLS, Staged};
+use self::paused::Pause;
 use self::troubles::{Fault, MAX_WAITING, Troubles};
 use crate::ids::InstanceId;
 use crate::messages::{PlotJob, PlotPhase, PlotProgress, ProtocolInfo, SectorId, bounded_text};
@@ -63,7 +65,7 @@ pub struct FarmJobs {
     troubles: Troubles,
     segments: Segments,
     look_at: Duration,
-    is_paused: bool,
+    pause: Pause,
 }
 
 impl FarmJobs {
@@ -81,7 +83,7 @@ impl FarmJobs {
             troubles: Troubles::default(),
             segments,
             look_at: now,
-            is_paused: false,
+            pause: Pause::default(),
         }
     }
 
@@ -101,7 +103,7 @@ impl FarmJobs {
             Event::Offered { sector, answer } => self.on_offered(sector, answer, &mut out),
             Event::Heard(progress) => self.on_heard(progress, &mut out),
             Event::Pulled { sector, server, end } => self.on_pulled(sector, server, end, &mut out),
-            Event::Paused(is_paused) => self.is_paused = is_paused,
+            Event::Paused(is_paused) => self.pause.set(is_paused, self.now),
             Event::QueueAnew => {
                 // A job that a server is at goes on there without the queue.
                 let unheard = self.open.values_mut().filter(|job| job.server.is_none());
@@ -121,8 +123,8 @@ impl FarmJobs {
         let pulls = self.open.values().filter_map(|job| job.staged.as_ref());
         let pulls = pulls.filter(|_| pulled.is_none()).map(|staged| staged.pull_at);
         let retries = self.troubles.all().map(|(_, trouble)| trouble.retry_at);
-        let work = offers.chain(pulls).chain(retries).filter(|_| !self.is_paused);
-        let all = work.chain([self.look_at]);
+        let work = offers.chain(pulls).chain(retries).filter(|_| !self.pause.is_on());
+        let all = work.chain(self.pause.dismisses_at()).chain([self.look_at]);
         // What is due and was not done waits for something else than time.
         all.filter(|at| *at > self.now).min()
     }
@@ -288,7 +290,10 @@ impl FarmJobs {
             self.look_at = self.now + LOOK_EVERY;
             out.push(Action::Look);
         }
-        if self.is_paused {
+        if self.is_dismissing() {
+            self.dismiss_staged(out);
+        }
+        if self.pause.is_on() {
             return;
         }
         self.offer_again(out);

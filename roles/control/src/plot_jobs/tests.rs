@@ -383,13 +383,56 @@ fn while_it_is_paused_nothing_is_begun_and_afterwards_everything_goes_on() {
     // The server hears that its work is wanted; nothing is fetched, and nothing offered.
     assert_eq!(tells(&story.hear(A, 0, Downloading { pieces: 1 })), [(A, Wanted)]);
     assert_eq!(story.hear(A, 0, staged()), []);
-    assert_eq!(story.after(600), []);
+    assert_eq!(story.after(179), []);
     let goes_on = story.on(Event::Paused(false));
     assert_eq!((pulls(&goes_on), indexes(&offers(&goes_on))), (vec![(0, A)], vec![0, 1]));
     // What is being fetched comes to its end.
     story.on(Event::Paused(true));
     assert_eq!(tells(&story.pulled(A, 0, PullEnd::Stored)), [(A, Stored)]);
     assert!(offers(&story.on(Event::Paused(false))).len() == 1 && !story.is_open(0));
+}
+
+#[test]
+fn a_long_pause_gives_staged_sectors_up_without_blame_and_orders_them_anew() {
+    let (mut story, _) = Story::begin(&[NotPlotted; 4]);
+    let is_dismissal = |actions: &[Action], server| {
+        let tells = tells(actions);
+        actions.len() == 1
+            && matches!(&tells[..], [(to, Refused { reason })] if *to == server && reason.contains("paused"))
+    };
+    // One is pulled, one is staged, of one nothing is heard yet.
+    story.hear(A, 0, staged());
+    story.on(Event::Paused(true));
+    story.hear(B, 1, staged());
+    assert_eq!(story.after(179), []);
+    assert_eq!(story.jobs.wake_at(), Some(Duration::from_secs(180)), "it wakes for that");
+    assert!(is_dismissal(&story.after(1), B) && !story.is_open(1));
+    assert!(story.is_open(0), "what is pulled comes to its end");
+    assert_eq!(story.after(20), [], "once");
+    // It did not hear so; and one that was queued comes.
+    assert!(is_dismissal(&story.hear(B, 1, staged()), B));
+    assert!(is_dismissal(&story.hear(A, 2, staged()), A));
+    assert_eq!(story.hear(A, 2, Failed { reason: "paused".into() }), []);
+    assert_eq!(tells(&story.pulled(A, 0, PullEnd::Stored)), [(A, Stored)]);
+    let offered = offers(&story.on(Event::Paused(false)));
+    assert_eq!(indexes(&offered), [1, 2]);
+    assert!(offered.iter().all(|job| job.attempt == 1 && job.avoid.is_empty()));
+    // The answer to the dismissal says nothing of the new job, but that the old one is gone from the queue.
+    assert_eq!(indexes(&offers(&story.hear(B, 1, Failed { reason: "paused".into() }))), [1]);
+    assert_eq!(story.jobs.troubles().count(), 0);
+    // Who begins anew and fails has failed.
+    story.hear(B, 1, Downloading { pieces: 1 });
+    story.hear(B, 1, Failed { reason: "piece 7".into() });
+    assert_eq!(story.jobs.troubles().map(|(sector, _)| sector).collect::<Vec<_>>(), [1]);
+    // A short pause costs nothing, and each counts from its own beginning.
+    story.hear(A, 2, Downloading { pieces: 1 });
+    story.on(Event::Paused(true));
+    story.hear(A, 2, staged());
+    story.after(100);
+    story.on(Event::Paused(false));
+    assert!(story.is_open(2));
+    story.on(Event::Paused(true));
+    assert_eq!(tells(&story.after(100)), []);
 }
 
 #[test]
