@@ -211,8 +211,7 @@ fn honours_nowait(file: &File) -> bool {
     const F2FS: i64 = 0xF2F5_2010;
     const TMPFS: i64 = 0x0102_1994;
     let is_block = |kind: i64| [EXT4, XFS, BTRFS, F2FS, TMPFS].contains(&kind);
-    // The type of the field differs between platforms; the numbers are 32 bits.
-    rustix::fs::fstatfs(file).is_ok_and(|about| is_block(about.f_type as i64))
+    rustix::fs::fstatfs(file).is_ok_and(|about| is_block(about.f_type))
 }
 
 /// Alignment of direct transfers that the file system asks for, in file and memory; 0 where it has none, nothing where it does

@@ -31,6 +31,7 @@ mod heal;
 mod info;
 mod inspect;
 mod layout;
+mod making;
 mod map_bytes;
 mod open;
 mod progress;

@@ -5,7 +5,8 @@
 use super::files::{HEADER_BYTES, METADATA_VERSION, check_record, is_expired};
 use super::format::{KNOWN_PEERS_FILE, PIECE_CACHE_FILE};
 use super::info::{read_identity, read_info};
-use super::open::{found_layout, size};
+use super::making::size;
+use super::open::found_layout;
 use super::{
     FarmError, FarmInfo, IDENTITY_FILE, INFO_FILE, Layout, METADATA_FILE, PLOT_FILE, PROGRESS_FILE,
     RecordFault,
