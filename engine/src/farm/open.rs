@@ -21,7 +21,6 @@ use crate::pool::SlabMut;
 use consensus::sector::public_key_hash;
 use futures::lock::Mutex;
 use std::cell::{Cell, RefCell};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
 
