@@ -55,7 +55,7 @@ pub enum Event {
         end: PullEnd,
     },
     /// Nothing is to be begun from now on, or again: jobs wait, and keep what they have come to
-    /// for [`super::paused::DISMISS_AFTER`].
+    /// for [`super::pause::DISMISS_AFTER`].
     Paused(bool),
     /// The queue was made anew, or the bus is there again: jobs may be gone.
     QueueAnew,

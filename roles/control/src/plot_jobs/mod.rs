@@ -20,7 +20,8 @@ mod events;
 pub mod expiry;
 mod heard;
 mod open;
-pub mod paused;
+pub mod pause;
+mod paused;
 pub mod plan;
 pub mod troubles;
 
@@ -30,7 +31,7 @@ pub use troubles::Trouble;
 
 use self::expiry::{Age, Segments};
 use self::open::{Open, PULLS, Staged};
-use self::paused::Pause;
+use self::pause::Pause;
 use self::troubles::{Fault, MAX_WAITING, Troubles};
 use crate::ids::InstanceId;
 use crate::messages::{PlotJob, PlotPhase, PlotProgress, ProtocolInfo, SectorId, bounded_text};
