@@ -40,6 +40,8 @@ const ENTRY_BYTES: usize = SIGNED_BYTES + CHECK_BYTES;
 const FILE_BYTES: usize = MAX_ENTRIES * ENTRY_BYTES;
 const HALF_BYTES: usize = FILE_BYTES / 2;
 const _: () = assert!(HALF_BYTES.is_multiple_of(SCRATCH_BYTES), "halves are moved by whole transfers");
+/// Reads of a part of the file before that is an error: all parts are needed.
+const READ_TRIES: u32 = 4;
 const CLASS: Class = Class::RewardSignature;
 
 type Entry = [u8; ENTRY_BYTES];
@@ -211,8 +213,7 @@ impl SignatureStore {
     /// that was too late keeps others from its place only there.
     async fn read_anew(&mut self) -> Result<(), SignatureError> {
         for start in (0..FILE_BYTES).step_by(SCRATCH_BYTES) {
-            let scratch = self.take_scratch().await?;
-            let read = self.disk.read(CLASS, &self.file, start as u64, scratch, 0..SCRATCH_BYTES).await?;
+            let read = self.read_at(start as u64).await?;
             self.image[start..start + SCRATCH_BYTES].copy_from_slice(&read);
             self.scratch = Some(read);
         }
@@ -225,6 +226,19 @@ impl SignatureStore {
         self.take(&found.entries);
         self.is_broken = false;
         Ok(())
+    }
+
+    /// A part of the file; asked for again when the disk errs, as one does that errs now and then.
+    async fn read_at(&mut self, start: u64) -> Result<SlabMut, SignatureError> {
+        let mut tries = 1;
+        loop {
+            let scratch = self.take_scratch().await?;
+            match self.disk.read(CLASS, &self.file, start, scratch, 0..SCRATCH_BYTES).await {
+                Err(error) if tries == READ_TRIES || error.is_passing() => return Err(error.into()),
+                Err(_) => tries += 1,
+                Ok(read) => return Ok(read),
+            }
+        }
     }
 
     async fn take_scratch(&mut self) -> Result<SlabMut, AcquireError> {

@@ -21,6 +21,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Time between two lines about a farm whose signatures fail.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+
 /// Questions that wait for an answer. The machine bounds those that wait for a disk; the others are answered at once.
 type Askers = BTreeMap<u64, String>;
 
@@ -153,7 +156,7 @@ impl Signing {
     /// Answers requests until the bus is closed. A slow disk holds up only its own farm.
     pub async fn run(self, mut requests: Subscription) {
         let public_key = self.public_key;
-        let mut storing = FuturesUnordered::new();
+        let (mut storing, mut trouble) = (FuturesUnordered::new(), Trouble::default());
         loop {
             let actions = tokio::select! {
                 message = requests.next() => match message {
@@ -161,7 +164,7 @@ impl Signing {
                     None => return,
                 },
                 Some((hash, stored)) = storing.next() => {
-                    self.note(&hash, &stored);
+                    self.note(&hash, &stored, &mut trouble);
                     self.windows.on(Event::Stored { public_key, hash, stored })
                 }
             };
@@ -192,7 +195,7 @@ impl Signing {
         }
     }
 
-    fn note(&self, hash: &[u8; 32], stored: &Stored) {
+    fn note(&self, hash: &[u8; 32], stored: &Stored, trouble: &mut Trouble) {
         match stored {
             Stored::Fresh(_) => {
                 self.counters.signed.increment();
@@ -202,9 +205,27 @@ impl Signing {
                     "reward hash signed"
                 );
             }
-            Stored::Failed(error) => tracing::error!("{error}"),
+            Stored::Failed(error) => trouble.tell(error),
             Stored::Known(_) | Stored::Absent => {}
         }
+    }
+}
+
+/// Tells why no signature is given, but not at each request, which come ten a second.
+#[derive(Default)]
+struct Trouble {
+    told_at: Option<Instant>,
+    untold: u64,
+}
+
+impl Trouble {
+    fn tell(&mut self, error: &str) {
+        if self.told_at.is_some_and(|at| at.elapsed() < TELL_EVERY) {
+            self.untold += 1;
+            return;
+        }
+        tracing::error!(requests_failed_before = self.untold, "{error}");
+        *self = Self { told_at: Some(Instant::now()), untold: 0 };
     }
 }
 
