@@ -165,6 +165,8 @@ impl Inner {
         let notes = slots.chunks(BLOCK_BYTES).filter_map(|slot| Note::read_from(slot, &farm_id));
         let nothing = Note { number: 0, sector: 0, said: Vec::new() };
         let last = notes.max_by_key(|note| note.number).unwrap_or(nothing);
+        // Memory after memory: who holds some must not wait for more.
+        drop(slots);
         let (disk, pool, last) = (disk.clone(), pool.clone(), RefCell::new(last));
         let inner = Self { disk, pool, file, farm_id, last, is_unsure: Mutex::new(false) };
         // What an earlier process could not make durable is read all the same, and may yet be lost.
