@@ -16,8 +16,8 @@ use crate::house::{House, SECTORS};
 use crate::told::Told;
 
 const CLIENT: &str = "plot-client";
-/// It is told of a disk within this.
-const TOLD_WITHIN: Duration = Duration::from_secs(25);
+/// It is told of a disk within this: of one that errs, twelve reads are needed, and a slot brings few.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// For so long it is ill after that was told.
 const ILL_FOR: Duration = Duration::from_secs(10);
 /// It is seen to be well again within this: a sick disk is tried every ten seconds.
