@@ -4,9 +4,8 @@
 //! has the device, on a thread of its own since that may block. Ends when there is nothing to look at.
 
 use super::core::{Core, Spot, State};
-use super::health::{Event, blames_device};
+use super::health::Event;
 use crate::BLOCK_BYTES;
-use crate::error::IoError;
 use crate::task;
 use futures::channel::oneshot;
 use glommio::TaskQueueHandle;
@@ -66,12 +65,14 @@ fn probe(core: &Rc<Core>, now: Instant) {
     core.state.borrow_mut().machine.probe_began();
     let core = core.clone();
     task::spawn_local(async move {
-        if is_gone(&core).await {
+        let has_vanished = is_gone(&core).await;
+        if has_vanished {
             core.note(Event::Vanished);
         }
         let (began, block) = (Instant::now(), offset - offset % BLOCK_BYTES as u64);
         let (_, read) = core.device.read(&file, block, buf, (0, BLOCK_BYTES), None).await;
-        let errs = read.err().as_ref().and_then(IoError::refused_with).is_some_and(blames_device);
+        // Whatever it says: a device without a size gives no error, but nothing.
+        let errs = has_vanished || read.is_err();
         if errs {
             let mut state = core.state.borrow_mut();
             let State { suspect, good, .. } = &mut *state;

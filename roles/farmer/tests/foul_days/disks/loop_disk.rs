@@ -42,16 +42,23 @@ impl LoopDisk {
         self.mount.path()
     }
 
-    /// Its medium is gone: every read from it is an error.
+    /// Its medium is gone: every read from it is an error. Nobody may write to it meanwhile, which would bring part of it back.
     pub fn take_medium(&mut self) {
         self.taken = Some(fs::read(&self.image).unwrap());
         File::options().write(true).open(&self.image).and_then(|file| file.set_len(0)).unwrap();
+        self.tell_size();
+    }
+
+    /// Has the device look how long its file is.
+    fn tell_size(&self) {
+        run(Command::new("losetup").args(["--set-capacity", &self.device])).unwrap();
     }
 
     /// And comes back as it was.
     pub fn give_medium_back(&mut self) {
         if let Some(bytes) = self.taken.take() {
             fs::write(&self.image, bytes).unwrap();
+            self.tell_size();
         }
     }
 }

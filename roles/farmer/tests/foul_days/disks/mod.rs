@@ -61,7 +61,7 @@ fn a_sick_disk_costs_its_own_farm_alone_and_comes_back() {
     for (mood, called) in ILLNESSES {
         let name = format!("{mood:?}");
         let illness = Illness { name: &name, place: disk.path(), called };
-        illness.breaks_out(&mut house, &well, || disk.becomes(mood));
+        illness.breaks_out(&mut house, &well, |_| disk.becomes(mood));
         if mood == Mood::ErrsAtOneReadInTen {
             // It is farmed meanwhile, and called slow until it has been well for a minute.
             disk.becomes(Mood::Well);
@@ -72,7 +72,11 @@ fn a_sick_disk_costs_its_own_farm_alone_and_comes_back() {
     }
     let place = medium.path().to_owned();
     let illness = Illness { name: "a medium that is gone", place: &place, called: &["sick", "gone"] };
-    illness.breaks_out(&mut house, &well, || medium.take_medium());
+    illness.breaks_out(&mut house, &well, |house| {
+        house.get(CLIENT).freeze(true);
+        medium.take_medium();
+        house.get(CLIENT).freeze(false);
+    });
     illness.is_over(&mut house, || medium.give_medium_back());
     check(&mut house, illness.name);
 
@@ -92,11 +96,11 @@ struct Illness<'a> {
 
 impl Illness<'_> {
     /// The disk is ill for a while, beside a farm on another one.
-    fn breaks_out(&self, house: &mut House, well: &str, begin: impl FnOnce()) {
+    fn breaks_out(&self, house: &mut House, well: &str, begin: impl FnOnce(&mut House)) {
         let said_before = house.processes[CLIENT].log().len();
         let said = |house: &House| house.processes[CLIENT].log()[said_before..].to_owned();
         let (first, began) = (house.newest_slot(CLIENT) + 1, Instant::now());
-        begin();
+        begin(house);
         house.until_true(&format!("{} told", self.name), |house| self.is_told(&said(house), self.called));
         assert!(began.elapsed() < TOLD_WITHIN, "{}: told after {:?}", self.name, began.elapsed());
         std::thread::sleep(ILL_FOR);
