@@ -37,7 +37,7 @@ pub struct DirectFile {
     file: File,
     path: PathBuf,
     direct: bool,
-    blocks: bool,
+    needs_thread: bool,
     /// Closed after this one.
     held: OnceLock<Arc<DirectFile>>,
 }
@@ -113,13 +113,13 @@ impl DirectFile {
     }
 
     fn of(file: File, path: &Path, direct: bool) -> Arc<Self> {
-        let blocks = !honours_nowait(&file);
-        Arc::new(Self { file, path: path.to_owned(), direct, blocks, held: OnceLock::new() })
+        let needs_thread = !honours_nowait(&file);
+        Arc::new(Self { file, path: path.to_owned(), direct, needs_thread, held: OnceLock::new() })
     }
 
     /// Whether the kernel would wait for the disk in the call that hands it a transfer, so that it must be given to a thread of its own.
-    pub(crate) fn blocks(&self) -> bool {
-        self.blocks
+    pub(crate) fn needs_thread(&self) -> bool {
+        self.needs_thread
     }
 
     /// Grows the file with space reserved, or cuts it, to `size_bytes` (a multiple of 4096), and syncs it.

@@ -44,11 +44,13 @@ type Built = (Files, Inspection, Progress);
 
 /// Class of the reads and writes at opening: nobody farms this farm yet, but others on the disk may.
 const CLASS: Class = Class::Serving;
+
 impl Farm {
     /// Opens the farm in `dir`, making directory and farm if there is none. `scratch` is
     /// [`super::FARM_SCRATCH_BYTES`] of memory that starts at a block, kept as long as the farm is open. Blocks nobody:
     /// what waits for the system is done in threads. An error, or a future that is dropped, leaves the farm that was there before, or
-    /// nothing, a moment later; the size is noted when the files have it, and from that on a farm that is dropped is the new one. Of its sectors all is kept in memory that makes an audit one read.
+    /// nothing, a moment later; the size is noted when the files have it, and from that on a farm that is dropped is the new one. Of
+    /// its sectors all is kept in memory that makes an audit one read.
     pub async fn open(
         disk: Disk,
         scratch: SlabMut,

@@ -27,7 +27,8 @@ const CLASS: Class = Class::SectorWrite;
 
 impl Farm {
     /// Begins to replace a sector, or to go on with it. What is there now is marked for replotting, durably, before the
-    /// first byte changes. One of which nothing is known is not written over. A sector has one writer at a time; dropping it ends the attempt and leaves the sector marked.
+    /// first byte changes. One of which nothing is known is not written over. A sector has one writer at a time; dropping it ends
+    /// the attempt and leaves the sector marked.
     pub async fn write_sector(&self, sector: u16) -> Result<SectorWriter, SectorError> {
         match self.slot(sector)? {
             Sector { being_written: true, .. } => return Err(SectorError::BeingWritten { sector }),
@@ -72,18 +73,17 @@ impl Farm {
                 slot.state = State::Expired;
             }
         });
-        let marked = self.0.files.write_mark(class, sector).await;
-        let marked = match marked {
-            Ok(()) => self.0.files.sync_metadata(class).await,
-            failed => failed,
-        };
-        if marked.is_err() {
-            // Its bytes are what they were, so it is farmed on, whatever has become of its record.
-            self.change(sector, |slot| slot.state = before);
+        let files = &self.0.files;
+        let mut marked = files.write_mark(class, sector).await;
+        if marked.is_ok() {
+            marked = files.sync_metadata(class).await;
         }
-        marked?;
-        self.change(sector, |slot| slot.is_marked = true);
-        Ok(())
+        self.change(sector, |slot| match marked {
+            Ok(()) => slot.is_marked = true,
+            // Its bytes are what they were, so it is farmed on, whatever has become of its record.
+            Err(_) => slot.state = before,
+        });
+        marked
     }
 
     pub(super) fn slot(&self, sector: u16) -> Result<Sector, SectorError> {

@@ -57,7 +57,8 @@ impl Kernel {
     /// Memory and file of `op` must stay as they are until a completion with this `id` was reaped, and nobody may read
     /// (a read's) or write (a write's) memory meanwhile. The caller keeps `op` in its table until then.
     pub unsafe fn push(&mut self, id: u32, op: &Op) {
-        let flags = if op.request.file().blocks() { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
+        let flags =
+            if op.request.file().needs_thread() { squeue::Flags::ASYNC } else { squeue::Flags::empty() };
         let entry = entry(op).flags(flags).user_data(u64::from(id));
         // SAFETY: the caller's promise above is what the kernel asks.
         unsafe { self.uring.submission().push(&entry) }

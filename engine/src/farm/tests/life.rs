@@ -244,8 +244,8 @@ fn a_farm_is_looked_at_while_it_is_in_use() {
             ..SectorCounts::default()
         };
         assert_eq!((survey.is_in_use, survey.sectors.unwrap()), (Some(false), counts.clone()));
-        let bytes =
-            [INFO_FILE, IDENTITY_FILE, METADATA_FILE, PLOT_FILE].map(|name| (name, bytes_of(dir, name)));
+        let bytes = [INFO_FILE, IDENTITY_FILE, METADATA_FILE, PLOT_FILE, PROGRESS_FILE]
+            .map(|name| (name, bytes_of(dir, name)));
         assert_eq!(survey.files, bytes);
         let (farm, report) = open(&disk, &pool, dir, &config(1, 4)).await.unwrap();
         assert_eq!(report.faults.len(), 1);

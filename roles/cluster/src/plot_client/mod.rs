@@ -215,8 +215,7 @@ async fn start(
     let executors = config.host.cores.len();
     let named: Vec<_> = config.farms.all().into_values().collect();
     let memory = Settling::new(config.audit_memory, named, info.protocol_info.max_pieces_in_sector);
-    let made = (config.create, memory);
-    let opener = Opener::new(host.clone(), executors, config.near, &info, made, farms_max);
+    let opener = Opener::new(host.clone(), executors, config.near, &info, config.create, memory, farms_max);
     let info = watch_info(&bus, info, &mut tasks).await?;
     let settings = info.clone();
 

@@ -187,7 +187,8 @@ impl Opener {
         executors: usize,
         near: Near,
         info: &ClusterInfo,
-        (create, memory): (bool, Settling),
+        create: bool,
+        memory: Settling,
         farms_max: usize,
     ) -> Self {
         let (genesis_hash, max_pieces_in_sector) =
