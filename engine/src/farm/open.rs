@@ -185,8 +185,6 @@ async fn build(
     let progress = open_progress(&files, begun).await?;
     grow(begun, &both.plot, layout.plot_bytes()).await?;
     begun.apart(move |dir, taken| settle(dir, taken, &both, &layout, allocated_bytes)).await?;
-    // Last: until the smaller size is noted, all that the farm had counts.
-    lower_count(&files, &found).await?;
     Ok((files, found, progress))
 }
 
@@ -217,7 +215,6 @@ async fn build_as_it_is(
     let found = inspect(&files, CLASS).await?;
     check_pieces(&dir, &found)?;
     repair(&files, &found).await?;
-    lower_count(&files, &found).await?;
     let progress = open_progress(&files, begun).await?;
     grow(begun, &both.plot, layout.plot_bytes()).await?;
     Ok((files, found, progress))
@@ -254,25 +251,16 @@ fn settle(
     tell_cache(dir)
 }
 
-/// Marks what is faulty before `plot.bin` can grow back over it, and counts what was not counted.
+/// Marks what is faulty before `plot.bin` can grow back over it, and puts the count right.
 async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
     for &(sector, _) in &found.faults {
         files.write_mark(CLASS, sector).await?;
     }
-    if found.header_count < found.count {
+    if found.header_count != found.count {
         files.write_count(CLASS, found.count).await?;
     }
     // What a killed process wrote is read, and may yet be lost.
     Ok(files.sync_metadata(CLASS).await?)
-}
-
-/// Counts no more than the farm has room for.
-async fn lower_count(files: &Files, found: &Inspection) -> Result<(), FarmError> {
-    if found.header_count > found.count {
-        files.write_count(CLASS, found.count).await?;
-        files.sync_metadata(CLASS).await?;
-    }
-    Ok(())
 }
 
 /// Opens the notes of what is being written, and takes back what is said of a sector that `plot.bin` does not hold or will not: once it has grown
