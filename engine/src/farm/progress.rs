@@ -9,7 +9,7 @@
 //! Little-endian. A farm's sectors come one after another, so there is one note a farm: that of a second sector takes its place.
 //!
 //! A note says no more than is durable, for as long as it counts: whoever changes or gives up bytes that it names takes it back
-//! first, durably. The file is made when the farm is opened, since making one blocks; without it nothing is noted.
+//! first, durably, and with it a note that failed and may be there all the same. The file is made when the farm is opened, since making one blocks; without it nothing is noted.
 //!
 //! Owns: the file. Never: what a note says.
 
@@ -127,6 +127,11 @@ impl Progress {
             is_noted.then(|| (last.sector, Vec::new()))
         };
         self.run(forget).await
+    }
+
+    /// Makes the last one the only one again where a note has failed, which may be there or not.
+    pub async fn settle(&self) -> Result<(), SectorError> {
+        self.run(|last, is_unsure| is_unsure.then(|| (last.sector, last.said.clone()))).await
     }
 
     /// Writes the note that `choose` makes, to its end even when nobody waits: one that landed later would take the place of newer ones.

@@ -43,6 +43,8 @@ impl Farm {
         if !self.slot(sector)?.is_marked {
             self.mark_for_replotting(CLASS, sector).await?;
         }
+        // A note that failed is told to nobody, and may name bytes that change from now on.
+        self.0.progress.settle().await?;
         Ok(writer)
     }
 

@@ -1,6 +1,8 @@
 //! `writing.bin` as it must not be: what is in it says nothing, and the farm goes on without or with a new one.
 
 use super::*;
+use crate::disk::Limits;
+use crate::power::{Faults, Loss, Power};
 
 async fn noted(disk: &Disk, pool: &Pool, dir: &Path) -> Option<Vec<u8>> {
     let farm = open_clean(disk, pool, dir, &config(1, 2)).await;
@@ -77,5 +79,31 @@ fn another_farms_notes_and_what_is_no_file_say_nothing() {
         let left = |name: &str| dir.path().join(name).exists();
         assert!(!left("writing-1.bin") && !left("writing-65533.bin"));
         assert!(left("writing-x.bin") && left("writing-1.bin.bak"));
+    });
+}
+
+#[test]
+fn a_note_that_failed_says_nothing_of_bytes_that_came_after_it() {
+    on_disk(|_, pool| async move {
+        let (dir, power) = (tempfile::tempdir().unwrap(), Power::new(1));
+        let disk = power.disk(&pool, Limits::default());
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+        let other = farm.write_sector(0).await.unwrap();
+        other.save_progress(b"durable").await.unwrap();
+
+        let writer = farm.write_sector(1).await.unwrap();
+        power.set_faults(Faults { sync: 1, ..Faults::default() });
+        farm.0.progress.save(1, b"failed").await.unwrap_err();
+        // Nor may bytes change for as long as that cannot be settled.
+        drop(writer);
+        assert!(farm.write_sector(1).await.is_err());
+        power.set_faults(Faults::default());
+        drop(farm.write_sector(1).await.unwrap());
+        drop((farm, other));
+        power.come_back(Loss::Kill);
+
+        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 2)).await;
+        assert_eq!(farm.0.progress.saved(1), None);
+        assert_eq!(farm.0.progress.saved(0).unwrap(), b"durable");
     });
 }
