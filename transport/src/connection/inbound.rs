@@ -156,7 +156,7 @@ impl<B: PayloadBuf> Connection<B> {
         let (abandoned, layout) = (made.abandoned, made.request.response_layout());
         self.accept_payload(length)?;
         if abandoned {
-            self.requests.made.remove(&id);
+            self.free(id);
             self.discard(length);
         } else if length == 0 {
             self.requests.made.remove(&id);
@@ -176,8 +176,10 @@ impl<B: PayloadBuf> Connection<B> {
     fn on_refusal(&mut self, id: RequestId, refusal: Refusal) -> Result<(), Violation> {
         let made = self.requests.made.get(&id).filter(|made| made.sent);
         let abandoned = made.ok_or(Violation::UnknownRequest(id.0))?.abandoned;
-        self.requests.made.remove(&id);
-        if !abandoned {
+        if abandoned {
+            self.free(id);
+        } else {
+            self.requests.made.remove(&id);
             self.events.push_back(Event::Failed { id, error: RequestError::Refused(refusal) });
         }
         Ok(())
@@ -193,11 +195,13 @@ impl<B: PayloadBuf> Connection<B> {
         let arriving = self.arriving.take().expect("a payload arrives for a message");
         match (arriving.wanted.of, arriving.response) {
             (PayloadOf::Response(id), Some(response)) => {
-                let made = self.requests.made.remove(&id).expect("a request is open until its final frame");
+                let made = self.requests.made.get(&id).expect("a request is open until its final frame");
                 if !made.abandoned {
+                    self.requests.made.remove(&id);
                     self.events.push_back(Event::Response { id, response, payload: Some(buffer) });
                     return;
                 }
+                self.free(id);
             }
             (PayloadOf::Request(id), _) => {
                 let asked = self.requests.asked.get(&id).filter(|asked| !asked.answered);

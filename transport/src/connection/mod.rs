@@ -158,7 +158,7 @@ impl<B: PayloadBuf> Connection<B> {
         let Some(made) = self.requests.made.get_mut(&id).filter(|made| !made.abandoned) else { return };
         if !made.sent {
             self.output.withdraw(Tag::Made(id.0));
-            self.requests.made.remove(&id);
+            self.free(id);
             return;
         }
         made.abandoned = true;
@@ -357,8 +357,14 @@ impl<B: PayloadBuf> Connection<B> {
         self.arriving = None;
         self.discard(wanted.length);
         if let PayloadOf::Response(id) = of {
-            self.requests.made.remove(&id);
+            self.free(id);
         }
+    }
+
+    /// A request that nobody here waits for is over on the wire too: whoever waits for its place hears of it.
+    fn free(&mut self, id: RequestId) {
+        self.requests.made.remove(&id);
+        self.events.push_back(Event::Freed(id));
     }
 
     /// Reads past an accepted payload that takes no memory.

@@ -210,6 +210,8 @@ pub enum Event<B> {
         /// Why.
         error: RequestError,
     },
+    /// The final frame of a request that was taken back, or whose time was over, has come: its place is free again.
+    Freed(RequestId),
     /// The peer takes no new requests and finishes what is in progress.
     Leaving(String),
     /// The connection is over; comes last.

@@ -170,8 +170,13 @@ impl Answers {
             Event::Response { id, response, payload } => {
                 let payload = payload.map(|payload| Received::new(payload, link));
                 self.answer(id, Ok(Reply { response, payload }));
+                self.make_room(link);
             }
-            Event::Failed { id, error } => self.answer(id, Err(error)),
+            Event::Failed { id, error } => {
+                self.answer(id, Err(error));
+                self.make_room(link);
+            }
+            Event::Freed(_) => self.make_room(link),
             Event::Closed(reason) => {
                 *self.closed.borrow_mut() = Some(reason);
                 self.opened.take();
@@ -188,13 +193,14 @@ impl Answers {
             // The asker may be gone at this very moment.
             let _ = waiting.send(outcome);
         }
-        self.make_room();
     }
 
-    fn make_room(&self) {
-        while let Some(next) = self.queue.borrow_mut().pop_front() {
+    /// Wakes the next one in the queue if the peer allows one more request.
+    fn make_room(&self, link: &Link) {
+        while link.core.borrow().room_for_requests() > 0 {
+            let Some(next) = self.queue.borrow_mut().pop_front() else { return };
             if next.send(()).is_ok() {
-                break;
+                return;
             }
         }
     }
@@ -216,8 +222,16 @@ impl Drop for Asking {
         if waited {
             self.connected.link.core.borrow_mut().cancel(self.id);
             self.connected.link.changed();
-            self.connected.answers.make_room();
         }
+    }
+}
+
+/// Somebody's turn to make a request. When it is over, made use of or not, the next one is woken if there is room.
+struct Turn<'a>(&'a Connected);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.answers.make_room(&self.0.link);
     }
 }
 
@@ -282,6 +296,7 @@ async fn ask(
     started: Instant,
 ) -> Result<(Asking, oneshot::Receiver<Outcome>), ClientError> {
     let peer = connected.link.peer;
+    let _turn = Turn(connected);
     while connected.link.core.borrow().room_for_requests() == 0 {
         let (room, has_room) = oneshot::channel();
         connected.answers.queue.borrow_mut().push_back(room);

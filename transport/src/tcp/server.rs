@@ -239,7 +239,7 @@ impl<H: Handler> Requests<H> {
                 drop(self.tasks.take());
             }
             // A server asks nothing.
-            Event::Leaving(_) | Event::Response { .. } | Event::Failed { .. } => {}
+            Event::Leaving(_) | Event::Response { .. } | Event::Failed { .. } | Event::Freed(_) => {}
         }
     }
 

@@ -184,3 +184,22 @@ fn requests_are_bounded_and_checked_before_they_are_made() {
     }
     assert_eq!(conn.request(range(0, 1), None, None, 10), Err(MakeError::Full));
 }
+
+/// Nobody hears of a request taken back but whoever waits for its place, once, when the peer's last frame has come.
+#[test]
+fn the_end_of_a_request_taken_back_is_told() {
+    for payload_under_way in [false, true] {
+        let mut net = Net::new(2, Faults { delay_ms: 5, ..Faults::NONE }, connect);
+        let mut server = Server::default();
+        settle(&mut net, &mut server, 100);
+        let length = if payload_under_way { 2 << 20 } else { 100 };
+        let id = ask(&mut net.a.conn, range(0, length), net.now_ms);
+        let at_a = net.turn().0;
+        assert!(at_a.is_empty(), "{at_a:?}");
+        net.a.conn.cancel(id);
+        assert_eq!(net.a.conn.room_for_requests(), 19);
+        let limit = net.now_ms + 1000;
+        assert_eq!(settle(&mut net, &mut server, limit), [Event::Freed(id)]);
+        assert_eq!(net.a.conn.room_for_requests(), 20);
+    }
+}

@@ -76,8 +76,11 @@ pub fn client(peer: SocketAddr, pin: ServerPin, pool: &Pool) -> Client {
 }
 
 pub fn bind(lock: ServerLock, pool: &Pool) -> (Server, SocketAddr) {
+    bind_with(lock, pool, Config::new(Role::PlotServer, "server"))
+}
+
+pub fn bind_with(lock: ServerLock, pool: &Pool, connection: Config) -> (Server, SocketAddr) {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let connection = Config::new(Role::PlotServer, "server");
     let server = Server::bind(ServerConfig { listen, lock, connection }, pool.clone()).unwrap();
     let address = server.local_addr().unwrap();
     (server, address)
@@ -107,7 +110,11 @@ pub struct House {
 
 impl House {
     pub fn new(local: &Local, keys: &Keys) -> Self {
-        let (server, address) = bind(keys.lock(), local.pool());
+        Self::with(local, keys, Config::new(Role::PlotServer, "server"))
+    }
+
+    pub fn with(local: &Local, keys: &Keys, connection: Config) -> Self {
+        let (server, address) = bind_with(keys.lock(), local.pool(), connection);
         let library = Rc::new(Library::new(local.pool().clone(), Arc::default()));
         let (stop, stopped) = oneshot::channel();
         let serving = spawn_local(server.serve(library.clone(), stopped.map(|_| ())));

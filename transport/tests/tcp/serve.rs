@@ -1,6 +1,7 @@
 //! Requests and answers when nothing is wrong.
 
 use crate::house::{House, Keys, PATIENCE, client, fill_piece, on_executor};
+use engine::Local;
 use engine::pool::Pool;
 use engine::task::spawn_local;
 use futures::StreamExt;
@@ -8,7 +9,8 @@ use futures::future::{Either, select};
 use futures::stream;
 use std::pin::pin;
 use std::time::Duration;
-use transport::message::{ItemKind, RefusalCode, Request, Response};
+use transport::connection::Config;
+use transport::message::{ItemKind, RefusalCode, Request, Response, Role};
 use transport::payload::PayloadBuf;
 use transport::tcp::{Client, ClientError, SlabPayload};
 
@@ -153,5 +155,52 @@ fn a_leaving_server_finishes_what_it_has_begun() {
         let request = Request::GetItem { index: 0, kind: ItemKind::Piece };
         let error = client.request(request, None, PATIENCE).await.unwrap_err();
         assert!(matches!(error, ClientError::Unreachable { .. } | ClientError::Leaving { .. }), "{error}");
+    });
+}
+
+/// A house whose server takes one request at a time.
+fn one_at_a_time(local: &Local) -> House {
+    let connection = Config { max_requests: 1, ..Config::new(Role::PlotServer, "server") };
+    House::with(local, &Keys::new(true), connection)
+}
+
+/// The place of a request that was dropped is free when the peer's last frame for it has come, and not before.
+#[test]
+fn the_place_of_a_dropped_request_goes_to_the_next_one() {
+    on_executor(8, |local| async move {
+        let house = one_at_a_time(&local);
+        let client = &house.client;
+        let dropped = {
+            let client = client.clone();
+            let request = Request::GetSectorMetadata { staging: STAGING };
+            spawn_local(async move { drop(client.request(request, None, PATIENCE).await) })
+        };
+        house.library.wait_for(1).await;
+        let next = {
+            let client = client.clone();
+            spawn_local(async move { get_piece(&client, 1).await })
+        };
+        dropped.cancel().await;
+        next.await;
+    });
+}
+
+/// Whoever is woken and gone gives its turn to the next one.
+#[test]
+fn a_turn_that_nobody_takes_is_passed_on() {
+    on_executor(8, |local| async move {
+        let house = one_at_a_time(&local);
+        let client = &house.client;
+        get_piece(client, 0).await;
+        let mut first = Box::pin(get_piece(client, 1));
+        let mut second = Box::pin(get_piece(client, 2));
+        let mut third = Box::pin(get_piece(client, 3));
+        for waiting in [&mut first, &mut second, &mut third] {
+            assert!(futures::poll!(waiting).is_pending());
+        }
+        // Its end wakes the second, which never gets to know.
+        first.await;
+        drop(second);
+        third.await;
     });
 }
