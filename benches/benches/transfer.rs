@@ -99,7 +99,7 @@ async fn pull(client: &Client) {
 /// Time of `times` pulls over one connection, without its making.
 fn pulls(asking: &Executors, address: SocketAddr, pin: ServerPin, times: u64) -> Duration {
     let pulled = asking.spawner(0).spawn(move |local| async move {
-        let config = ClientConfig::new(address, pin, Config::new(Role::PlotClient, "client"));
+        let config = ClientConfig::new([address], pin, Config::new(Role::PlotClient, "client"));
         let client = Client::new(config, local.pool().clone());
         let first = Request::GetSectorRange { staging: [7; 16], phase: 0, offset: 0, length: 1 };
         client.request(first, None, TIMEOUT).await.expect("the server is there");

@@ -100,7 +100,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = address.recv()?;
     let asking = executors(1, &Pool::new(window + 2, 16)?)?;
     let measured = asking.spawner(0).spawn(move |local| async move {
-        let config = ClientConfig::new(address, pin, Config::new(Role::Tool, "client"));
+        let config = ClientConfig::new([address], pin, Config::new(Role::Tool, "client"));
         let client = Client::new(config, local.pool().clone());
         ask(&client, 0, check).await;
         let (started, cpu) = (Instant::now(), cpu_seconds().expect("/proc is mounted"));

@@ -7,15 +7,21 @@
 //! Owns: sockets, tasks, reconnection. Never: what a request means, retries of requests, or which peer to ask.
 //! Everything here stays on the executor where it was made.
 
+mod asking;
 mod client;
+mod line;
 mod link;
 mod notify;
 mod payload;
+mod peer;
+mod reply;
 mod server;
 mod tasks;
 mod wire;
 
-pub use client::{Client, ClientConfig, ClientError, Reply, ServerPin};
+pub use client::Client;
 pub use link::Received;
 pub use payload::{PIECE_POINTS_AT, PIECE_RECORD_AT, SlabPayload};
+pub use peer::{ClientConfig, ServerPin};
+pub use reply::{ClientError, Reply};
 pub use server::{Answer, Handler, MAX_CONNECTIONS, PeerInfo, ServeError, Server, ServerConfig, ServerLock};

@@ -3,12 +3,13 @@
 use crate::house::{Keys, Library, PATIENCE, bind, client, on_executor};
 use engine::net::TcpStream;
 use engine::task::{sleep, spawn_local};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use transport::message::{ItemKind, Request};
-use transport::tcp::{Client, ClientError, ServerLock, ServerPin};
+use transport::connection::Config;
+use transport::message::{ItemKind, Request, Role};
+use transport::tcp::{Client, ClientConfig, ClientError, ServerLock, ServerPin};
 use transport::tls::Identity;
 
 const PIECE: Request = Request::GetItem { index: 1, kind: ItemKind::Piece };
@@ -77,6 +78,54 @@ async fn retry_in(client: &Client) -> Duration {
         ClientError::Unreachable { retry_in, .. } => retry_in,
         error => panic!("{error}"),
     }
+}
+
+/// The kernel connects and nobody says hello.
+fn swallows_everything() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// A dial counts when nobody waits for it any more: requests that are shorter than it do not knock for ever.
+#[test]
+fn dials_that_outlive_their_requests_count() {
+    on_executor(8, |local| async move {
+        let (_listener, address) = swallows_everything();
+        let connection = Config::new(Role::PlotClient, "client");
+        let config = ClientConfig::new([address], ServerPin::InsecurePlainTcp, connection);
+        let config = ClientConfig { connect_timeout: Duration::from_millis(200), ..config };
+        let client = Client::new(config, local.pool().clone());
+        for _ in 0..2 {
+            let mut requests = 0;
+            let pause = loop {
+                match client.request(PIECE, None, Duration::from_millis(20)).await.unwrap_err() {
+                    ClientError::Unreachable { retry_in, .. } => break retry_in,
+                    ClientError::TimedOut { .. } => requests += 1,
+                    error => panic!("{error}"),
+                }
+                assert!(requests < 1000, "no pause after {requests} requests");
+            };
+            assert!(requests > 0);
+            sleep(pause).await;
+        }
+    });
+}
+
+#[test]
+fn an_address_that_swallows_everything_delays_the_next_one_and_no_more() {
+    on_executor(8, |local| async move {
+        let keys = Keys::new(false);
+        let (_listener, silent) = swallows_everything();
+        let (server, address) = bind(keys.lock(), local.pool());
+        let library = Rc::new(Library::new(local.pool().clone(), Arc::default()));
+        let _serving = spawn_local(server.serve(library, std::future::pending()));
+        let connection = Config::new(Role::PlotClient, "client");
+        let config = ClientConfig::new([silent, address], keys.pin(), connection);
+        // The request would be over before the first address is given up.
+        let config = ClientConfig { connect_timeout: 10 * PATIENCE, ..config };
+        Client::new(config, local.pool().clone()).request(PIECE, None, PATIENCE).await.unwrap();
+    });
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Keys {
 }
 
 pub fn client(peer: SocketAddr, pin: ServerPin, pool: &Pool) -> Client {
-    Client::new(ClientConfig::new(peer, pin, Config::new(Role::PlotClient, "client")), pool.clone())
+    Client::new(ClientConfig::new([peer], pin, Config::new(Role::PlotClient, "client")), pool.clone())
 }
 
 pub fn bind(lock: ServerLock, pool: &Pool) -> (Server, SocketAddr) {

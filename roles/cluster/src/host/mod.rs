@@ -172,7 +172,7 @@ impl Host {
 
     /// Asks `peer` and waits at most `timeout`. `payload` is what goes with the request: for [`Layout::Piece`] the one slab
     /// in which the piece lies so, else its parts in the order of the wire, or nothing. Dropping the future takes the
-    /// request back. A request is tried once at each of the peer's addresses that cannot be reached, and not again.
+    /// request back. The peer is reached at any of its addresses; a request that it got is not made again.
     pub async fn request(
         &self,
         peer: InstanceId,

@@ -15,11 +15,11 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use transport::connection::Config as ConnectionConfig;
 use transport::message::{Layout, Request, Response};
-use transport::tcp::{Client, ClientConfig, ClientError, Reply, ServerPin, SlabPayload};
+use transport::tcp::{Client, ClientConfig, ServerPin, SlabPayload};
 use transport::tls::{Fingerprint, Identity};
 
 /// A request on its way to the executor that makes it.
@@ -44,8 +44,8 @@ impl Ask {
     }
 }
 
-/// A member at one of its addresses, with the certificate it has there.
-type PeerKey = (InstanceId, SocketAddr, Fingerprint);
+/// A member at its addresses, with the certificate it has there.
+type PeerKey = (InstanceId, Vec<SocketAddr>, Fingerprint);
 
 pub(super) struct Peers {
     identity: Arc<Identity>,
@@ -92,10 +92,9 @@ impl Peers {
         let peer = ask.peer;
         let entry = self.present.borrow().get(&peer).cloned().ok_or(HostError::Absent { peer })?;
         let role = entry.role;
-        let reply = match self.ask_addresses(&entry, ask).await {
-            Some(reply) => reply.map_err(|source| HostError::Request { peer, role, source })?,
-            None => return Err(HostError::NoAddress { peer, role }),
-        };
+        let client = self.client(&entry).ok_or(HostError::NoAddress { peer, role })?;
+        let reply = client.request(ask.request.clone(), ask.payload(), ask.timeout).await;
+        let reply = reply.map_err(|source| HostError::Request { peer, role, source })?;
         // A range of a sector is hashed once here, as a part of it, and compared when the whole is there.
         let is_of_whole = matches!(reply.response, Response::SectorRange { .. });
         if reply.payload.is_some() && !is_of_whole && !reply.is_intact() {
@@ -105,41 +104,37 @@ impl Peers {
         Ok(HostReply { response: reply.response, payload })
     }
 
-    /// Asks at the first address that can be reached. `None` when there is no address.
-    async fn ask_addresses(&self, entry: &MemberEntry, ask: &Ask) -> Option<Result<Reply, ClientError>> {
-        let started = Instant::now();
-        let mut outcome = None;
-        for address in entry.addresses.iter().filter_map(|address| address.parse().ok()) {
-            let left = ask.timeout.saturating_sub(started.elapsed());
-            let reply = self.client(entry, address).request(ask.request.clone(), ask.payload(), left).await;
-            let unreachable = matches!(reply, Err(ClientError::Unreachable { .. }));
-            outcome = Some(reply);
-            if !unreachable {
-                break;
-            }
+    fn client(&self, entry: &MemberEntry) -> Option<Client> {
+        let addresses = addresses(entry);
+        if addresses.is_empty() {
+            return None;
         }
-        outcome
-    }
-
-    fn client(&self, entry: &MemberEntry, address: SocketAddr) -> Client {
         let fingerprint = Fingerprint(entry.certificate_sha256);
-        let key = (entry.id, address, fingerprint);
+        let key = (entry.id, addresses, fingerprint);
         if let Some(client) = self.clients.borrow().get(&key) {
-            return client.clone();
+            return Some(client.clone());
         }
         self.forget_the_gone();
         let pin = ServerPin::Certificate(self.identity.clone(), fingerprint);
-        let client = Client::new(ClientConfig::new(address, pin, self.connection.clone()), self.pool.clone());
+        let config = ClientConfig::new(key.1.clone(), pin, self.connection.clone());
+        let client = Client::new(config, self.pool.clone());
         self.clients.borrow_mut().insert(key, client.clone());
-        client
+        Some(client)
     }
 
-    /// Closes the connections to members that are gone or have another certificate now.
+    /// Closes the connections to members that are gone or have another certificate or other addresses now.
     fn forget_the_gone(&self) {
         let present = self.present.borrow().clone();
-        let is_present = |(id, _, fingerprint): &PeerKey| {
-            present.get(id).is_some_and(|entry| entry.certificate_sha256 == fingerprint.0)
+        let is_present = |(id, at, fingerprint): &PeerKey| {
+            let is_same =
+                |entry: &MemberEntry| entry.certificate_sha256 == fingerprint.0 && addresses(entry) == *at;
+            present.get(id).is_some_and(is_same)
         };
         self.clients.borrow_mut().retain(|key, _| is_present(key));
     }
+}
+
+/// Where a member says that it listens, as far as that can be read.
+fn addresses(entry: &MemberEntry) -> Vec<SocketAddr> {
+    entry.addresses.iter().filter_map(|address| address.parse().ok()).collect()
 }
