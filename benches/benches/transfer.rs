@@ -63,11 +63,11 @@ fn executors(slabs: usize) -> Executors {
 
 /// A server on an executor of its own; it ends with it.
 fn serve(lock: ServerLock) -> (Executors, SocketAddr) {
-    let serving = executors(4);
+    let serving = executors(2 * WINDOW + 2);
     let (sender, address) = mpsc::channel();
     drop(serving.spawner(0).spawn(move |local| async move {
         let connection = Config::new(Role::PlotServer, "server");
-        let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), lock, connection };
+        let config = ServerConfig { listen: ([127, 0, 0, 1], 0).into(), lock, connection, slabs: usize::MAX };
         let server = Server::bind(config, local.pool().clone()).expect("loopback can be listened on");
         sender.send(server.local_addr().expect("it listens")).expect("the bench waits for it");
         let mut slab = local.pool().acquire().await.expect("the pool has slabs");
@@ -176,7 +176,7 @@ fn transfer(c: &mut Criterion) {
         ("ranges over TLS", tls, tls_pin),
         ("ranges without TLS", ServerLock::InsecurePlainTcp, ServerPin::InsecurePlainTcp),
     ] {
-        let ((serving, address), asking) = (serve(lock), executors(WINDOW + 4));
+        let ((serving, address), asking) = (serve(lock), executors(2 * WINDOW + 4));
         let took = measure(&mut group, name, |times| pulls(&asking, address, pin.clone(), times));
         ratios.push((name, took));
         for executors in [asking, serving] {

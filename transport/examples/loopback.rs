@@ -83,13 +83,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         ),
         false => (ServerLock::InsecurePlainTcp, ServerPin::InsecurePlainTcp),
     };
-    let serving = executors(0, &Pool::new(4, 16)?)?;
+    let serving = executors(0, &Pool::new(2 * window + 2, 16)?)?;
     let (sender, address) = mpsc::channel();
     drop(serving.spawner(0).spawn(move |local| async move {
         let config = ServerConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             lock,
             connection: Config::new(Role::ShardedCache, "server"),
+            slabs: usize::MAX,
         };
         let server = Server::bind(config, local.pool().clone()).expect("loopback can be listened on");
         sender.send(server.local_addr().expect("it listens")).expect("main waits for it");
@@ -98,7 +99,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         server.serve(Rc::new(OnePiece { piece, blake3 }), local.stopping()).await;
     }));
     let address = address.recv()?;
-    let asking = executors(1, &Pool::new(window + 2, 16)?)?;
+    let asking = executors(1, &Pool::new(2 * window + 2, 16)?)?;
     let measured = asking.spawner(0).spawn(move |local| async move {
         let config = ClientConfig::new([address], pin, Config::new(Role::Tool, "client"));
         let client = Client::new(config, local.pool().clone());

@@ -7,7 +7,7 @@
 //! | requests of a connection at once | 64 | [`crate::connection::Config`]: a window for 20 ms of path at 3 GiB/s; 64 headers are 256 KiB |
 //! | slabs of all peers together | [`crate::tcp::ServerConfig::slabs`] | what the role keeps for serving |
 //! | slabs of one peer | as many as are left free | so one takes half at most, two a third each, and somebody new always finds one |
-//! | slabs of peers on trial together | half | peers that have taken nothing yet: however many hang, half is left for those that do not |
+//! | slabs of peers on trial together | half | peers that have not yet taken [`TRIAL_PAYLOADS`]: however many hang, half is left for those that do not |
 //! | a payload, either way | [`PAYLOAD_GRACE_MS`] and its bytes at [`LEAST_BYTES_PER_S`] | 13 s for 2 MiB; who is slower is retired |
 //! | wait for a slab for a request's payload | [`SLAB_WAIT_MS`] | then it is read past and refused: what is behind it goes on |
 //! | work for a request | [`REQUEST_MAX_MS`] | requests without an end of their own end too |
@@ -44,8 +44,10 @@ pub const STRANGER_MS: u64 = 2000;
 pub const CONNECTIONS_PER_PEER: usize = 8;
 /// Connections of all peers.
 pub const CONNECTIONS_MAX: usize = 1024;
-/// Payloads a peer that was retired for its slowness takes on trial before it counts as others do.
-pub const TRIAL_AFTER_RETIREMENT: u32 = 16;
+/// Payloads that a peer takes on trial: more than the 10 MiB that the kernel's buffers take for one that reads nothing.
+pub const TRIAL_PAYLOADS: u32 = 16;
+/// The same for one that was retired for its slowness.
+pub const TRIAL_AFTER_RETIREMENT: u32 = 64;
 /// Peers whose standing is remembered while they have nothing.
 pub const PEERS_MAX: usize = 4096;
 /// What an address has before the next one is tried beside it (RFC 8305).

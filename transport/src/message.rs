@@ -397,6 +397,15 @@ impl Request {
         }
     }
 
+    /// Slabs that giving the response takes: two where a range, as it lies on disk, touches more blocks than one has.
+    pub const fn response_slabs(&self) -> usize {
+        let phase = match self {
+            Self::GetSectorRange { offset, .. } => (*offset % BLOCK_BYTES as u64) as usize,
+            _ => 0,
+        };
+        (phase + self.response_payload_bytes()).div_ceil(MAX_PAYLOAD_BYTES)
+    }
+
     /// Where the reader wants the response's payload to lie.
     pub const fn response_layout(&self) -> Layout {
         match self {

@@ -86,7 +86,7 @@ pub async fn run(config: Config, bus: SharedBus, shutdown: Shutdown) -> Result<(
     let queue_limit = count * QUEUE_PER_THREAD + cards.len() * QUEUE_PER_CARD;
     let capacity = u64::try_from(count).unwrap_or(u64::MAX);
     let slabs = queue_limit + slabs_at_work(count, cards.len()) + ARRIVING_SLABS;
-    let host = HostConfig { capacity, slabs, ..host };
+    let host = HostConfig { capacity, slabs, serving_slabs: slabs, ..host };
     let (made, serving) = watch::channel(None);
     let handler = ProofHandler { prover: serving };
     let host = Host::start(host, bus, move |_| Rc::new(handler)).await?;

@@ -7,6 +7,7 @@ use super::types::{
 };
 use super::{Connection, MAX_REQUESTS, Stage};
 use crate::frame::{Kind, Prefix};
+use crate::limits::REQUEST_MAX_MS;
 use crate::message::{GoAway, Hello, Ping, Refusal, RefusalCode, RequestHeader, Response};
 use crate::parse::{self, Message};
 use crate::payload::PayloadBuf;
@@ -27,7 +28,7 @@ impl<B: PayloadBuf> Connection<B> {
             return;
         }
         self.last_received_ms = now_ms;
-        if self.receiver.is_in_payload() {
+        if self.receiver.payload_bytes().is_some() {
             self.stats.payload_received_bytes += count as u64;
         }
         let handled = match self.receiver.filled(count) {
@@ -35,8 +36,13 @@ impl<B: PayloadBuf> Connection<B> {
             Ok(Some(complete)) => self.handle(complete, now_ms),
             Err(error) => Err(error.into()),
         };
-        if let Err(violation) = handled {
-            self.close_for(CloseReason::Violation(violation));
+        match (handled, self.receiver.payload_bytes()) {
+            (Err(violation), _) => self.close_for(CloseReason::Violation(violation)),
+            (Ok(()), Some(bytes)) => self.receiving.due(bytes, now_ms),
+            (Ok(()), None) => self.receiving.end(),
+        }
+        if self.receiver.is_waiting() {
+            self.memory_wanted_ms.get_or_insert(now_ms);
         }
     }
 
@@ -44,9 +50,11 @@ impl<B: PayloadBuf> Connection<B> {
     ///
     /// # Panics
     /// When none is wanted or the length differs.
-    pub fn provide(&mut self, buffer: B) {
+    pub fn provide(&mut self, buffer: B, now_ms: u64) {
         let wanted = self.arriving.as_ref().expect("a buffer is given only when one is wanted").wanted;
         assert_eq!(buffer.len(), wanted.length, "buffer of another length than wanted");
+        self.memory_wanted_ms = None;
+        self.receiving.begin(buffer.len(), now_ms);
         self.receiver.provide(buffer);
     }
 
@@ -129,10 +137,14 @@ impl<B: PayloadBuf> Connection<B> {
             return Err(Violation::TooManyRequests(self.config.max_requests));
         }
         self.accept_payload(length)?;
-        let deadline_ms = (header.timeout_ms != 0).then(|| now_ms + u64::from(header.timeout_ms));
+        let timeout_ms = Some(u64::from(header.timeout_ms)).filter(|ms| *ms != 0);
+        let ends_ms = now_ms + timeout_ms.unwrap_or(REQUEST_MAX_MS).min(REQUEST_MAX_MS);
+        let deadline_ms = timeout_ms.map(|_| ends_ms);
         let request = header.request;
         let layout = request.layout();
-        self.requests.asked.insert(id, Asked { request: request.clone(), deadline_ms, answered: false });
+        self.requests
+            .asked
+            .insert(id, Asked { request: request.clone(), deadline_ms, ends_ms, answered: false });
         if self.leaving {
             self.discard(length);
             let refusal = Refusal::new(RefusalCode::Busy, "this member is leaving: ask another one");

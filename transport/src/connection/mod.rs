@@ -12,6 +12,8 @@
 //! - **Requests.** Each ends with exactly one final frame, response or refusal. `cancel` and a passed deadline end a
 //!   request for the caller at once; on the wire it is still open until the peer's final frame.
 //! - **Credits.** A payload leaves only when the peer granted its bytes, and counts until `release` over there.
+//! - **Pace.** A payload that moves too slowly, out or in, ends the connection: what it holds is wanted by others. A payload that
+//!   comes with a request and finds no memory is read past, so that what lies behind it goes on.
 //! - **Leaving.** `leave` lets both finish what is in progress; `close` and any violation end at once, with last
 //!   words to the peer.
 //!
@@ -21,6 +23,7 @@
 mod credits;
 mod inbound;
 mod output;
+mod pace;
 mod receiver;
 mod requests;
 mod types;
@@ -32,6 +35,7 @@ pub use types::{
 };
 
 use crate::frame::{self, Kind, MAX_PAYLOAD_BYTES, VERSION};
+use crate::limits::STOOD_STILL_MS;
 use crate::message::{
     Cancel, Credit, GoAway, Header, Hello, MAX_NAME_BYTES, Ping, Refusal, RefusalCode, Request,
     RequestHeader, Response,
@@ -39,6 +43,7 @@ use crate::message::{
 use crate::payload::PayloadBuf;
 use credits::{ReceiveCredit, SendCredit};
 use output::{Output, Tag};
+use pace::Pace;
 use receiver::Receiver;
 use requests::{Arriving, Requests};
 use std::collections::VecDeque;
@@ -68,6 +73,13 @@ pub struct Connection<B> {
     send_credit: SendCredit,
     receive_credit: ReceiveCredit,
     events: VecDeque<Event<B>>,
+    /// The payload that arrives, and the one that is sent or waits for credit.
+    receiving: Pace,
+    sending: Pace,
+    /// The payload of the last frame is being handed to the socket.
+    is_sending: bool,
+    /// Since when memory is wanted.
+    memory_wanted_ms: Option<u64>,
     pong: Option<u64>,
     /// Nothing was sent for so long that the peer wants a sign of life.
     ping_due: bool,
@@ -111,6 +123,10 @@ impl<B: PayloadBuf> Connection<B> {
             send_credit: SendCredit::new(0),
             receive_credit: ReceiveCredit::new(config.credit_bytes),
             events: VecDeque::new(),
+            receiving: Pace::default(),
+            sending: Pace::default(),
+            is_sending: false,
+            memory_wanted_ms: None,
             pong: None,
             ping_due: false,
             ping_sent_ms: None,
@@ -150,6 +166,7 @@ impl<B: PayloadBuf> Connection<B> {
         let id = self.requests.make(request.clone(), deadline_ms);
         let head = encode(Kind::Request, id.0, payload_bytes, &RequestHeader { timeout_ms, request });
         self.output.push(Tag::Made(id.0), head, payload);
+        self.pace_queue(now_ms);
         Ok(id)
     }
 
@@ -157,7 +174,7 @@ impl<B: PayloadBuf> Connection<B> {
     pub fn cancel(&mut self, id: RequestId) {
         let Some(made) = self.requests.made.get_mut(&id).filter(|made| !made.abandoned) else { return };
         if !made.sent {
-            self.output.withdraw(Tag::Made(id.0));
+            self.withdraw_frame(Tag::Made(id.0));
             self.free(id);
             return;
         }
@@ -172,6 +189,7 @@ impl<B: PayloadBuf> Connection<B> {
         id: PeerRequestId,
         response: &Response,
         payload: Option<B>,
+        now_ms: u64,
     ) -> Result<(), AnswerError> {
         let asked = self.requests.unanswered(id)?;
         let payload_bytes = payload.as_ref().map_or(0, PayloadBuf::len);
@@ -179,6 +197,7 @@ impl<B: PayloadBuf> Connection<B> {
         asked.answered = true;
         let head = encode(Kind::Response, id.0, payload_bytes, response);
         self.output.push(Tag::Final(id.0), head, payload);
+        self.pace_queue(now_ms);
         Ok(())
     }
 
@@ -197,9 +216,20 @@ impl<B: PayloadBuf> Connection<B> {
         self.receive_credit.release(bytes);
     }
 
-    /// The next frame to send, as often as there is one.
+    /// The next frame to send, as often as there is one. Whoever asks has handed the one before to the socket, all of it.
     pub fn transmit(&mut self, now_ms: u64) -> Option<Transmit<B>> {
-        let transmit = self.next_transmit(now_ms)?;
+        if std::mem::take(&mut self.is_sending) {
+            self.sending.end();
+        }
+        let transmit = self.next_transmit(now_ms);
+        match transmit.as_ref().and_then(|transmit| transmit.payload.as_ref()) {
+            Some(payload) => {
+                self.sending.begin(payload.len(), now_ms);
+                self.is_sending = true;
+            }
+            None => self.pace_queue(now_ms),
+        }
+        let transmit = transmit?;
         self.last_sent_ms = now_ms;
         self.ping_due = false;
         Some(transmit)
@@ -224,6 +254,21 @@ impl<B: PayloadBuf> Connection<B> {
             return self.next_payload();
         };
         Some(Transmit { head, payload: None })
+    }
+
+    /// The time of the first payload in the queue runs, though it waits for credit.
+    fn pace_queue(&mut self, now_ms: u64) {
+        if let Some(bytes) = self.output.next_payload_bytes() {
+            self.sending.due(bytes, now_ms);
+        }
+    }
+
+    /// Takes a frame back that has not been sent. If it was the first one, the next one's time begins anew.
+    fn withdraw_frame(&mut self, tag: Tag) -> bool {
+        if !self.is_sending {
+            self.sending.end();
+        }
+        self.output.withdraw(tag)
     }
 
     fn next_payload(&mut self) -> Option<Transmit<B>> {
@@ -263,12 +308,16 @@ impl<B: PayloadBuf> Connection<B> {
         };
         let keepalive = self.last_sent_ms + self.config.keepalive_ms;
         let keepalive = if self.stage == Stage::Open && !self.ping_due { keepalive } else { u64::MAX };
-        let deadline = self.requests.next_deadline_ms().unwrap_or(u64::MAX);
-        Some(silence.min(keepalive).min(deadline))
+        let paces = [&self.receiving, &self.sending].into_iter().filter_map(|pace| pace.end_ms(&self.config));
+        let memory = self.memory_wanted_ms.filter(|_| self.unprovided_request().is_some());
+        let memory = memory.map(|since_ms| since_ms + self.config.memory_wait_ms);
+        let due = paces.chain(memory).chain(self.requests.next_deadline_ms());
+        due.chain([silence, keepalive]).min()
     }
 
-    /// Lets time pass: deadlines, silence, keepalives.
+    /// Lets time pass: deadlines, silence, slowness, keepalives.
     pub fn tick(&mut self, now_ms: u64) {
+        self.forgive_standstill(now_ms);
         self.ping_due |= self.stage == Stage::Open && now_ms >= self.last_sent_ms + self.config.keepalive_ms;
         match self.stage {
             Stage::Opening if now_ms >= self.opened_ms + self.config.hello_timeout_ms => {
@@ -281,6 +330,12 @@ impl<B: PayloadBuf> Connection<B> {
             }
             _ => {}
         }
+        self.judge_pace(now_ms);
+        if let Some(id) = self.unprovided_request()
+            && self.memory_wanted_ms.is_some_and(|since_ms| now_ms >= since_ms + self.config.memory_wait_ms)
+        {
+            self.withdraw(id, &Refusal::new(RefusalCode::Busy, "no memory is left for it: ask again later"));
+        }
         for id in self.requests.overdue_made(now_ms) {
             self.cancel(id);
             self.events.push_back(Event::Failed { id, error: RequestError::DeadlinePassed });
@@ -288,6 +343,34 @@ impl<B: PayloadBuf> Connection<B> {
         for id in self.requests.overdue_asked(now_ms) {
             let refusal = Refusal::new(RefusalCode::DeadlinePassed, "the deadline of the request has passed");
             self.withdraw(id, &refusal);
+        }
+    }
+
+    /// A tick that is long overdue says that this side stood still: the peer is not blamed for that time.
+    fn forgive_standstill(&mut self, now_ms: u64) {
+        let late_ms = self.next_tick_ms().map_or(0, |due_ms| now_ms.saturating_sub(due_ms));
+        if late_ms >= STOOD_STILL_MS {
+            self.receiving.forgive(now_ms);
+            self.sending.forgive(now_ms);
+            self.last_received_ms = now_ms;
+        }
+    }
+
+    fn judge_pace(&mut self, now_ms: u64) {
+        if let Some(ms) = self.receiving.late_ms(&self.config, now_ms) {
+            self.close_for(CloseReason::SendsSlowly(ms));
+        } else if let Some(ms) = self.sending.late_ms(&self.config, now_ms) {
+            self.close_for(CloseReason::ReadsSlowly(ms));
+        } else if !self.receiver.is_waiting() && self.requests.is_cancel_ignored(now_ms) {
+            self.close_for(CloseReason::CancelIgnored);
+        }
+    }
+
+    /// The request whose payload waits for memory.
+    fn unprovided_request(&self) -> Option<PeerRequestId> {
+        match self.arriving.as_ref()?.wanted.of {
+            PayloadOf::Request(id) if self.receiver.is_waiting() => Some(id),
+            _ => None,
         }
     }
 
@@ -341,7 +424,7 @@ impl<B: PayloadBuf> Connection<B> {
             if arriving != Some(PayloadOf::Request(id)) {
                 self.events.push_back(Event::Withdrawn(id));
             }
-        } else if !self.output.withdraw(Tag::Final(id.0)) {
+        } else if !self.withdraw_frame(Tag::Final(id.0)) {
             return;
         }
         self.output.push(Tag::Final(id.0), encode(Kind::Refusal, id.0, 0, refusal), None);
@@ -355,6 +438,7 @@ impl<B: PayloadBuf> Connection<B> {
             return;
         }
         self.arriving = None;
+        self.memory_wanted_ms = None;
         self.discard(wanted.length);
         if let PayloadOf::Response(id) = of {
             self.free(id);
@@ -382,6 +466,8 @@ impl<B: PayloadBuf> Connection<B> {
         }
         self.stage = Stage::Closed;
         self.receiver.stop();
+        self.receiving.end();
+        self.sending.end();
         self.arriving = None;
         self.output.clear();
         let words = GoAway::new(true, reason.to_string());

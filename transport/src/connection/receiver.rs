@@ -135,8 +135,13 @@ impl<B: PayloadBuf> Receiver<B> {
         matches!(self.state, State::Decide)
     }
 
-    pub(super) fn is_in_payload(&self) -> bool {
-        matches!(self.state, State::Payload(_) | State::Discard { .. })
+    /// Bytes of the payload that is arriving, wanted or not.
+    pub(super) fn payload_bytes(&self) -> Option<usize> {
+        match &self.state {
+            State::Payload(buffer) => Some(buffer.len()),
+            State::Discard { length } => Some(*length),
+            _ => None,
+        }
     }
 
     pub(super) fn provide(&mut self, buffer: B) {

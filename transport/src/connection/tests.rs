@@ -31,7 +31,7 @@ fn after_hello(bytes: &[u8]) -> (Conn, Option<CloseReason>) {
 fn feed(conn: &mut Conn, mut bytes: &[u8]) -> Option<CloseReason> {
     while !bytes.is_empty() && !conn.is_closed() {
         if let Space::Wanted(wanted) = conn.space() {
-            conn.provide(vec![0; wanted.length]);
+            conn.provide(vec![0; wanted.length], 0);
         }
         bytes = &bytes[conn.receive(bytes, 0)..];
     }
@@ -173,8 +173,8 @@ fn an_answer_that_does_not_fit_can_still_be_refused() {
     conn.receive(&encode(Kind::Request, 1, 0, &range(10)), 0);
     let Some(Event::Request { id, .. }) = conn.event() else { panic!("no request") };
     let misfit = MessageError::PayloadLength { expected: 10, got: 9 };
-    let answer = conn.respond(id, &Response::SectorRange { blake3: [0; 32] }, Some(vec![0; 9]));
+    let answer = conn.respond(id, &Response::SectorRange { blake3: [0; 32] }, Some(vec![0; 9]), 0);
     assert_eq!(answer, Err(AnswerError::Misfit(misfit)));
     assert_eq!(conn.refuse(id, &Refusal::new(RefusalCode::Failed, "")), Ok(()));
-    assert_eq!(conn.respond(id, &Response::Stored, None), Err(AnswerError::Unwanted));
+    assert_eq!(conn.respond(id, &Response::Stored, None, 0), Err(AnswerError::Unwanted));
 }

@@ -1,6 +1,7 @@
 //! What goes into a connection and comes out of it, apart from bytes.
 
 use crate::frame::{FrameError, Kind, MAX_PAYLOAD_BYTES};
+use crate::limits::{LEAST_BYTES_PER_S, PAYLOAD_GRACE_MS, SLAB_WAIT_MS};
 use crate::message::{Hello, Layout, MessageError, Refusal, Request, Response, Role};
 
 /// Most requests a side may allow at once: bounds the memory a peer's small frames can take.
@@ -31,10 +32,16 @@ pub struct Config {
     pub keepalive_ms: u64,
     /// The peer is taken for dead when nothing came for so long.
     pub idle_timeout_ms: u64,
+    /// A payload, either way, may take so long and the time of its bytes at the least rate.
+    pub payload_grace_ms: u64,
+    /// The least rate of payloads, in bytes a second; at least one.
+    pub least_bytes_per_s: u64,
+    /// A payload that comes with a request waits so long for memory; then it is read past and refused.
+    pub memory_wait_ms: u64,
 }
 
 impl Config {
-    /// Sixteen payloads under way, 64 requests, ten seconds between signs of life.
+    /// Sixteen payloads under way, 64 requests, ten seconds between signs of life; the rest as in [`crate::limits`].
     pub fn new(role: Role, name: impl Into<String>) -> Self {
         Self {
             role,
@@ -44,6 +51,9 @@ impl Config {
             hello_timeout_ms: 10_000,
             keepalive_ms: 10_000,
             idle_timeout_ms: 30_000,
+            payload_grace_ms: PAYLOAD_GRACE_MS,
+            least_bytes_per_s: LEAST_BYTES_PER_S,
+            memory_wait_ms: SLAB_WAIT_MS,
         }
     }
 }
@@ -95,9 +105,25 @@ pub enum CloseReason {
     /// The peer is silent.
     #[error("nothing came from the peer for {0} ms")]
     Silent(u64),
+    /// A payload from the peer drips.
+    #[error("a payload from the peer is not here after {0} ms: its network or its disk is sick")]
+    SendsSlowly(u64),
+    /// The peer does not take a payload, or gives no credit for it.
+    #[error("the peer has not taken a payload after {0} ms: its network is sick, or it hangs")]
+    ReadsSlowly(u64),
+    /// The peer does not end what was taken back.
+    #[error("the peer does not answer a cancel: it hangs")]
+    CancelIgnored,
     /// The socket failed or ended.
     #[error("connection lost: {0}")]
     Lost(String),
+}
+
+impl CloseReason {
+    /// Whether the peer was too slow.
+    pub fn is_slowness(&self) -> bool {
+        matches!(self, Self::SendsSlowly(_) | Self::ReadsSlowly(_) | Self::CancelIgnored | Self::Silent(_))
+    }
 }
 
 /// Why a request of this side has no response.

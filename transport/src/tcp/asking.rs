@@ -3,13 +3,17 @@
 use super::link::{Link, LinkEvent, Received};
 use super::payload::SlabPayload;
 use super::reply::{ClientError, Reply};
-use crate::connection::{CloseReason, Event, MakeError, RequestError, RequestId};
+use crate::connection::{BufferWanted, CloseReason, Event, MakeError, PayloadOf, RequestError, RequestId};
+use crate::health::Health;
 use crate::message::Request;
 use futures::channel::oneshot;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
+
+/// Last words to a peer whose connection is retired.
+const RETIRED: &str = "requests in a row had no answer";
 
 pub(super) type Outcome = Result<Reply, RequestError>;
 
@@ -27,6 +31,9 @@ pub(super) struct Answers {
     queue: RefCell<VecDeque<oneshot::Sender<()>>>,
     opened: RefCell<Option<oneshot::Sender<()>>>,
     closed: RefCell<Option<CloseReason>>,
+    health: RefCell<Health>,
+    has_answered: Cell<bool>,
+    is_retired: Cell<bool>,
 }
 
 impl Answers {
@@ -45,16 +52,32 @@ impl Answers {
                 }
             }
             Event::Response { id, response, payload } => {
-                let payload = payload.map(|payload| Received::new(payload, link));
+                let payload = payload.map(|payload| Received::of_answer(payload, link));
                 self.answer(id, Ok(Reply { response, payload }));
-                self.make_room(link);
+                self.peer_answered(link);
             }
             Event::Failed { id, error } => {
+                link.unreserve(id);
+                let is_late = error == RequestError::DeadlinePassed;
+                let is_refused = matches!(error, RequestError::Refused(_));
                 self.answer(id, Err(error));
-                self.make_room(link);
+                if is_refused {
+                    self.peer_answered(link);
+                } else if is_late && self.health.borrow_mut().timed_out(link.now_ms()) {
+                    self.is_retired.set(true);
+                    link.close(RETIRED);
+                }
             }
+            // That a cancel was read says nothing of whether requests are answered.
             Event::Freed(_) => self.make_room(link),
             Event::Closed(reason) => {
+                if reason.is_slowness() || matches!(reason, CloseReason::Violation(_)) {
+                    self.is_retired.set(true);
+                }
+                if self.is_retired.get() {
+                    link.memory.slow(link.peer_id());
+                    tracing::debug!(peer = %link.peer, %reason, "connection retired");
+                }
                 *self.closed.borrow_mut() = Some(reason);
                 self.opened.take();
                 self.queue.take();
@@ -70,6 +93,23 @@ impl Answers {
             // The asker may be gone at this very moment.
             let _ = waiting.send(outcome);
         }
+    }
+
+    /// The peer gave what somebody waited for, or refused it.
+    fn peer_answered(&self, link: &Link) {
+        self.health.borrow_mut().answered();
+        self.has_answered.set(true);
+        self.make_room(link);
+    }
+
+    /// Whether the peer ever answered on this connection.
+    pub(super) fn has_answered(&self) -> bool {
+        self.has_answered.get()
+    }
+
+    /// Whether the connection ended because it was of no use.
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.get()
     }
 
     /// Wakes the next one in the queue if the peer allows one more request.
@@ -102,6 +142,7 @@ impl Drop for Asking {
         let waited = self.connected.answers.waiting.borrow_mut().remove(&self.id).is_some();
         if waited {
             self.connected.link.core.borrow_mut().cancel(self.id);
+            self.connected.link.unreserve(self.id);
             self.connected.link.changed();
         }
     }
@@ -131,6 +172,12 @@ pub(super) async fn ask(
     started: Instant,
 ) -> Result<(Asking, oneshot::Receiver<Outcome>), ClientError> {
     let peer = connected.link.peer;
+    let (length, layout) = (request.response_payload_bytes(), request.response_layout());
+    // Nothing that comes has to wait for memory then, nor anything behind it.
+    let memory = match length {
+        0 => None,
+        _ => Some(connected.link.memory.slab(connected.link.peer_id()).await?),
+    };
     let _turn = Turn(connected);
     while connected.link.core.borrow().room_for_requests() == 0 {
         let (room, has_room) = oneshot::channel();
@@ -148,6 +195,10 @@ pub(super) async fn ask(
         MakeError::Leaving => ClientError::Leaving { peer },
         MakeError::NotOpen | MakeError::Full => unreachable!("the connection is open and has room"),
     })?;
+    if let Some((slab, share)) = memory {
+        let wanted = BufferWanted { of: PayloadOf::Response(id), length, layout };
+        link.reserve(id, SlabPayload::to_fill(slab, &wanted).with_share(share));
+    }
     let (sender, answer) = oneshot::channel();
     connected.answers.waiting.borrow_mut().insert(id, sender);
     link.changed();

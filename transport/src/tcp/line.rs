@@ -4,6 +4,7 @@
 
 use super::asking::{Answers, Connected};
 use super::link::{Link, Wire};
+use super::memory::Memory;
 use super::peer::{ClientConfig, ServerPin};
 use super::reply::ClientError;
 use super::tasks;
@@ -11,7 +12,6 @@ use crate::dialing::{Dialing, Patience, Step, Wanted};
 use crate::limits::HEAD_START_MS;
 use crate::tls::{Session, TlsError, client_config};
 use engine::net::TcpStream;
-use engine::pool::Pool;
 use engine::task::{LocalTask, sleep, spawn_local, yield_now};
 use futures::StreamExt;
 use futures::channel::oneshot;
@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 pub(super) struct Line {
     config: ClientConfig,
-    pool: Pool,
+    memory: Memory,
     started: Instant,
     dialing: RefCell<Dialing>,
     current: RefCell<Option<Rc<Connected>>>,
@@ -43,7 +43,7 @@ pub(super) struct Line {
 type Opened = Result<Rc<Connected>, String>;
 
 impl Line {
-    pub(super) fn new(config: ClientConfig, pool: Pool) -> Rc<Self> {
+    pub(super) fn new(config: ClientConfig, memory: Memory) -> Rc<Self> {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let patience = Patience {
             connect_ms: ms(config.connect_timeout),
@@ -55,7 +55,7 @@ impl Line {
         let last_failure = RefCell::new((config.addresses[0], String::new()));
         Rc::new_cyclic(|itself| Self {
             config,
-            pool,
+            memory,
             started: Instant::now(),
             dialing,
             current: RefCell::default(),
@@ -93,12 +93,26 @@ impl Line {
         u64::try_from(self.started.elapsed().as_millis()).expect("no process runs that long")
     }
 
+    /// The connection if it is open; one that is over is judged.
     fn open_one(&self) -> Option<Rc<Connected>> {
         let mut current = self.current.borrow_mut();
-        if current.as_ref().is_some_and(|connected| connected.answers.is_closed()) {
-            *current = None;
+        let answers = current.as_ref()?.answers.clone();
+        if answers.has_answered() {
+            self.dialing.borrow_mut().answered();
         }
-        current.clone()
+        if !answers.is_closed() {
+            return current.clone();
+        }
+        if answers.is_retired() {
+            self.dialing.borrow_mut().retired(self.now_ms(), random());
+        }
+        *current = None;
+        None
+    }
+
+    /// How many addresses the peer has.
+    pub(super) fn addresses(&self) -> usize {
+        self.config.addresses.len()
     }
 
     fn unreachable(&self, retry_in: Duration) -> ClientError {
@@ -128,7 +142,10 @@ impl Line {
             }
             None => self.dialing.borrow_mut().over(self.now_ms(), random()),
         }
-        self.waiting.take().into_iter().for_each(|waiting| drop(waiting.send(())));
+        for waiting in self.waiting.take() {
+            // It may be gone.
+            let _ = waiting.send(());
+        }
     }
 
     fn failed(&self, address: usize, reason: String) {
@@ -151,7 +168,7 @@ async fn dial(line: &Weak<Line>) {
         let step = this.dialing.borrow_mut().step(now_ms);
         let pause = match step {
             Step::Try(address) => {
-                trying.push(open(address, this.config.clone(), this.pool.clone()));
+                trying.push(open(address, this.config.clone(), this.memory.clone()));
                 continue;
             }
             Step::Wait(until_ms) => Duration::from_millis(until_ms.saturating_sub(now_ms).max(1)),
@@ -170,12 +187,12 @@ async fn dial(line: &Weak<Line>) {
     }
 }
 
-async fn open(address: usize, config: ClientConfig, pool: Pool) -> (usize, Opened) {
+async fn open(address: usize, config: ClientConfig, memory: Memory) -> (usize, Opened) {
     let peer = config.addresses[address];
     let opening = async {
         let stream =
             TcpStream::connect(peer, config.connect_timeout).await.map_err(|error| error.to_string())?;
-        let (connected, opened) = start(&config, peer, stream, pool).map_err(|error| error.to_string())?;
+        let (connected, opened) = start(&config, peer, stream, memory).map_err(|error| error.to_string())?;
         opened.await.map_err(|_| connected.answers.close_text())?;
         Ok(connected)
     };
@@ -186,7 +203,7 @@ fn start(
     config: &ClientConfig,
     peer: SocketAddr,
     stream: TcpStream,
-    pool: Pool,
+    memory: Memory,
 ) -> Result<(Rc<Connected>, oneshot::Receiver<()>), ConnectError> {
     stream.set_nodelay(true)?;
     let wire = match &config.pin {
@@ -206,7 +223,7 @@ fn start(
             answers.on(link, event);
         }
     });
-    let link = tasks::start(stream, peer, wire, config.connection.clone(), pool, on_event);
+    let link = tasks::start(stream, peer, wire, config.connection.clone(), memory, on_event);
     Ok((Rc::new(Connected { link, answers }), opened))
 }
 

@@ -1,13 +1,15 @@
 //! One connection on an executor: a core, how its bytes look on the wire, and who learns of its events.
 
+use super::memory::{Memory, Peer, Share};
 use super::notify::Notify;
 use super::payload::SlabPayload;
-use crate::connection::{Config, Connection, Event, Space};
+use crate::connection::{BufferWanted, Config, Connection, Event, PayloadOf, RequestId, Space};
+use crate::payload::PayloadBuf;
 use crate::tls::{Fingerprint, Session};
-use engine::pool::Pool;
 use engine::task::sleep;
-use futures::future::select;
-use std::cell::{Cell, RefCell};
+use futures::future::{Either, select};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::pin::pin;
@@ -36,7 +38,13 @@ pub(super) struct Link {
     pub(super) peer: SocketAddr,
     /// Something may be ready to be sent.
     pub(super) to_send: Notify,
-    pool: Pool,
+    pub(super) memory: Memory,
+    /// Who is there, once that is known.
+    peer_id: OnceCell<Peer>,
+    /// Memory for the answers to requests under way.
+    reserved: RefCell<HashMap<RequestId, SlabPayload>>,
+    /// Memory that is waited for may be wanted no more.
+    unwanted: Notify,
     on_event: OnEvent,
     /// The next tick may be due earlier than it was.
     to_tick: Notify,
@@ -51,7 +59,7 @@ impl Link {
         peer: SocketAddr,
         wire: Wire,
         config: Config,
-        pool: Pool,
+        memory: Memory,
         on_event: OnEvent,
     ) -> Rc<Self> {
         Rc::new_cyclic(|itself| Self {
@@ -59,7 +67,10 @@ impl Link {
             wire,
             peer,
             to_send: Notify::default(),
-            pool,
+            memory,
+            peer_id: OnceCell::new(),
+            reserved: RefCell::default(),
+            unwanted: Notify::default(),
             on_event,
             to_tick: Notify::default(),
             next_tick_ms: Cell::new(0),
@@ -73,6 +84,28 @@ impl Link {
         u64::try_from(self.started.elapsed().as_millis()).expect("no process runs that long")
     }
 
+    /// Who is there. Call it only when the peer has said hello.
+    pub(super) fn peer_id(&self) -> Peer {
+        *self.peer_id.get_or_init(|| {
+            let certificate = match &self.wire {
+                Wire::Plain => None,
+                Wire::Tls { session, .. } => session.borrow().peer_certificate().map(Fingerprint::of),
+            };
+            certificate.map_or(Peer::Socket(self.peer), Peer::Certificate)
+        })
+    }
+
+    /// Keeps memory for the answer to a request.
+    pub(super) fn reserve(&self, id: RequestId, memory: SlabPayload) {
+        self.reserved.borrow_mut().insert(id, memory);
+    }
+
+    /// The request is over, or nobody waits for it.
+    pub(super) fn unreserve(&self, id: RequestId) {
+        let memory = self.reserved.borrow_mut().remove(&id);
+        drop(memory);
+    }
+
     /// Hands out events and wakes whom they concern; call it after every change of the core.
     pub(super) fn changed(&self) {
         let Some(link) = self.itself.upgrade() else { return };
@@ -82,6 +115,7 @@ impl Link {
             (self.on_event)(&link, event);
         }
         self.to_send.notify();
+        self.unwanted.notify();
         let next = self.core.borrow().next_tick_ms().unwrap_or(0);
         if next < self.next_tick_ms.get() {
             self.to_tick.notify();
@@ -106,24 +140,55 @@ impl Link {
             let taken = core.receive(plain, self.now_ms());
             plain = &plain[taken..];
             let Space::Wanted(wanted) = core.space() else { continue };
-            let Some(slab) = self.pool.try_acquire() else { break };
-            core.provide(SlabPayload::to_fill(slab, &wanted));
+            let Some(memory) = self.memory_at_hand(&wanted) else { break };
+            core.provide(memory, self.now_ms());
         }
         waiting.extend_from_slice(plain);
     }
 
-    /// Waits for memory if some is wanted; false when the connection is over.
+    /// Memory that nobody has to wait for: what the request reserved, or what the peer may have of what is free.
+    fn memory_at_hand(&self, wanted: &BufferWanted) -> Option<SlabPayload> {
+        if let PayloadOf::Response(id) = wanted.of
+            && let Some(reserved) = self.reserved.borrow_mut().remove(&id)
+        {
+            return Some(reserved);
+        }
+        let (slab, share) = self.memory.try_slab(*self.peer_id.get()?)?;
+        Some(SlabPayload::to_fill(slab, wanted).with_share(share))
+    }
+
+    /// Waits for memory as long as some is wanted; false when the connection is over.
     pub(super) async fn find_memory(&self) -> Result<bool, String> {
-        let is_wanted = |core: &mut Core| matches!(core.space(), Space::Wanted(_));
-        while is_wanted(&mut self.core.borrow_mut()) {
-            let slab = self.pool.acquire().await.map_err(|error| error.to_string())?;
-            let mut core = self.core.borrow_mut();
-            // Meanwhile the request may have been taken back.
-            if let Space::Wanted(wanted) = core.space() {
-                core.provide(SlabPayload::to_fill(slab, &wanted));
+        while let Some(wanted) = self.wanted() {
+            let peer = self.peer_id();
+            let at_hand = self.memory_at_hand(&wanted);
+            if let Some(memory) = at_hand {
+                self.core.borrow_mut().provide(memory, self.now_ms());
+                continue;
+            }
+            let mut slab = pin!(self.memory.slab(peer));
+            while self.wanted() == Some(wanted) {
+                match select(slab.as_mut(), pin!(self.unwanted.wait())).await {
+                    Either::Left((slab, _)) => {
+                        let (slab, share) = slab.map_err(|error| error.to_string())?;
+                        if self.wanted() == Some(wanted) {
+                            let memory = SlabPayload::to_fill(slab, &wanted).with_share(share);
+                            self.core.borrow_mut().provide(memory, self.now_ms());
+                        }
+                        break;
+                    }
+                    Either::Right(_) => {}
+                }
             }
         }
         Ok(!self.core.borrow().is_closed())
+    }
+
+    fn wanted(&self) -> Option<BufferWanted> {
+        match self.core.borrow_mut().space() {
+            Space::Wanted(wanted) => Some(wanted),
+            Space::Bytes(_) | Space::Closed => None,
+        }
     }
 
     /// Waits until the connection is over, letting its time pass.
@@ -140,28 +205,45 @@ impl Link {
     }
 }
 
-/// A payload that was received; while it is held, its bytes count against what the peer may send.
-pub struct Received {
-    payload: Option<SlabPayload>,
+/// Bytes of the peer's credit, which it has again when this is dropped.
+pub(super) struct Credit {
     link: Rc<Link>,
+    bytes: usize,
+}
+
+impl Drop for Credit {
+    fn drop(&mut self) {
+        self.link.core.borrow_mut().release(self.bytes);
+        self.link.to_send.notify();
+    }
+}
+
+/// A payload that was received. Of an answer, its bytes count against what the peer may send while it is held; of a request,
+/// until that is answered.
+pub struct Received {
+    payload: SlabPayload,
+    _credit: Option<Credit>,
 }
 
 impl Received {
-    pub(super) fn new(payload: SlabPayload, link: &Rc<Link>) -> Self {
-        Self { payload: Some(payload), link: link.clone() }
+    pub(super) fn of_answer(payload: SlabPayload, link: &Rc<Link>) -> Self {
+        payload.went_through();
+        let credit = Credit { link: link.clone(), bytes: payload.len() };
+        Self { payload, _credit: Some(credit) }
     }
 
-    /// The payload to keep; the peer may send more from now on, and the pool is what bounds memory.
+    /// Also what whoever answers the request holds until then.
+    pub(super) fn of_request(mut payload: SlabPayload, link: &Rc<Link>) -> (Self, Option<Share>, Credit) {
+        payload.went_through();
+        let credit = Credit { link: link.clone(), bytes: payload.len() };
+        let share = payload.take_share();
+        (Self { payload, _credit: None }, share, credit)
+    }
+
+    /// The payload to keep; the pool is what bounds memory from now on.
     pub fn into_payload(mut self) -> SlabPayload {
-        self.release().expect("it is there until it is dropped")
-    }
-
-    fn release(&mut self) -> Option<SlabPayload> {
-        use crate::payload::PayloadBuf;
-        let payload = self.payload.take()?;
-        self.link.core.borrow_mut().release(payload.len());
-        self.link.to_send.notify();
-        Some(payload)
+        drop(self.payload.take_share());
+        self.payload
     }
 }
 
@@ -169,13 +251,7 @@ impl Deref for Received {
     type Target = SlabPayload;
 
     fn deref(&self) -> &SlabPayload {
-        self.payload.as_ref().expect("it is there until it is dropped")
-    }
-}
-
-impl Drop for Received {
-    fn drop(&mut self) {
-        self.release();
+        &self.payload
     }
 }
 

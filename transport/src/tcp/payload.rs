@@ -1,5 +1,6 @@
 //! Payloads in the slabs of the engine's pool.
 
+use super::memory::Share;
 use crate::connection::BufferWanted;
 use crate::message::Layout;
 use crate::payload::PayloadBuf;
@@ -11,10 +12,14 @@ pub use engine::piece_layout::{POINTS_AT as PIECE_POINTS_AT, RECORD_AT as PIECE_
 
 /// A payload, to be sent or as it was received.
 #[derive(Debug)]
-pub struct SlabPayload(Memory);
+pub struct SlabPayload {
+    bytes: Bytes,
+    /// The peer's right to the memory.
+    share: Option<Share>,
+}
 
 #[derive(Debug)]
-enum Memory {
+enum Bytes {
     /// To be sent: parts in the order of the wire.
     Parts(Vec<Slab>),
     /// Received, [`Layout::Run`].
@@ -26,19 +31,50 @@ enum Memory {
 impl SlabPayload {
     /// Sends these bytes.
     pub fn run(bytes: Slab) -> Self {
-        Self(Memory::Parts(vec![bytes]))
+        Self::parts(vec![bytes])
     }
 
     /// Sends these bytes one after another, as of a range that straddles slabs.
     pub fn parts(parts: Vec<Slab>) -> Self {
-        Self(Memory::Parts(parts))
+        Self::of(Bytes::Parts(parts))
     }
 
     /// Sends the piece that lies in `slab` as [`SlabPayload::into_slab`] gives it.
     pub fn piece(slab: &Slab) -> Self {
         let record = slab.slice(PIECE_RECORD_AT..PIECE_RECORD_AT + RECORD_SIZE);
         let points = slab.slice(PIECE_POINTS_AT..PIECE_RECORD_AT);
-        Self(Memory::Parts(vec![record, points]))
+        Self::parts(vec![record, points])
+    }
+
+    fn of(bytes: Bytes) -> Self {
+        Self { bytes, share: None }
+    }
+
+    /// The same bytes to send again.
+    ///
+    /// # Panics
+    /// When it was received: such memory has one owner.
+    pub(super) fn again(&self) -> Self {
+        match &self.bytes {
+            Bytes::Parts(parts) => Self::parts(parts.clone()),
+            Bytes::Run(_) | Bytes::Piece(_) => panic!("what was received is frozen before it is sent"),
+        }
+    }
+
+    /// The peer's share of memory goes with the payload, and back when that is dropped.
+    pub(super) fn with_share(self, share: impl Into<Option<Share>>) -> Self {
+        Self { share: share.into(), ..self }
+    }
+
+    pub(super) fn take_share(&mut self) -> Option<Share> {
+        self.share.take()
+    }
+
+    /// It was sent, or has come, whole and in its time.
+    pub(super) fn went_through(&self) {
+        if let Some(share) = &self.share {
+            share.went_through();
+        }
     }
 
     /// Memory for a payload that is about to arrive.
@@ -46,14 +82,14 @@ impl SlabPayload {
     /// # Panics
     /// When `slab` is not a whole one.
     pub fn to_fill(slab: SlabMut, wanted: &BufferWanted) -> Self {
-        Self(match wanted.layout {
+        Self::of(match wanted.layout {
             Layout::Run { phase } => {
                 let start = usize::from(phase);
-                Memory::Run(slab.narrow(start..start + wanted.length))
+                Bytes::Run(slab.narrow(start..start + wanted.length))
             }
             Layout::Piece => {
                 assert_eq!(wanted.length, PIECE_SIZE, "only pieces lie as pieces do");
-                Memory::Piece(slab.narrow(..PIECE_RECORD_AT + RECORD_SIZE))
+                Bytes::Piece(slab.narrow(..PIECE_RECORD_AT + RECORD_SIZE))
             }
         })
     }
@@ -64,9 +100,9 @@ impl SlabPayload {
     /// # Panics
     /// When it was not received.
     pub fn into_slab(self) -> SlabMut {
-        match self.0 {
-            Memory::Run(slab) | Memory::Piece(slab) => slab,
-            Memory::Parts(_) => panic!("a payload to be sent has no memory of its own"),
+        match self.bytes {
+            Bytes::Run(slab) | Bytes::Piece(slab) => slab,
+            Bytes::Parts(_) => panic!("a payload to be sent has no memory of its own"),
         }
     }
 }
@@ -81,18 +117,18 @@ fn piece_range(offset: usize) -> std::ops::Range<usize> {
 
 impl PayloadBuf for SlabPayload {
     fn len(&self) -> usize {
-        match &self.0 {
-            Memory::Parts(parts) => parts.iter().map(|part| part.len()).sum(),
-            Memory::Run(slab) => slab.len(),
-            Memory::Piece(_) => PIECE_SIZE,
+        match &self.bytes {
+            Bytes::Parts(parts) => parts.iter().map(|part| part.len()).sum(),
+            Bytes::Run(slab) => slab.len(),
+            Bytes::Piece(_) => PIECE_SIZE,
         }
     }
 
     fn chunk(&self, offset: usize) -> &[u8] {
-        match &self.0 {
-            Memory::Run(slab) => &slab[offset..],
-            Memory::Piece(slab) => &slab[piece_range(offset)],
-            Memory::Parts(parts) => {
+        match &self.bytes {
+            Bytes::Run(slab) => &slab[offset..],
+            Bytes::Piece(slab) => &slab[piece_range(offset)],
+            Bytes::Parts(parts) => {
                 let mut at = offset;
                 for part in parts {
                     if at < part.len() {
@@ -106,10 +142,10 @@ impl PayloadBuf for SlabPayload {
     }
 
     fn chunk_mut(&mut self, offset: usize) -> &mut [u8] {
-        match &mut self.0 {
-            Memory::Run(slab) => &mut slab[offset..],
-            Memory::Piece(slab) => &mut slab[piece_range(offset)],
-            Memory::Parts(_) => unreachable!("the connection fills only what was given to it to fill"),
+        match &mut self.bytes {
+            Bytes::Run(slab) => &mut slab[offset..],
+            Bytes::Piece(slab) => &mut slab[piece_range(offset)],
+            Bytes::Parts(_) => unreachable!("the connection fills only what was given to it to fill"),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::link::Received;
 use crate::message::{MessageError, Refusal, Response};
 use crate::payload::PayloadBuf;
+use engine::pool::AcquireError;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -49,6 +50,9 @@ pub enum ClientError {
         /// The peer.
         peer: SocketAddr,
     },
+    /// No memory for the answer.
+    #[error(transparent)]
+    Memory(#[from] AcquireError),
     /// The request itself is wrong.
     #[error("request is wrong: {0}")]
     Wrong(#[from] MessageError),

@@ -6,10 +6,10 @@
 //! ```
 
 use super::link::{Link, OnEvent, Wire};
+use super::memory::Memory;
 use super::wire;
 use crate::connection::Config;
 use engine::net::TcpStream;
-use engine::pool::Pool;
 use engine::task::{spawn_local, timeout};
 use futures::future::{Either, select};
 use std::net::SocketAddr;
@@ -26,10 +26,10 @@ pub(super) fn start(
     peer: SocketAddr,
     wire: Wire,
     config: Config,
-    pool: Pool,
+    memory: Memory,
     on_event: OnEvent,
 ) -> Rc<Link> {
-    let link = Link::new(peer, wire, config, pool, on_event);
+    let link = Link::new(peer, wire, config, memory, on_event);
     spawn_local(run(link.clone(), stream)).detach();
     link
 }

@@ -124,6 +124,7 @@ async fn send_plain(link: &Link, writer: &mut TcpWriter) -> io::Result<()> {
                 }
             }
             writer.write_all_vectored(&mut parts).await?;
+            frame.payload.iter().for_each(SlabPayload::went_through);
         }
         if link.core.borrow().is_closed() {
             return Ok(());
@@ -147,6 +148,7 @@ async fn send_tls(link: &Link, writer: &mut TcpWriter, session: &RefCell<Box<Ses
                 flush(writer, session, &mut ciphertext).await?;
                 at += chunk.len();
             }
+            payload.went_through();
         }
         let is_closed = link.core.borrow().is_closed();
         if is_closed && is_established {

@@ -34,7 +34,7 @@ const ALPN: &[u8] = b"autonomys-farmer/1";
 pub struct Fingerprint(pub [u8; 32]);
 
 impl Fingerprint {
-    fn of(certificate: &CertificateDer<'_>) -> Self {
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Self {
         Self(Sha256::digest(certificate).into())
     }
 }

@@ -4,7 +4,7 @@
 //! caller copies it to where it belongs, and that is the only copy of ours on the way in.
 
 use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
@@ -197,6 +197,15 @@ impl Session {
     /// Whether plaintext can be sent. A client learns only later whether the server accepts its certificate.
     pub fn is_established(&self) -> bool {
         self.established
+    }
+
+    /// The peer's certificate, once it has proven to own it.
+    pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        let certificates = match &self.side {
+            Side::Client(connection) => connection.peer_certificates(),
+            Side::Server(connection) => connection.peer_certificates(),
+        };
+        certificates.filter(|_| self.established)?.first()
     }
 
     /// Whether the peer said that no more plaintext will come.

@@ -3,5 +3,6 @@
 
 mod faults;
 mod net;
+mod pace;
 mod pull;
 mod traffic;

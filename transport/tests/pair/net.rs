@@ -82,13 +82,14 @@ impl Net {
     /// Moves bytes until time must pass; returns what happened at a and at b.
     pub fn turn(&mut self) -> (Events, Events) {
         let (mut at_a, mut at_b) = (Vec::new(), Vec::new());
-        while self.send(true) | self.send(false) {
+        loop {
             at_a.extend(self.deliver(true));
             at_b.extend(self.deliver(false));
+            // What was delivered may lead to an answer at once.
+            if !(self.send(true) | self.send(false)) {
+                return (at_a, at_b);
+            }
         }
-        at_a.extend(self.deliver(true));
-        at_b.extend(self.deliver(false));
-        (at_a, at_b)
     }
 
     /// Lets time pass to the next thing due, at most to `limit_ms`.
@@ -147,7 +148,7 @@ impl Net {
                 if at > now {
                     break;
                 }
-                end.conn.provide(vec![0; wanted.length]);
+                end.conn.provide(vec![0; wanted.length], self.now_ms);
             }
             end.buffer_at_ms = None;
             let Some((at, bytes)) = end.inbox.front_mut() else { break };

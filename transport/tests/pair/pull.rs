@@ -31,10 +31,11 @@ impl Puller {
             let (at_a, at_b) = net.turn();
             at_a.into_iter().for_each(|event| self.on(event, &mut net));
             at_b.into_iter().for_each(|event| server.on(event, net.now_ms, &mut net.rng));
-            if !net.b.conn.is_closed() {
-                server.answer(&mut net.b.conn, net.now_ms);
+            let answered =
+                if net.b.conn.is_closed() { 0 } else { server.answer(&mut net.b.conn, net.now_ms) };
+            if self.ask(&mut net) + answered > 0 {
+                continue;
             }
-            self.ask(&mut net);
             net.sleep(server.next_ms().unwrap_or(u64::MAX));
         }
         self.asked.clear();
@@ -42,7 +43,8 @@ impl Puller {
         net.b.conn.stats().payload_sent_bytes
     }
 
-    fn ask(&mut self, net: &mut Net) {
+    fn ask(&mut self, net: &mut Net) -> usize {
+        let before = self.asked.len();
         while net.a.conn.room_for_requests() > 0 && !net.a.conn.is_closed() {
             let Some(range) = self.transfer.next_range() else { break };
             let Range { offset, length, phase, .. } = range;
@@ -50,6 +52,7 @@ impl Puller {
             let id = net.a.conn.request(request, None, None, net.now_ms).unwrap();
             self.asked.insert(id, range);
         }
+        self.asked.len() - before
     }
 
     fn on(&mut self, event: Event<Vec<u8>>, net: &mut Net) {

@@ -55,7 +55,7 @@ impl Server {
                 (answer(&request, payload.as_ref()), payload.map_or(0, |bytes| bytes.len()));
             conn.release(released);
             match answer {
-                Ok((response, payload)) => conn.respond(id, &response, payload).unwrap(),
+                Ok((response, payload)) => conn.respond(id, &response, payload, now_ms).unwrap(),
                 Err(refusal) => conn.refuse(id, &refusal).unwrap(),
             }
         }

@@ -142,6 +142,7 @@ fn a_server_that_comes_back_is_found_again() {
             listen: address,
             lock: keys.lock(),
             connection: transport::connection::Config::new(transport::message::Role::PlotServer, "again"),
+            slabs: usize::MAX,
         };
         // The socket is closed when the last words are out.
         let server = loop {

@@ -81,7 +81,8 @@ pub fn bind(lock: ServerLock, pool: &Pool) -> (Server, SocketAddr) {
 
 pub fn bind_with(lock: ServerLock, pool: &Pool, connection: Config) -> (Server, SocketAddr) {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let server = Server::bind(ServerConfig { listen, lock, connection }, pool.clone()).unwrap();
+    let server =
+        Server::bind(ServerConfig { listen, lock, connection, slabs: usize::MAX }, pool.clone()).unwrap();
     let address = server.local_addr().unwrap();
     (server, address)
 }

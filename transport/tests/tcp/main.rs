@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's helpers fail as its body does")]
 
 mod faults;
+mod hostile;
 mod house;
 mod pull;
 mod serve;

@@ -12,6 +12,8 @@ use transport::tls::Fingerprint;
 const DEFAULT_GROUP: &str = "default";
 /// Slabs of 2 MiB a host has unless told otherwise.
 const DEFAULT_SLABS: usize = 64;
+/// Of these, those that serving others takes at most; the rest is for what the member itself asks and does.
+const DEFAULT_SERVING_SLABS: usize = 48;
 
 /// How a member presents itself and what it may use.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct HostConfig {
     pub cores: Vec<Option<CoreSet>>,
     /// Slabs of 2 MiB for all its payloads.
     pub slabs: usize,
+    /// Of these, those that requests of others and their answers hold at once; no one peer has more than half of them.
+    pub serving_slabs: usize,
     /// The cluster's times.
     pub liveness: Liveness,
 }
@@ -53,6 +57,7 @@ impl HostConfig {
             capacity: 0,
             cores: vec![None],
             slabs: DEFAULT_SLABS,
+            serving_slabs: DEFAULT_SERVING_SLABS,
             liveness: Liveness::default(),
         }
     }

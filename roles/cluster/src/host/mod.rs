@@ -94,6 +94,7 @@ impl Host {
             listen: config.listen(),
             lock: ServerLock::Certificates(identity.clone(), let_in.clone()),
             connection: connection.clone(),
+            slabs: config.serving_slabs,
         };
         let address = serve(&executors.spawner(0), server, make_handler).await?;
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use transport::connection::Config as ConnectionConfig;
 use transport::message::{Layout, Request, Response};
-use transport::tcp::{Client, ClientConfig, ServerPin, SlabPayload};
+use transport::tcp::{Client, ClientConfig, Memory, ServerPin, SlabPayload};
 use transport::tls::{Fingerprint, Identity};
 
 /// A request on its way to the executor that makes it.
@@ -51,7 +51,7 @@ pub(super) struct Peers {
     identity: Arc<Identity>,
     connection: ConnectionConfig,
     present: watch::Receiver<Present>,
-    pool: Pool,
+    memory: Memory,
     clients: RefCell<HashMap<PeerKey, Client>>,
 }
 
@@ -62,7 +62,7 @@ impl Peers {
         present: watch::Receiver<Present>,
         pool: Pool,
     ) -> Self {
-        Self { identity, connection, present, pool, clients: RefCell::default() }
+        Self { identity, connection, present, memory: pool.into(), clients: RefCell::default() }
     }
 
     /// Makes the requests that come until the executor ends or nobody is left to ask.
@@ -117,7 +117,7 @@ impl Peers {
         self.forget_the_gone();
         let pin = ServerPin::Certificate(self.identity.clone(), fingerprint);
         let config = ClientConfig::new(key.1.clone(), pin, self.connection.clone());
-        let client = Client::new(config, self.pool.clone());
+        let client = Client::new(config, self.memory.clone());
         self.clients.borrow_mut().insert(key, client.clone());
         Some(client)
     }

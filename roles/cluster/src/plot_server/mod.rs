@@ -26,7 +26,7 @@ pub use work::{FetchedPiece, Missing, PieceFailure, Pieces};
 use self::encoder::Encoder;
 use self::encoding::{Plan, WantedWork};
 use self::memory::MemoryPlan;
-use self::serve::{StagedSectors, StagingWriter};
+use self::serve::{SERVING_SLABS, StagedSectors, StagingWriter};
 use self::server::Server;
 use self::staging::Staging;
 use self::work::Workshop;
@@ -164,6 +164,7 @@ impl PlotServer {
         tell(&plan.memory);
         let concurrency = plan.memory.at_once();
         config.host.slabs = plan.memory.slabs();
+        config.host.serving_slabs = SERVING_SLABS;
         config.host.capacity = concurrency as u64;
         let (writer, writes) = serve::writer();
         let shelf = staging.clone();
