@@ -22,6 +22,8 @@ mod nats_cluster;
 #[path = "../../../shared_tests/nats_server.rs"]
 mod nats_server;
 mod node;
+#[path = "../../../shared_tests/plotted.rs"]
+mod plotted;
 mod process;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;
