@@ -51,7 +51,7 @@ const ROUND_PAUSE: (Duration, Duration) = (Duration::from_secs(5), Duration::fro
 const LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// One cache's loop. Times are since its start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Refill {
     me: InstanceId,
     kind: Kind,

@@ -8,7 +8,7 @@ use consensus::piece::PieceIndex;
 use consensus::piece_set::PieceSet;
 use std::collections::{BTreeMap, BTreeSet};
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Round {
     Idle,
     /// The own store is asked what it holds.
@@ -46,7 +46,7 @@ pub fn count(pieces: &Pieces) -> u64 {
 }
 
 /// Pieces that are in one set and lacking in another.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Lacking(Pieces);
 
 impl Lacking {
@@ -114,7 +114,7 @@ pub fn positions(set: &PieceSet) -> impl Iterator<Item = u8> {
 }
 
 /// Segments about which owners are asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stretch {
     pub from_segment: u64,
     segments: u16,

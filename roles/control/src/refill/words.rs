@@ -77,7 +77,7 @@ pub enum Action {
         /// Whom to ask, in order.
         from: Vec<InstanceId>,
     },
-    /// Ask an owner which pieces of these segments it has.
+    /// Ask an owner which pieces of these segments it has; it answers only if it goes by the same epoch.
     Ask {
         /// Whom.
         owner: InstanceId,
@@ -86,7 +86,8 @@ pub enum Action {
         /// How many.
         segments: u16,
     },
-    /// Remove a piece.
+    /// Remove a piece, unless another epoch has begun since: in that one it may be this cache's own, and a look may have said that it is
+    /// here.
     LetGo {
         /// Which.
         index: u64,
