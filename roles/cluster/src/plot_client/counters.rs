@@ -1,5 +1,6 @@
 //! What became of slots and solutions: no reward is lost silently.
 
+use super::disks::DiskCounts;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -91,6 +92,10 @@ pub struct FarmCounts {
     pub paused: usize,
     /// That could not be opened, or could not go on.
     pub failed: usize,
+    /// Whose plotting an operator has paused, open or not.
+    pub plotting_paused: usize,
+    /// The disks of those that are open, and what was counted of all.
+    pub disks: DiskCounts,
     /// Of those that take no part each with the reason, for people.
     pub troubles: String,
 }

@@ -8,11 +8,13 @@
 
 use super::again::{Pauses, Reads, keep_looking};
 use super::doubts::Doubts;
+use super::failing::Failing;
 use super::sent::SentSolutions;
 use super::signatures::SignatureStore;
 use consensus::identity::Identity;
 use control::ids::FarmId;
 use control::signing::Stored;
+use engine::disk::{Health, HealthCell};
 use engine::farm::{
     Farm, Layout, LookedAgain, SectorError, SectorFault, SectorStatus, SectorWriter, s_bucket_buf_bytes,
 };
@@ -27,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError, Weak as WeakArc};
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError, Weak as WeakArc};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 
@@ -38,9 +40,6 @@ const MAX_WAITING_JOBS: usize = 1024;
 const MENDING_PAUSES_S: [u64; 4] = [1, 4, 16, 64];
 
 type Job = Box<dyn FnOnce(&Local, Rc<OpenFarm>) + Send>;
-
-/// Why a farm takes no part at present because of its disk, if that is so; asked from any thread.
-pub type DiskTrouble = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
 
 /// A farm on its executor.
 pub struct OpenFarm {
@@ -137,7 +136,8 @@ struct Shared {
     is_stopped: AtomicBool,
     is_leaving: AtomicBool,
     is_plotting_paused: AtomicBool,
-    trouble: DiskTrouble,
+    failing: SyncMutex<Failing>,
+    health: Arc<HealthCell>,
     /// Held by the work on each slot that the farm takes part in.
     at_work: Arc<()>,
     open: watch::Receiver<()>,
@@ -146,13 +146,7 @@ struct Shared {
 impl FarmHandle {
     /// Takes the farm, which was opened in `dir`, into service on this executor. Of some sectors the disk may not have given the record:
     /// then it looks at them again.
-    pub fn serve(
-        dir: &Path,
-        open: OpenFarm,
-        sent: SentSolutions,
-        trouble: DiskTrouble,
-        some_are_unreadable: bool,
-    ) -> Self {
+    pub fn serve(dir: &Path, open: OpenFarm, sent: SentSolutions, some_are_unreadable: bool) -> Self {
         let (farm, local) = (&open.farm, open.local.clone());
         let is_plotted = |status: &&SectorStatus| matches!(status, SectorStatus::Plotted { .. });
         let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
@@ -168,7 +162,8 @@ impl FarmHandle {
             is_stopped: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
             is_plotting_paused: AtomicBool::new(false),
-            trouble,
+            failing: SyncMutex::default(),
+            health: open.disk.health_cell(),
             at_work: Arc::new(()),
             open: open.is_open.subscribe(),
         };
@@ -275,7 +270,11 @@ impl FarmHandle {
 
     /// Why it takes no part at present because of its disk, if that is so.
     pub fn disk_trouble(&self) -> Option<&'static str> {
-        (self.0.trouble)()
+        match self.0.health.get() {
+            Health::Healthy | Health::Slow => None,
+            Health::Sick => Some("its disk is sick"),
+            Health::Gone => Some("its disk is gone"),
+        }
     }
 
     /// Whether it takes no part in slots, and nothing is written to it: its disk is sick. It signs all the same, as well as it can.
@@ -291,6 +290,16 @@ impl FarmHandle {
     /// Whether the operator has paused its plotting.
     pub fn is_plotting_paused(&self) -> bool {
         self.0.is_plotting_paused.load(Ordering::Acquire)
+    }
+
+    /// How its disk is doing, with what is counted of it; farms on one disk have the same.
+    pub fn health(&self) -> &Arc<HealthCell> {
+        &self.0.health
+    }
+
+    /// What fails when its sectors are plotted; held for a moment only.
+    pub fn failing(&self) -> MutexGuard<'_, Failing> {
+        self.0.failing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be held by whatever works with the farm on a slot.

@@ -6,7 +6,7 @@ use crate::host::Host;
 use async_trait::async_trait;
 use control::ids::InstanceId;
 use control::messages::SectorId;
-use control::plot_jobs::{Farm, PullEnd, SectorState};
+use control::plot_jobs::{Farm, Note, PullEnd, SectorState};
 use engine::Class;
 use engine::farm::SectorStatus;
 use futures::future::{BoxFuture, FutureExt, pending};
@@ -30,6 +30,9 @@ pub trait Ground: Send + Sync + 'static {
 
     /// Whether nothing is to be begun with it at present: its jobs wait.
     fn is_paused(&self) -> bool;
+
+    /// Hears what is told of its plotting.
+    fn note(&self, _note: &Note) {}
 
     /// Every sector in order.
     async fn look(&self) -> Result<Vec<SectorState>, String>;
@@ -79,6 +82,10 @@ impl Ground for OnDisk {
 
     fn is_paused(&self) -> bool {
         self.farm.is_plotting_paused() || self.farm.is_paused()
+    }
+
+    fn note(&self, note: &Note) {
+        self.farm.failing().note(note);
     }
 
     async fn look(&self) -> Result<Vec<SectorState>, String> {

@@ -16,13 +16,17 @@ mod audit_memory;
 mod candidates;
 mod counters;
 mod desk;
+mod disks;
 mod doubts;
+mod expected;
+mod failing;
 mod farming;
 mod farms;
 mod farms_file;
 mod fleet;
 mod ground;
 mod holder;
+mod mount;
 mod opening;
 mod plotting;
 mod proving;
@@ -33,18 +37,20 @@ mod signing;
 mod slots;
 mod solutions;
 mod spec;
+mod wishes;
 
 pub use self::audit::{Audited, MAX_READS, audit_sectors};
 pub use self::audit_memory::{MemoryChoice, UnknownMemory};
 pub use self::farms::AuditBuffers;
 pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters, FarmCounts};
-pub use desk::Wishes;
+pub use disks::DiskCounts;
 pub use farms_file::FarmsFileError;
 pub use opening::Near;
 pub use sent::SENT_FILE;
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
+pub use wishes::Wishes;
 
 use self::audit_memory::Settling;
 use self::desk::Desk;
@@ -334,7 +340,8 @@ async fn tell(counters: Arc<Counters>) {
 
 /// Says it once.
 fn tell_once(counters: &Counters) {
-    let FarmCounts { named, open, claimed, paused, failed, troubles } = counters.farms();
+    let FarmCounts { named, open, claimed, paused, failed, plotting_paused, disks, troubles } =
+        counters.farms();
     if open < named {
         tracing::warn!(
             farms = open,
@@ -354,6 +361,7 @@ fn tell_once(counters: &Counters) {
         refused_slots = counters.refused_slots.get(),
         skipped = counters.skipped.get(),
         paused_slots = counters.paused_slots.get(),
+        plotting_paused,
         found = counters.found.get(),
         proved = counters.proved.get(),
         queued = counters.queued.get(),
@@ -367,6 +375,12 @@ fn tell_once(counters: &Counters) {
         plotted = counters.plotted.get(),
         damaged = counters.damaged.get(),
         audit_errors = counters.audit_errors.get(),
+        slow_disks = disks.slow,
+        sick_disks = disks.sick,
+        gone_disks = disks.gone,
+        disk_changes = disks.changes,
+        late_operations = disks.late,
+        failed_operations = disks.failed,
         audit_p50 = ?counters.audit_time(50).unwrap_or_default(),
         audit_p99 = ?counters.audit_time(99).unwrap_or_default(),
         "farming"

@@ -115,6 +115,17 @@ async fn a_farms_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing() {
     client.hear(&["farm closed", "first"]);
     assert!(scrubbed(&first).contains("2 good, 0 expired"), "its lock is free");
     refused(&mut scrub(&second), &["already locked by a process"]);
+    // What a request removed stays so, and that is told, until its line is another one.
+    let mut remove = member(&nats.url(), &["farms", "remove", second.to_str().unwrap()]);
+    let removed = remove.output().unwrap();
+    let said = String::from_utf8(removed.stdout).unwrap();
+    assert!(removed.status.success() && said.contains("farms names it still"), "{said}");
+    client.hear(&["farm closed", "second"]);
+    client.hang_up();
+    client.hear(&["SIGHUP", "second stays removed", "farms add"]);
+    fs::write(&file, line(&second).replace('\n', ",shrink=yes\n")).unwrap();
+    client.hang_up();
+    client.hear(&["farm open", "second"]);
     client.terminate();
     assert!(scrubbed(&second).contains("2 good, 0 expired"));
     let mut client = Running::start(&mut plot_client(&nats.url(), &first));

@@ -14,6 +14,9 @@ mod farm;
 mod farms;
 mod flags;
 mod kzg;
+#[allow(dead_code, reason = "shared with the foul days")]
+#[path = "../foul_days/disks/loop_disk.rs"]
+mod loop_disk;
 mod nats;
 #[allow(dead_code, reason = "shared with the tests of the bus")]
 #[path = "../../../shared_tests/nats_cluster.rs"]
