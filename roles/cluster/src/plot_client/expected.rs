@@ -4,12 +4,16 @@
 
 use control::ids::FarmId;
 use engine::farm::{FarmInfo, INFO_FILE};
-use std::fs::{File, metadata};
+use std::fs::{File, metadata, read_to_string};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Longest `single_disk_farm.json` that is looked at, bytes.
 const MAX_BYTES: u64 = 64 * 1024;
+
+/// Where the system lists its block devices, by their numbers.
+const DEVICES: &str = "/sys/dev/block";
 
 /// What is in a folder.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,18 +22,32 @@ pub enum Found {
     Farm(FarmId),
     /// None, or there is no folder.
     Nothing,
+    /// Its device is gone, and its file system still mounted there: what is read comes from memory, or is an error.
+    Dead,
     /// Something that does not say which farm it is.
     Unclear,
 }
 
 /// Looks into a folder. Blocks.
 pub fn find(dir: &Path) -> Found {
+    if metadata(dir).is_ok_and(|metadata| !is_there(Path::new(DEVICES), metadata.dev())) {
+        return Found::Dead;
+    }
     match read(&dir.join(INFO_FILE)) {
         Ok(json) => {
             FarmInfo::from_json(&json).map_or(Found::Unclear, |info| Found::Farm(FarmId(info.id.to_bytes())))
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Found::Nothing,
         Err(_) => Found::Unclear,
+    }
+}
+
+/// Whether the system has the device, or it is none that it lists: `devices` has a folder for each that it has.
+fn is_there(devices: &Path, device: u64) -> bool {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    match read_to_string(devices.join(format!("{major}:{minor}/size"))) {
+        Ok(sectors) => sectors.trim() != "0",
+        Err(error) => error.kind() != ErrorKind::NotFound || major == 0 || !devices.exists(),
     }
 }
 
@@ -46,6 +64,20 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_that_is_not_listed_or_has_no_size_is_gone() {
+        let devices = tempfile::tempdir().unwrap();
+        let device = |major, minor| rustix::fs::makedev(major, minor);
+        for (number, sectors) in [("8:1", "2048\n"), ("7:0", "0\n")] {
+            std::fs::create_dir(devices.path().join(number)).unwrap();
+            std::fs::write(devices.path().join(number).join("size"), sectors).unwrap();
+        }
+        let is_there = |device| super::is_there(devices.path(), device);
+        assert!(is_there(device(8, 1)) && !is_there(device(7, 0)) && !is_there(device(8, 2)));
+        // Those of file systems without a device, and of a system that lists none.
+        assert!(is_there(device(0, 35)) && super::is_there(Path::new("/nowhere"), device(8, 2)));
+    }
 
     #[test]
     fn a_farm_none_and_what_is_unclear_are_told_apart() {

@@ -85,6 +85,17 @@ pub enum OpenError {
         /// Which one is waited for.
         farm: FarmId,
     },
+    /// The file system of the farm that was open there has no device any more.
+    #[error(
+        "{}: the disk of farm {farm} is gone, and its file system still mounted: unmount it, and mount the disk anew: the farm is waited for",
+        path.display()
+    )]
+    Dead {
+        /// Its folder.
+        path: PathBuf,
+        /// Which one is waited for.
+        farm: FarmId,
+    },
     /// Another farm lies where one was open.
     #[error(
         "{}: farm {farm} was open here, and farm {found} is there now: is this the right disk? Nothing is read from it or written to it: to \
@@ -136,7 +147,9 @@ impl OpenError {
     /// disk, a full disk.
     pub fn passes(&self) -> Passes {
         match self {
-            Self::NotThere { .. } | Self::Away { .. } | Self::Other { .. } => Passes::Soon,
+            Self::NotThere { .. } | Self::Away { .. } | Self::Dead { .. } | Self::Other { .. } => {
+                Passes::Soon
+            }
             Self::Memory(_)
             | Self::Ring { .. }
             | Self::TooMany { .. }
@@ -351,10 +364,11 @@ async fn check_there(path: &Path, create: bool, expected: Option<FarmId>) -> Res
     let found = off_executor("farm-open", move || find(&dir)).await.unwrap_or(Found::Unclear);
     match (found, expected) {
         (Found::Nothing, Some(farm)) => Err(OpenError::Away { path, farm }),
+        (Found::Dead, Some(farm)) => Err(OpenError::Dead { path, farm }),
         (Found::Nothing, None) => Err(OpenError::NotThere { path }),
         (Found::Farm(found), Some(farm)) if found != farm => Err(OpenError::Other { path, farm, found }),
         // What is wrong there, opening it tells.
-        (Found::Farm(_) | Found::Unclear, _) => Ok(()),
+        (Found::Farm(_) | Found::Dead | Found::Unclear, _) => Ok(()),
     }
 }
 

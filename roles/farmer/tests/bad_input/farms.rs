@@ -115,6 +115,11 @@ async fn a_farms_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing() {
     client.hear(&["farm closed", "first"]);
     assert!(scrubbed(&first).contains("2 good, 0 expired"), "its lock is free");
     refused(&mut scrub(&second), &["already locked by a process"]);
+    let listed = member(&nats.url(), &["farms", "list"]).output().unwrap();
+    let said = String::from_utf8(listed.stdout).unwrap();
+    for part in ["PLOTTED", "FOLDER", "2/3", second.to_str().unwrap(), "1 farms on 1 plot-clients"] {
+        assert!(listed.status.success() && said.contains(part), "{part}: {said}");
+    }
     // What a request removed stays so, and that is told, until its line is another one.
     let mut remove = member(&nats.url(), &["farms", "remove", second.to_str().unwrap()]);
     let removed = remove.output().unwrap();

@@ -21,7 +21,7 @@ pub(super) struct FarmsArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Show every farm of the cluster, and what becomes of it
+    /// Show every farm of the cluster, and what becomes of it; plot-clients that do not say at once that they are there are left out
     List {
         /// As JSON
         #[arg(long)]
