@@ -8,6 +8,7 @@
 
 use super::again::{Pauses, Reads, keep_looking};
 use super::doubts::Doubts;
+use super::scrubbing::Scrub;
 use super::sent::SentSolutions;
 use super::signatures::SignatureStore;
 use consensus::identity::Identity;
@@ -138,6 +139,7 @@ struct Shared {
     is_leaving: AtomicBool,
     is_plotting_paused: AtomicBool,
     trouble: DiskTrouble,
+    scrub: Scrub,
     /// Held by the work on each slot that the farm takes part in.
     at_work: Arc<()>,
     open: watch::Receiver<()>,
@@ -169,6 +171,7 @@ impl FarmHandle {
             is_leaving: AtomicBool::new(false),
             is_plotting_paused: AtomicBool::new(false),
             trouble,
+            scrub: Scrub::default(),
             at_work: Arc::new(()),
             open: open.is_open.subscribe(),
         };
@@ -293,6 +296,11 @@ impl FarmHandle {
         self.0.is_plotting_paused.load(Ordering::Acquire)
     }
 
+    /// What was asked for of its scrubbing, and how far it is.
+    pub fn scrub(&self) -> &Scrub {
+        &self.0.scrub
+    }
+
     /// To be held by whatever works with the farm on a slot.
     pub fn at_work(&self) -> Arc<()> {
         self.0.at_work.clone()
@@ -396,11 +404,20 @@ async fn serve(local: Local, farm: Rc<OpenFarm>, mut jobs: mpsc::Receiver<Job>) 
     }
 }
 
-/// Names each bad sector.
+/// Names each bad sector. Those with a wrong record are looked into first.
 pub fn tell_faults(dir: &Path, faults: &[(u16, SectorFault)]) {
     let dir = dir.display();
-    for (sector, fault) in faults {
+    let is_of_record = |fault: &SectorFault| matches!(fault, SectorFault::Record(_));
+    for (sector, fault) in faults.iter().filter(|(_, fault)| !is_of_record(fault)) {
         tracing::warn!(%dir, sector, "{fault}; the sector will be plotted again");
+    }
+    let mut doubtful = faults.iter().filter(|(_, fault)| is_of_record(fault));
+    if let Some((sector, fault)) = doubtful.next() {
+        let sectors = 1 + doubtful.count();
+        tracing::warn!(
+            %dir, sectors,
+            "damaged metadata records: each is made anew of its sector if that is whole, in the background; first: sector {sector}: {fault}"
+        );
     }
 }
 

@@ -5,6 +5,7 @@
 //!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ SigningAnswer
 //!   FarmHeld ◀───────────▶ holder ─ whether a farm is this plot-client's alone, and may do any of this
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
+//!   FarmsOrder ──────────▶ upkeep ─ damaged records, scrubbing: one sector of a farm at a time, at the lowest class
 //!   SIGHUP, FarmsOrder ──▶ desk ─▶ fleet ─ farms come and go ─▶ all of these
 //! ```
 //! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
@@ -27,12 +28,14 @@ mod opening;
 mod plotting;
 mod proving;
 mod pull;
+mod scrubbing;
 mod sent;
 mod signatures;
 mod signing;
 mod slots;
 mod solutions;
 mod spec;
+mod upkeep;
 
 pub use self::audit::{Audited, MAX_READS, audit_sectors};
 pub use self::audit_memory::{MemoryChoice, UnknownMemory};
@@ -366,6 +369,7 @@ fn tell_once(counters: &Counters) {
         signed = counters.signed.get(),
         plotted = counters.plotted.get(),
         damaged = counters.damaged.get(),
+        mended = counters.mended.get(),
         audit_errors = counters.audit_errors.get(),
         audit_p50 = ?counters.audit_time(50).unwrap_or_default(),
         audit_p99 = ?counters.audit_time(99).unwrap_or_default(),
