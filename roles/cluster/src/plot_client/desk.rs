@@ -230,7 +230,12 @@ impl Desk {
             FarmsChange::Add { farm } => self.add(&farm, reply_to).await,
             FarmsChange::Remove { path } => self.remove(&path, reply_to).await,
             FarmsChange::PausePlotting { path, is_paused } => {
-                let done = self.pause_plotting(&path, is_paused);
+                let done = self.with_farm(&path, |farm| pause_plotting(farm, is_paused));
+                reply(&self.bus, &reply_to, &done).await;
+                Ok(())
+            }
+            FarmsChange::Scrub { path, is_wanted } => {
+                let done = self.with_farm(&path, |farm| scrub(farm, is_wanted));
                 reply(&self.bus, &reply_to, &done).await;
                 Ok(())
             }
@@ -269,15 +274,12 @@ impl Desk {
         self.fleet.on(Event::Removed { path })
     }
 
-    fn pause_plotting(&self, path: &str, is_paused: bool) -> FarmsDone {
+    /// Does something with the farm of this folder, if it is open.
+    fn with_farm(&self, path: &str, what: impl FnOnce(&FarmHandle) -> FarmsDone) -> FarmsDone {
         let found = self.find(path);
-        let (farms, _) = self.fleet.farms();
-        let farm = farms.filter(|(path, ..)| Some(*path) == found.as_deref()).find_map(|(.., farm)| farm);
-        let Some(farm) = farm else { return refused(&format!("no farm is open in {path} here")) };
-        farm.pause_plotting(is_paused);
-        let what = if is_paused { "paused, until it is resumed or closed" } else { "resumed" };
-        tracing::info!(dir = %farm.dir().display(), "plotting is {what}");
-        done(&format!("plotting is {what}"))
+        let (mut farms, _) = self.fleet.farms();
+        let farm = farms.find(|(path, ..)| Some(*path) == found.as_deref()).and_then(|(.., farm)| farm);
+        farm.map_or_else(|| refused(&format!("no farm is open in {path} here")), what)
     }
 
     /// The farm of this folder, as it was told.
@@ -379,8 +381,21 @@ impl Desk {
             sectors: farm.map_or(0, |farm| farm.layout().sectors()),
             is_plotting_paused: farm.is_some_and(FarmHandle::is_plotting_paused),
             disk: bounded_text(trouble.unwrap_or_default()),
+            scrub: farm.map(|farm| bounded_text(&farm.scrub().told(trouble))).unwrap_or_default(),
         }
     }
+}
+
+fn pause_plotting(farm: &FarmHandle, is_paused: bool) -> FarmsDone {
+    farm.pause_plotting(is_paused);
+    let what = if is_paused { "paused, until it is resumed or closed" } else { "resumed" };
+    tracing::info!(dir = %farm.dir().display(), "plotting is {what}");
+    done(&format!("plotting is {what}"))
+}
+
+fn scrub(farm: &FarmHandle, is_wanted: bool) -> FarmsDone {
+    let asked = if is_wanted { farm.scrub().begin() } else { farm.scrub().stop() };
+    asked.map_or_else(|why| refused(&why), done)
 }
 
 /// A folder as it is told.

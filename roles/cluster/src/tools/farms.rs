@@ -164,6 +164,7 @@ mod tests {
             sectors: 1,
             is_plotting_paused: false,
             disk: String::new(),
+            scrub: String::new(),
         };
         let farms = (0..).zip(paths).map(farm).collect();
         Client { id: InstanceId([number; 16]), host: host.to_owned(), farms_in_all: 0, farms }

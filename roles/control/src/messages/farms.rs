@@ -84,6 +84,8 @@ message! {
         pub is_plotting_paused: bool,
         /// What is known of its disk's health; empty: nothing.
         pub disk: String,
+        /// How far a scrub is, or what the last one found; empty: there was none since the farm was opened.
+        pub scrub: String,
     }
 }
 
@@ -91,6 +93,7 @@ impl FarmTold {
     fn check(&self) -> Result<(), MessageError> {
         check_text(&self.path)?;
         check_text(&self.disk)?;
+        check_text(&self.scrub)?;
         match &self.stage {
             FarmStage::Paused { reason } | FarmStage::Failed { reason, .. } => check_text(reason),
             FarmStage::Opening | FarmStage::Claimed | FarmStage::Farming | FarmStage::Closing => Ok(()),
@@ -137,7 +140,9 @@ impl Control for FarmsOrder {
     fn check(&self) -> Result<(), MessageError> {
         match &self.what {
             FarmsChange::Add { farm } => check_text(farm),
-            FarmsChange::Remove { path } | FarmsChange::PausePlotting { path, .. } => check_text(path),
+            FarmsChange::Remove { path }
+            | FarmsChange::PausePlotting { path, .. }
+            | FarmsChange::Scrub { path, .. } => check_text(path),
         }
     }
 }
@@ -161,6 +166,13 @@ message! {
             path: String,
             /// Whether to pause.
             is_paused: bool,
+        },
+        /// Read every sector of a farm beside farming it, and mend or mark what is damaged; or stop that.
+        Scrub {
+            /// Its folder, as the plot-client told it.
+            path: String,
+            /// Whether to begin.
+            is_wanted: bool,
         },
     }
 }

@@ -1,4 +1,4 @@
-//! `cluster … farms list|add|remove|pause-plotting|resume-plotting`: the farms of all plot-clients.
+//! `cluster … farms list|add|remove|pause-plotting|resume-plotting|scrub`: the farms of all plot-clients.
 
 use bus::{Fresh, SharedBus};
 use clap::{Args, Subcommand};
@@ -47,6 +47,19 @@ enum What {
         /// A farm's id, its folder, HOST:FOLDER, or a host for all of its farms
         farm: String,
     },
+    /// Have every sector of farms read and checked while they are farmed, with what the disk has to spare: damaged records are made anew,
+    /// damaged sectors plotted again. `list` shows how far it is
+    Scrub {
+        /// Farms' ids, their folders, HOST:FOLDER, or a host for all of its farms
+        #[arg(required_unless_present = "disk_farm")]
+        farm: Vec<String>,
+        /// The same as FARM
+        #[arg(long, value_name = "FARM")]
+        disk_farm: Vec<String>,
+        /// Stop it instead
+        #[arg(long)]
+        stop: bool,
+    },
 }
 
 impl FarmsArgs {
@@ -71,6 +84,13 @@ impl FarmsArgs {
                     change_all(&bus, &clients, &farm, |path| FarmsChange::Remove { path }).await?;
                 }
                 What::PausePlotting { farm } => pause_plotting(&bus, &clients, &farm, true).await?,
+                What::Scrub { farm, disk_farm, stop } => {
+                    let is_wanted = !stop;
+                    for farm in [farm, disk_farm].concat() {
+                        change_all(&bus, &clients, &farm, |path| FarmsChange::Scrub { path, is_wanted })
+                            .await?;
+                    }
+                }
                 What::ResumePlotting { farm } => pause_plotting(&bus, &clients, &farm, false).await?,
             }
             Ok(())
@@ -125,7 +145,8 @@ fn print(clients: &[Client]) {
             let id = farm.id.map_or_else(|| "-".to_owned(), |id| id.to_string());
             let plotted = format!("{}/{}", farm.plotted, farm.sectors);
             let disk = if farm.disk.is_empty() { String::new() } else { format!("  disk {}", farm.disk) };
-            println!("  {id:<26}  {plotted:>11}  {}  {}{disk}", farm.path, stage(farm));
+            let scrub = if farm.scrub.is_empty() { String::new() } else { format!("  scrub {}", farm.scrub) };
+            println!("  {id:<26}  {plotted:>11}  {}  {}{disk}{scrub}", farm.path, stage(farm));
         }
     }
 }
@@ -155,6 +176,7 @@ fn as_json(clients: &[Client]) -> Value {
             "sectors": farm.sectors,
             "plotting_paused": farm.is_plotting_paused,
             "disk": (!farm.disk.is_empty()).then_some(&farm.disk),
+            "scrub": (!farm.scrub.is_empty()).then_some(&farm.scrub),
         })
     };
     let client = |client: &Client| {
