@@ -1,7 +1,7 @@
 //! Looking again at sectors of which the disk did not give the record.
 
 use super::files::RECORD_PART_BYTES;
-use super::inspect::{Ends, Known, look_at, look_beyond_count};
+use super::inspect::{Ends, Known, faulty_state, look_at, look_beyond_count};
 use super::state::State;
 use super::{Farm, SectorError, SectorFault, SectorStatus, Unreadable};
 use crate::disk::Class;
@@ -12,7 +12,7 @@ use crate::parts::Parts;
 pub struct LookedAgain {
     /// Sectors whose record is good: they are farmed, or plotted if it is a mark.
     pub readable: Vec<u16>,
-    /// Sectors whose record is wrong, now that it was read: marked for replotting.
+    /// Sectors that are wrong, now that they were read: marked for replotting, or for [`Farm::heal`] to look into.
     pub faults: Vec<(u16, SectorFault)>,
     /// Sectors that the disk still does not give.
     pub unreadable: Unreadable,
@@ -30,8 +30,11 @@ impl Farm {
                     self.take_in(sector, state);
                     seen.readable.push(sector);
                 }
-                Known::Faulty { fault, .. } => {
-                    self.mark_for_replotting(class, sector).await?;
+                Known::Faulty { fault, noted } => {
+                    match faulty_state(&fault, noted) {
+                        state @ State::Doubtful { .. } => self.take_in(sector, state),
+                        _ => self.mark_for_replotting(class, sector).await?,
+                    }
                     seen.faults.push((sector, fault));
                 }
                 Known::Nothing(error) => seen.unreadable.add(sector, &error),

@@ -22,8 +22,6 @@ pub(super) struct Inspection {
     pub sectors: Vec<Sector>,
     /// What is wrong with which, by number.
     pub faults: Vec<(u16, SectorFault)>,
-    /// What stands as history size in records that are faulty, by number.
-    pub noted: Vec<(u16, u64)>,
     /// Sectors of which nothing is known.
     pub unreadable: Unreadable,
 }
@@ -56,7 +54,6 @@ pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, F
         count: header_count.min(targets),
         sectors: vec![Sector::default(); usize::from(targets)],
         faults: Vec::new(),
-        noted: Vec::new(),
         unreadable: Unreadable::default(),
     };
     let ends = Ends::of(files)?;
@@ -79,15 +76,23 @@ impl Inspection {
         slot.state = match known {
             Known::State(state) => state,
             Known::Faulty { fault, noted } => {
+                let state = faulty_state(&fault, noted);
                 self.faults.push((sector, fault));
-                self.noted.extend(noted.map(|history_size| (sector, history_size)));
-                State::Expired
+                state
             }
             Known::Nothing(error) => {
                 self.unreadable.add(sector, &error);
                 State::Unreadable
             }
         };
+    }
+}
+
+/// What a faulty sector is: a wrong record says nothing of the bytes, unless these are not there.
+pub(super) fn faulty_state(fault: &SectorFault, noted: Option<u64>) -> State {
+    match (fault, noted) {
+        (SectorFault::Record(fault), Some(noted)) => State::Doubtful { fault: *fault, noted },
+        _ => State::Expired,
     }
 }
 

@@ -13,7 +13,8 @@
 //! the old sector, a marked one, or the new sector, and never bytes of two sectors under one valid record.
 //!
 //! What the disk does not give says something of the disk, and nothing of the sector: one whose record cannot be read is neither
-//! farmed nor plotted over nor marked, and looked at again. Only what was read and is wrong is marked.
+//! farmed nor plotted over nor marked, and looked at again. Only what was read and is wrong is marked. And a wrong record says nothing of
+//! the sector's bytes: where these are whole it is made anew of them, and only where they are not it becomes a mark.
 //!
 //! A sector marked for replotting has a record of zero s-bucket sizes and history size 1, which the network's farmer too
 //! takes for expired.
@@ -55,6 +56,7 @@ pub use self::format::{
     FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
 };
 pub use self::gather::ReadCost;
+pub use self::heal::Mended;
 pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, Layout, METADATA_RESERVED_BYTES, size_for_network};
 pub use self::open::OpenReport;
@@ -86,6 +88,8 @@ pub enum SectorStatus {
     Expired,
     /// The disk did not give its record: it may be whole. Left alone until [`Farm::look_again`] knows more.
     Unreadable,
+    /// Its record is wrong, its bytes may be whole. Left alone until [`Farm::heal`] has looked.
+    Doubtful,
     /// Being written: neither the old nor the new one can be read.
     BeingWritten,
     /// There.
@@ -170,6 +174,7 @@ impl Farm {
             }
             Some(Sector { state: State::Expired, .. }) => SectorStatus::Expired,
             Some(Sector { state: State::Unreadable, .. }) => SectorStatus::Unreadable,
+            Some(Sector { state: State::Doubtful { .. }, .. }) => SectorStatus::Doubtful,
             Some(Sector { state: State::NotPlotted, .. }) | None => SectorStatus::NotPlotted,
         }
     }

@@ -27,7 +27,8 @@ use std::rc::Rc;
 /// What opening a farm found and did. All sector lists ascend.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct OpenReport {
-    /// Sectors with something wrong: they are marked for replotting (unless the farm was only looked at).
+    /// Sectors with something wrong: those that [`Farm::doubtful`] names too have a wrong record alone, for [`Farm::heal`]; the others are
+    /// marked for replotting (unless the farm was only looked at).
     pub faults: Vec<(u16, SectorFault)>,
     /// Sectors of which the disk did not give the record: they and the header are as they were. [`Farm::look_again`] looks at them again.
     pub unreadable: Unreadable,
@@ -35,8 +36,6 @@ pub struct OpenReport {
     pub adopted: Vec<u16>,
     /// Counted sectors beyond the farm's space: they are gone.
     pub dropped: u16,
-    /// What stands as history size in records that are faulty.
-    pub(super) noted: Vec<(u16, u64)>,
 }
 
 /// What is built of a farm that is being opened.
@@ -134,7 +133,6 @@ impl Farm {
         let report = OpenReport {
             faults: found.faults,
             unreadable: found.unreadable,
-            noted: found.noted,
             adopted: (found.header_count..found.count).collect(),
             dropped: found.header_count.saturating_sub(found.count),
         };
@@ -251,10 +249,12 @@ fn settle(
     tell_cache(dir)
 }
 
-/// Marks what is faulty before `plot.bin` can grow back over it, and puts the count right.
+/// Marks what surely is not there before `plot.bin` can grow back over it, and puts the count right.
 async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
     for &(sector, _) in &found.faults {
-        files.write_mark(CLASS, sector).await?;
+        if matches!(found.sectors[usize::from(sector)].state, State::Expired) {
+            files.write_mark(CLASS, sector).await?;
+        }
     }
     if found.header_count != found.count {
         files.write_count(CLASS, found.count).await?;

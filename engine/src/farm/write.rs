@@ -63,15 +63,29 @@ impl Farm {
         generation: u32,
     ) -> Result<(), SectorError> {
         let _commit = self.0.commit.lock().await;
-        self.check_unchanged(sector, generation)?;
+        self.check_same(sector, generation)?;
         self.write_mark(class, sector).await
+    }
+
+    /// Makes a sector that was found whole at this generation count by this record, unless it was changed since.
+    pub(super) async fn restore(&self, record: &SectorMetadata, generation: u32) -> Result<(), SectorError> {
+        self.0.files.plot.sync(CLASS).await?;
+        let _commit = self.0.commit.lock().await;
+        self.check_same(record.sector_index, generation)?;
+        self.write_commit(record).await
+    }
+
+    /// Errs if anything of the sector has changed since it had this generation.
+    fn check_same(&self, sector: u16, generation: u32) -> Result<(), SectorError> {
+        let is_same = self.slot(sector)?.generation == generation;
+        if is_same { Ok(()) } else { Err(SectorError::BeingWritten { sector }) }
     }
 
     /// Under the lock of commits.
     async fn write_mark(&self, class: Class, sector: u16) -> Result<(), SectorError> {
         let before = self.slot(sector)?.state;
         self.change(sector, |slot| {
-            if matches!(slot.state, State::Plotted { .. } | State::Unreadable) {
+            if !matches!(slot.state, State::NotPlotted) {
                 slot.state = State::Expired;
             }
         });
@@ -100,9 +114,14 @@ impl Farm {
     }
 
     /// Makes a sector count whose bytes are durable.
-    pub(super) async fn commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
-        let files = &self.0.files;
+    async fn commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
         let _commit = self.0.commit.lock().await;
+        self.write_commit(metadata).await
+    }
+
+    /// Under the lock of commits.
+    async fn write_commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
+        let files = &self.0.files;
         let (sector, count) = (metadata.sector_index, self.0.count.get());
         // The count names all sectors below it, so those left out get a record, too.
         for left_out in count..sector {

@@ -116,8 +116,8 @@ fn told(path: &Path, survey: Survey) -> Told {
     }
     if let Some(damaged) = sectors_by_state.as_ref().map(|by| by.damaged).filter(|damaged| *damaged > 0) {
         problems.push(format!(
-            "the records of {damaged} sectors are damaged: `autonomys-farmer scrub` makes those anew whose sectors are whole, before a \
-             plot-client has them plotted again"
+            "the records of {damaged} sectors are damaged: `autonomys-farmer scrub`, or the plot-client in the background, makes those anew \
+             whose sectors are whole"
         ));
     }
     let size_bytes = |percent| size_for_network(info.pieces_in_sector, layout.sectors(), percent);

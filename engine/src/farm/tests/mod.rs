@@ -63,6 +63,18 @@ pub async fn open_clean(disk: &Disk, pool: &Pool, dir: &Path, config: &FarmConfi
     farm
 }
 
+/// Looks into all sectors of doubt, as a plot-client does a moment after opening; those that were rebuilt.
+pub async fn heal_all(farm: &Farm) -> Vec<u16> {
+    let mut rebuilt = Vec::new();
+    for (sector, _) in farm.doubtful() {
+        if farm.heal(Class::Scrub, sector).await.unwrap() == Some(Mended::Rebuilt) {
+            rebuilt.push(sector);
+        }
+    }
+    assert_eq!(farm.doubtful(), []);
+    rebuilt
+}
+
 /// A sector with contents made of a seed. Records do not decode to pieces, but all its formats are right.
 pub struct Made {
     pub records: Vec<Vec<[u8; 32]>>,

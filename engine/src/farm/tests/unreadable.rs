@@ -17,7 +17,7 @@ fn files(dir: &Path) -> [Vec<u8>; 2] {
 }
 
 const PLOTTED: SectorStatus = SectorStatus::Plotted { history_size: 5 };
-use SectorStatus::{Expired, NotPlotted, Unreadable as Refused};
+use SectorStatus::{Doubtful, Expired, NotPlotted, Unreadable as Refused};
 
 #[test]
 fn a_record_that_is_refused_for_a_while_is_as_it_was() {
@@ -34,7 +34,7 @@ fn a_record_that_is_refused_for_a_while_is_as_it_was() {
         let unreadable = |error| matches!(error, SectorError::Unreadable { sector: 1 });
         assert!(unreadable(farm.write_sector(1).await.err().unwrap()));
         assert!(unreadable(farm.read_contents_map(Class::ProofRead, 1).await.unwrap_err()));
-        assert!(unreadable(farm.check_and_mark(Class::Scrub, 1, Depth::Whole).await.unwrap_err()));
+        assert!(unreadable(farm.check_and_mend(Class::Scrub, 1, Depth::Whole).await.unwrap_err()));
         let seen = farm.look_again(Class::Scrub).await.unwrap();
         assert_eq!((seen.unreadable.sectors, seen.readable, seen.faults), (vec![1], vec![], vec![]));
         made[0].check_in(&farm).await;
@@ -52,7 +52,7 @@ fn a_record_that_is_refused_for_a_while_is_as_it_was() {
 }
 
 #[test]
-fn a_record_that_is_damaged_is_marked_once_it_was_read() {
+fn a_record_that_is_damaged_is_looked_into_once_it_was_read() {
     on_refusing_disk(|disk, pool, refusals| async move {
         let (dir, made) = plotted(&disk, &pool).await;
         edit(dir.path(), METADATA_FILE, 1_048_576 + 2 * RECORD_BYTES + 90_000, |byte| byte ^ 2);
@@ -63,6 +63,8 @@ fn a_record_that_is_damaged_is_marked_once_it_was_read() {
         let seen = farm.look_again(Class::Scrub).await.unwrap();
         assert_eq!((seen.unreadable.sectors, &seen.readable[..]), (vec![0], &[][..]));
         assert!(matches!(seen.faults[..], [(2, SectorFault::Record(RecordFault::Undecodable(_)))]));
+        assert_eq!(farm.statuses(), [Refused, PLOTTED, Doubtful, NotPlotted]);
+        assert!(heal_all(&farm).await.is_empty());
         assert_eq!(farm.statuses(), [Refused, PLOTTED, Expired, NotPlotted]);
         made[2].plot(&farm).await;
         drop(farm);
@@ -170,7 +172,7 @@ fn data_that_is_refused_marks_nothing() {
         }
         let farm = open_clean(&disk, &pool, dir.path(), &config(1, 4)).await;
         for (sector, depth) in [(0, Depth::Map), (0, Depth::Whole), (2, Depth::Whole)] {
-            let error = farm.check_and_mark(Class::Scrub, sector, depth).await.unwrap_err();
+            let error = farm.check_and_mend(Class::Scrub, sector, depth).await.unwrap_err();
             assert!(matches!(error, SectorError::Io(_)), "{error}");
         }
         let error = farm.read_contents_map(Class::ProofRead, 0).await.unwrap_err();

@@ -165,6 +165,11 @@ impl Desk {
                 reply(&self.bus, &reply_to, &done).await;
                 Ok(())
             }
+            FarmsChange::Scrub { path, is_wanted } => {
+                let done = self.scrub(&path, is_wanted);
+                reply(&self.bus, &reply_to, &done).await;
+                Ok(())
+            }
         }
     }
 
@@ -212,6 +217,16 @@ impl Desk {
         };
         tracing::info!(dir = %path.display(), "plotting is {what}");
         done(&format!("plotting is {what}"))
+    }
+
+    /// Begins or stops the scrub of the farm of this folder, if it is open.
+    fn scrub(&self, path: &str, is_wanted: bool) -> FarmsDone {
+        let found = self.find(path);
+        let (mut farms, _) = self.fleet.farms();
+        let farm = farms.find(|(path, ..)| Some(*path) == found.as_deref()).and_then(|(.., farm)| farm);
+        let Some(farm) = farm else { return refused(&format!("no farm is open in {path} here")) };
+        let asked = if is_wanted { farm.scrub().begin() } else { farm.scrub().stop() };
+        asked.map_or_else(|why| refused(&why), done)
     }
 
     /// The farm of this folder, as it was told.
@@ -323,6 +338,7 @@ impl Desk {
             failing,
             failing_reason,
             disk: farm.map(|farm| self.disk_told(farm)),
+            scrub: farm.map(|farm| bounded_text(&farm.scrub().told(trouble))).unwrap_or_default(),
         }
     }
 }

@@ -9,6 +9,7 @@
 use super::again::{Pauses, Reads, keep_looking};
 use super::doubts::Doubts;
 use super::failing::Failing;
+use super::scrubbing::Scrub;
 use super::sent::SentSolutions;
 use super::signatures::SignatureStore;
 use consensus::identity::Identity;
@@ -138,6 +139,7 @@ struct Shared {
     is_plotting_paused: AtomicBool,
     failing: SyncMutex<Failing>,
     health: Arc<HealthCell>,
+    scrub: Scrub,
     /// Held by the work on each slot that the farm takes part in.
     at_work: Arc<()>,
     open: watch::Receiver<()>,
@@ -164,6 +166,7 @@ impl FarmHandle {
             is_plotting_paused: AtomicBool::new(false),
             failing: SyncMutex::default(),
             health: open.disk.health_cell(),
+            scrub: Scrub::default(),
             at_work: Arc::new(()),
             open: open.is_open.subscribe(),
         };
@@ -300,6 +303,9 @@ impl FarmHandle {
     /// What fails when its sectors are plotted; held for a moment only.
     pub fn failing(&self) -> MutexGuard<'_, Failing> {
         self.0.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What was asked for of its scrubbing, and how far it is.
+    pub fn scrub(&self) -> &Scrub {
+        &self.0.scrub
     }
 
     /// To be held by whatever works with the farm on a slot.
@@ -405,11 +411,20 @@ async fn serve(local: Local, farm: Rc<OpenFarm>, mut jobs: mpsc::Receiver<Job>) 
     }
 }
 
-/// Names each bad sector.
+/// Names each bad sector. Those with a wrong record are looked into first.
 pub fn tell_faults(dir: &Path, faults: &[(u16, SectorFault)]) {
     let dir = dir.display();
-    for (sector, fault) in faults {
+    let is_of_record = |fault: &SectorFault| matches!(fault, SectorFault::Record(_));
+    for (sector, fault) in faults.iter().filter(|(_, fault)| !is_of_record(fault)) {
         tracing::warn!(%dir, sector, "{fault}; the sector will be plotted again");
+    }
+    let mut doubtful = faults.iter().filter(|(_, fault)| is_of_record(fault));
+    if let Some((sector, fault)) = doubtful.next() {
+        let sectors = 1 + doubtful.count();
+        tracing::warn!(
+            %dir, sectors,
+            "damaged metadata records: each is made anew of its sector if that is whole, in the background; first: sector {sector}: {fault}"
+        );
     }
 }
 

@@ -18,6 +18,7 @@ use super::opening::{OpenError, Opener};
 use super::plotting::Plots;
 use super::signing::{Signing, Store, Windows};
 use super::spec::FarmSpec;
+use super::upkeep::keep_up;
 use crate::host::Host;
 use bus::BusError;
 use control::fleet::{self, Action, Event, Failure, Passes, State};
@@ -313,6 +314,7 @@ impl Fleet {
             .add(Arc::new(OnDisk { host: host.clone(), farm: farm.clone(), verify_writes: *verify_writes }))
             .await?;
         let mut tasks = JoinSet::new();
+        tasks.spawn(keep_up(farm.clone(), counters.clone()));
         let (signer, windows, counters) = (farm.clone(), windows.clone(), counters.clone());
         let store: Store = Box::new(move |hash, may_be_new| {
             let farm = signer.clone();

@@ -119,7 +119,8 @@ fn state(status: SectorStatus) -> SectorState {
     match status {
         SectorStatus::NotPlotted => SectorState::NotPlotted,
         SectorStatus::Expired => SectorState::Damaged,
-        SectorStatus::Unreadable => SectorState::Unreadable,
+        // Either may be whole.
+        SectorStatus::Unreadable | SectorStatus::Doubtful => SectorState::Unreadable,
         SectorStatus::BeingWritten => SectorState::BeingWritten,
         SectorStatus::Plotted { history_size } => SectorState::Plotted { history_size },
     }

@@ -5,6 +5,7 @@
 //!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ SigningAnswer
 //!   FarmHeld ◀───────────▶ holder ─ whether a farm is this plot-client's alone, and may do any of this
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
+//!   FarmsOrder ──────────▶ upkeep ─ damaged records, scrubbing: one sector of a farm at a time, at the lowest class
 //!   SIGHUP, FarmsOrder ──▶ desk ─▶ fleet ─ farms come and go ─▶ all of these
 //! ```
 //! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
@@ -31,12 +32,14 @@ mod opening;
 mod plotting;
 mod proving;
 mod pull;
+mod scrubbing;
 mod sent;
 mod signatures;
 mod signing;
 mod slots;
 mod solutions;
 mod spec;
+mod upkeep;
 mod wishes;
 
 pub use self::audit::{Audited, MAX_READS, audit_sectors};
@@ -374,6 +377,7 @@ fn tell_once(counters: &Counters) {
         signed = counters.signed.get(),
         plotted = counters.plotted.get(),
         damaged = counters.damaged.get(),
+        mended = counters.mended.get(),
         audit_errors = counters.audit_errors.get(),
         slow_disks = disks.slow,
         sick_disks = disks.sick,

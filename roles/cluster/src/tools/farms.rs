@@ -202,6 +202,7 @@ mod tests {
             failing: 0,
             failing_reason: String::new(),
             disk: None,
+            scrub: String::new(),
         };
         let farms = (0..).zip(paths).map(farm).collect();
         Client { id: InstanceId([number; 16]), host: host.to_owned(), farms_in_all: 0, farms }

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// Each farm of the cluster by its folder, and what becomes of it; asked again until that pleases.
-async fn until(bus: &SharedBus, pleases: impl Fn(&[(String, FarmStage)]) -> bool) -> Vec<farms::Client> {
+pub async fn until(bus: &SharedBus, pleases: impl Fn(&[(String, FarmStage)]) -> bool) -> Vec<farms::Client> {
     let ask = async {
         loop {
             let told =
@@ -33,7 +33,7 @@ fn is(path: &Path, stage: FarmStage) -> (String, FarmStage) {
 }
 
 /// Asks the plot-client; its words, good or bad.
-async fn ask(bus: &SharedBus, client: &farms::Client, what: FarmsChange) -> Result<String, String> {
+pub async fn ask(bus: &SharedBus, client: &farms::Client, what: FarmsChange) -> Result<String, String> {
     change(bus, client, what).await.map_err(|error| error.to_string())
 }
 

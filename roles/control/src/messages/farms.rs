@@ -92,6 +92,8 @@ message! {
         pub failing_reason: String,
         /// Its disk, while it is open.
         pub disk: Option<DiskTold>,
+        /// How far a scrub is, or what the last one found; empty: there was none since the farm was opened.
+        pub scrub: String,
     }
 }
 
@@ -132,6 +134,7 @@ impl FarmTold {
     fn check(&self) -> Result<(), MessageError> {
         check_text(&self.path)?;
         check_reason(&self.failing_reason)?;
+        check_text(&self.scrub)?;
         self.disk.as_ref().map_or(Ok(()), |disk| check_text(&disk.device))?;
         match &self.stage {
             FarmStage::Paused { reason } | FarmStage::Failed { reason, .. } => check_reason(reason),
@@ -179,7 +182,9 @@ impl Control for FarmsOrder {
     fn check(&self) -> Result<(), MessageError> {
         match &self.what {
             FarmsChange::Add { farm } => check_text(farm),
-            FarmsChange::Remove { path } | FarmsChange::PausePlotting { path, .. } => check_text(path),
+            FarmsChange::Remove { path }
+            | FarmsChange::PausePlotting { path, .. }
+            | FarmsChange::Scrub { path, .. } => check_text(path),
         }
     }
 }
@@ -203,6 +208,13 @@ message! {
             path: String,
             /// Whether to pause.
             is_paused: bool,
+        },
+        /// Read every sector of a farm beside farming it, and mend or mark what is damaged; or stop that.
+        Scrub {
+            /// Its folder, as the plot-client told it.
+            path: String,
+            /// Whether to begin.
+            is_wanted: bool,
         },
     }
 }

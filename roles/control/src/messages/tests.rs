@@ -197,6 +197,7 @@ fn as_many_farms_as_are_told_at_once_fit_whatever_they_say() {
         failing: 9,
         failing_reason: reason.clone(),
         disk: Some(disk),
+        scrub: text.clone(),
     };
     let told = |count| FarmsTold {
         client: InstanceId([2; 16]),
@@ -211,6 +212,7 @@ fn as_many_farms_as_are_told_at_once_fit_whatever_they_say() {
         FarmsChange::Add { farm: text.clone() + "x" },
         FarmsChange::Remove { path: "two\nlines".into() },
         FarmsChange::PausePlotting { path: text.clone() + "x", is_paused: true },
+        FarmsChange::Scrub { path: text.clone() + "x", is_wanted: true },
     ] {
         assert!(FarmsOrder { what }.to_bytes().is_err());
     }

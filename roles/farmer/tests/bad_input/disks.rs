@@ -49,7 +49,7 @@ fn plot_client(nats_url: &str, farm: &Path, sectors: u16) -> Command {
 }
 
 fn is_clean(farm: &Path) -> bool {
-    farmer().arg("scrub").arg(farm).status().unwrap().success()
+    farmer().args(["scrub", "--dry-run"]).arg(farm).status().unwrap().success()
 }
 
 #[tokio::test]

@@ -212,7 +212,6 @@ async fn damaged_records_and_cut_off_plots_cost_their_own_sectors() {
         let mut client = Running::start(&mut plot_client(&nats.url(), farm));
         let line = client.hear(&["sector=1", "will be plotted again"]);
         assert!(parts.iter().all(|part| line.contains(part)), "{line}");
-        client.hear(&["farm open"]);
         client.terminate();
         assert!(sector(farm, 0) == first, "the other sector is as it was");
         assert!(scrubbed(farm).contains("1 good, 1 expired"), "and what is bad is marked");
@@ -226,7 +225,7 @@ fn a_flipped_bit_of_a_plot_is_found_by_scrub_and_its_sector_marked() {
         make(folder.path());
         let first = sector(folder.path(), 0);
         flip(&folder.path().join(PLOT_FILE), SECTOR_BYTES * u64::from(PLOTTED - 1) + at);
-        refused(&mut scrub(folder.path()), &["1 bad sectors"]);
+        assert!(scrubbed(folder.path()).contains("1 bad that are marked"));
         assert!(scrubbed(folder.path()).contains("1 good, 1 expired"), "it is marked");
         assert!(sector(folder.path(), 0) == first);
     }

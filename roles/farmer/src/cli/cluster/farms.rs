@@ -1,4 +1,4 @@
-//! `cluster … farms list|add|remove|pause-plotting|resume-plotting`: the farms of all plot-clients.
+//! `cluster … farms list|add|remove|pause-plotting|resume-plotting|scrub`: the farms of all plot-clients.
 
 use bus::{Fresh, SharedBus};
 use clap::{Args, Subcommand};
@@ -51,6 +51,19 @@ enum What {
         /// A farm's id, its folder, CLIENT:FOLDER, or CLIENT for all of its farms, where CLIENT is a plot-client's host or id
         farm: String,
     },
+    /// Have every sector of farms read and checked while they are farmed, with what the disk has to spare: damaged records are made anew,
+    /// damaged sectors plotted again. `list` shows how far it is
+    Scrub {
+        /// Farms' ids, their folders, HOST:FOLDER, or a host for all of its farms
+        #[arg(required_unless_present = "disk_farm")]
+        farm: Vec<String>,
+        /// The same as FARM
+        #[arg(long, value_name = "FARM")]
+        disk_farm: Vec<String>,
+        /// Stop it instead
+        #[arg(long)]
+        stop: bool,
+    },
 }
 
 impl FarmsArgs {
@@ -75,6 +88,13 @@ impl FarmsArgs {
                     change_all(&bus, &clients, &farm, |path| FarmsChange::Remove { path }).await?;
                 }
                 What::PausePlotting { farm } => pause_plotting(&bus, &clients, &farm, true).await?,
+                What::Scrub { farm, disk_farm, stop } => {
+                    let is_wanted = !stop;
+                    for farm in [farm, disk_farm].concat() {
+                        change_all(&bus, &clients, &farm, |path| FarmsChange::Scrub { path, is_wanted })
+                            .await?;
+                    }
+                }
                 What::ResumePlotting { farm } => pause_plotting(&bus, &clients, &farm, false).await?,
             }
             Ok(())
@@ -177,6 +197,9 @@ fn print(clients: &[Client]) {
             if !plotting.is_empty() {
                 println!("  {:<26}  {plotting}", "");
             }
+            if !farm.scrub.is_empty() {
+                println!("  {:<26}  scrub: {}", "", farm.scrub);
+            }
         }
     }
     println!("{}", summary(clients));
@@ -263,6 +286,7 @@ fn as_json(clients: &[Client]) -> Value {
             "failing_sectors": farm.failing,
             "failing_reason": (!farm.failing_reason.is_empty()).then_some(&farm.failing_reason),
             "disk": farm.disk.as_ref().map(disk_as_json),
+            "scrub": (!farm.scrub.is_empty()).then_some(&farm.scrub),
         })
     };
     let client = |client: &Client| {
