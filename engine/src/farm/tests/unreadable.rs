@@ -95,7 +95,10 @@ fn a_disk_that_gives_nothing_costs_nothing() {
             let report =
                 scrub(disk.clone(), scratch(&pool), dir.path(), options(Target::All, dry_run), |_| ());
             let report = report.await.unwrap();
-            assert_eq!(report.unreadable.iter().map(|(sector, _)| *sector).collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+            assert_eq!(
+                report.unreadable.iter().map(|(sector, _)| *sector).collect::<Vec<_>>(),
+                [0, 1, 2, 3, 4]
+            );
             assert!(report.bad.is_empty() && !report.is_clean());
         }
         refusals.set(&[]);
