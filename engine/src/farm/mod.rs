@@ -12,6 +12,9 @@
 //! the checksum of what was written is compared; its new record; the count, if it is new. So a crash at any point leaves
 //! the old sector, a marked one, or the new sector, and never bytes of two sectors under one valid record.
 //!
+//! A farm is made smaller in this order: its new size is noted; what is noted of sectors that go; the count; their records; their bytes.
+//! So until its size is noted it is the old one, with all of its sectors, and from then on the smaller one.
+//!
 //! What the disk does not give says something of the disk, and nothing of the sector: one whose record cannot be read is neither
 //! farmed nor plotted over nor marked, and looked at again. Only what was read and is wrong is marked. And a wrong record says nothing of
 //! the sector's bytes: where these are whole it is made anew of them, and only where they are not it becomes a mark.

@@ -75,7 +75,7 @@ pub struct ScrubProgress {
 /// What a scrub found. All sector lists ascend.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ScrubReport {
-    /// Sectors that the farm counts.
+    /// Sectors that were looked at: those that the farm counts, or may have.
     pub sectors: u16,
     /// Sectors that are whole, as far as was looked.
     pub good: u16,
@@ -130,12 +130,16 @@ pub async fn scrub(
     let access = if options.dry_run { Access::Read } else { Access::ReadWrite };
     let opened = Farm::open_existing_with(disk, scratch, dir, access, AuditMemory::Lean).await?;
     let (farm, OpenReport { faults, unreadable, adopted, dropped }) = opened;
-    let mut report = ScrubReport { sectors: farm.count(), adopted, dropped, ..ScrubReport::default() };
+    let (counted, statuses) = (farm.count(), farm.statuses());
+    let is_there =
+        |(sector, status): &(u16, SectorStatus)| *sector < counted || *status != SectorStatus::NotPlotted;
+    let there: Vec<_> = (0..).zip(statuses).filter(is_there).collect();
+    let sectors = there.len() as u16;
+    let mut report = ScrubReport { sectors, adopted, dropped, ..ScrubReport::default() };
     let mut scrubbing = Scrubbing { farm, options, faults: faults.into_iter().collect() };
-    // The first may lie beyond what is counted: then nothing is known from there on.
     let refused = unreadable.error.unwrap_or_default();
-    for sector in 0..report.sectors {
-        let found = match scrubbing.farm.status(sector) {
+    for (done, (sector, status)) in (1..).zip(there) {
+        let found = match status {
             SectorStatus::Unreadable => Some(scrubbing.unreadable(sector, refused.clone()).await?),
             SectorStatus::Plotted { .. } => {
                 let found = scrubbing.plotted(sector).await?;
@@ -151,11 +155,11 @@ pub async fn scrub(
         };
         found.clone().into_iter().for_each(|finding| report.add(sector, finding));
         let found = found.map(|finding| (sector, finding));
-        progress(&ScrubProgress { done: sector + 1, sectors: report.sectors, found });
+        progress(&ScrubProgress { done, sectors, found });
     }
-    let counted = report.sectors;
-    for sector in unreadable.sectors.into_iter().filter(|sector| *sector >= counted) {
-        report.add(sector, scrubbing.unreadable(sector, refused.clone()).await?);
+    if !options.dry_run {
+        // What is marked now holds nothing back.
+        scrubbing.farm.count_further(CLASS).await?;
     }
     Ok(report)
 }

@@ -7,6 +7,7 @@
 //! and, where [`SectorWriter::verify_writes`] asks for it, all.
 
 use super::files::check_record;
+use super::inspect::countable;
 use super::sector_hash::{Checksums, SectorHash};
 use super::sizes::first_difference;
 use super::state::{Sector, State};
@@ -113,7 +114,8 @@ impl Farm {
         change(slot);
     }
 
-    /// Makes a sector count whose bytes are durable.
+    /// Makes a sector count whose bytes are durable. Where nothing is known of one between the count and it, the count stays: then it is
+    /// found by its record when the farm is opened.
     async fn commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
         let _commit = self.0.commit.lock().await;
         self.write_commit(metadata).await
@@ -121,24 +123,48 @@ impl Farm {
 
     /// Under the lock of commits.
     async fn write_commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
-        let files = &self.0.files;
-        let (sector, count) = (metadata.sector_index, self.0.count.get());
-        // The count names all sectors below it, so those left out get a record, too.
-        for left_out in count..sector {
-            files.write_mark(CLASS, left_out).await?;
-        }
+        let (files, sector) = (&self.0.files, metadata.sector_index);
+        let (count, left_out) = self.countable(Some(sector));
+        self.mark_left_out(CLASS, &left_out).await?;
         self.change(sector, |slot| slot.is_marked = false);
         files.write_record(CLASS, metadata).await?;
         files.sync_metadata(CLASS).await?;
-        if sector >= count {
-            files.write_count(CLASS, sector + 1).await?;
-            files.sync_metadata(CLASS).await?;
-            self.0.count.set(sector + 1);
-            let mut sectors = self.0.sectors.borrow_mut();
-            let left_out = &mut sectors[usize::from(count)..usize::from(sector)];
-            left_out.iter_mut().for_each(|slot| slot.state = State::Expired);
-        }
+        self.count_to(CLASS, count, &left_out).await?;
         self.change(sector, |slot| slot.state = files.state_of(metadata));
+        Ok(())
+    }
+
+    /// Counts what is there and not counted, as far as something is known.
+    pub(super) async fn count_further(&self, class: Class) -> Result<(), SectorError> {
+        let _commit = self.0.commit.lock().await;
+        let (count, left_out) = self.countable(None);
+        if !left_out.is_empty() {
+            self.mark_left_out(class, &left_out).await?;
+            self.0.files.sync_metadata(class).await?;
+        }
+        self.count_to(class, count, &left_out).await
+    }
+
+    fn countable(&self, finished: Option<u16>) -> (u16, Vec<u16>) {
+        countable(&self.0.sectors.borrow(), self.0.count.get(), finished)
+    }
+
+    /// The count names all sectors below it, so those left out get a record, too. Not durable before a sync.
+    async fn mark_left_out(&self, class: Class, left_out: &[u16]) -> Result<(), SectorError> {
+        for sector in left_out {
+            self.0.files.write_mark(class, *sector).await?;
+        }
+        Ok(())
+    }
+
+    /// Raises the count, when all records below it are durable.
+    async fn count_to(&self, class: Class, count: u16, left_out: &[u16]) -> Result<(), SectorError> {
+        if count > self.0.count.get() {
+            self.0.files.write_count(class, count).await?;
+            self.0.files.sync_metadata(class).await?;
+            self.0.count.set(count);
+            left_out.iter().for_each(|sector| self.change(*sector, |slot| slot.state = State::Expired));
+        }
         Ok(())
     }
 }

@@ -2,18 +2,21 @@
 
 mod bad_input;
 mod corruption;
+mod counting;
 mod crash;
 mod damage;
 mod healing;
 mod killed;
 mod life;
 mod looking;
+mod meddled;
 mod memory;
 mod plotting;
 mod power;
 mod progress;
 mod refusing;
 mod scrubbing;
+mod shrinking;
 mod sizes;
 mod switching;
 mod unreadable;
