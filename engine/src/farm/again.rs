@@ -25,7 +25,7 @@ impl Farm {
         let (files, mut seen) = (&self.0.files, LookedAgain::default());
         let parts = Parts::new(&files.pool, RECORD_PART_BYTES);
         for sector in (0..self.count()).filter(|sector| self.is_unreadable(*sector)) {
-            match look_at(files, class, sector, Ends::of(files)?, &parts).await {
+            match look_at(files, class, sector, Ends::of(class, files).await?, &parts).await {
                 Known::State(state) => {
                     self.take_in(sector, state);
                     seen.readable.push(sector);
@@ -51,7 +51,7 @@ impl Farm {
         let files = &self.0.files;
         while self.is_unreadable(self.count()) {
             let sector = self.count();
-            match look_beyond_count(files, class, sector, Ends::of(files)?, parts).await {
+            match look_beyond_count(files, class, sector, Ends::of(class, files).await?, parts).await {
                 Known::State(state @ State::Plotted { .. }) => {
                     let _commit = self.0.commit.lock().await;
                     files.write_count(class, sector + 1).await?;

@@ -59,7 +59,7 @@ pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, F
         noted: Vec::new(),
         unreadable: Unreadable::default(),
     };
-    let ends = Ends::of(files)?;
+    let ends = Ends::of(class, files).await?;
     let mut records = stream::iter(0..found.count)
         .map(|sector| {
             let parts = &parts;
@@ -122,9 +122,10 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub fn of(files: &Files) -> Result<Self, IoError> {
+    pub async fn of(class: Class, files: &Files) -> Result<Self, IoError> {
         let (metadata, plot) = (files.metadata.file(), files.plot_file());
-        Ok(Self { metadata_bytes: metadata.size_bytes()?, plot_bytes: plot.size_bytes()? })
+        let metadata_bytes = files.disk.size_bytes(class, metadata).await?;
+        Ok(Self { metadata_bytes, plot_bytes: files.disk.size_bytes(class, plot).await? })
     }
 
     /// Whether `plot.bin` holds the sector. Whole blocks are read, and the file as it should be ends on one.

@@ -275,7 +275,7 @@ async fn open_progress(files: &Files, begun: &mut Begun) -> Result<Progress, Far
     };
     let file = begun.apart(open).await?;
     let progress = Progress::open(&files.disk, &files.pool, file, begun.info().id.to_bytes()).await;
-    let (layout, file_bytes) = (files.layout, files.plot_file().size_bytes()?);
+    let (layout, file_bytes) = (files.layout, files.disk.size_bytes(CLASS, files.plot_file()).await?);
     let is_lost = move |sector| {
         sector >= layout.sectors() || layout.sector_offset(sector) + layout.sector_bytes() > file_bytes
     };
@@ -336,7 +336,7 @@ async fn tell_loss(
     found: &Inspection,
     config: &FarmConfig,
 ) -> Result<(), FarmError> {
-    let metadata_bytes = files.metadata.file().size_bytes()?;
+    let metadata_bytes = files.disk.size_bytes(CLASS, files.metadata.file()).await?;
     let is_there = |sector: &u16| files.layout.record_offset(*sector + 1) <= metadata_bytes;
     let beyond = (files.layout.sectors()..found.header_count.min(MAX_SECTORS)).take_while(is_there);
     let parts = Parts::new(&files.pool, RECORD_PART_BYTES);
