@@ -15,8 +15,11 @@ mod core;
 mod deadline;
 mod device;
 mod health;
+mod left;
 mod pace;
+mod pending;
 mod place;
+mod places;
 mod scheduler;
 mod watch;
 mod writer;
@@ -26,12 +29,13 @@ pub use self::deadline::limit;
 pub(crate) use self::device::Device;
 #[cfg(test)]
 pub(crate) use self::device::Moved;
-pub use self::health::{Change, Event, Health, Machine, Why};
+pub use self::health::{Answer, Change, Event, Health, Machine, Why};
 pub use self::pace::{Pace, Rate};
 pub use self::scheduler::{CLASSES, Cap, Class, Limits, READS_PER_BACKGROUND, Scheduler, Ticket};
 pub use self::writer::{FileWriter, SCRATCH_BYTES};
 
-use self::core::{Asked, Core, What};
+use self::core::{Asked, Core};
+use self::pending::What;
 use self::place::Place;
 use crate::BLOCK_BYTES;
 use crate::error::{Action, IoError};
@@ -66,7 +70,9 @@ impl Disk {
     /// The disk that `place` lies on, behind a ring of its own.
     pub(crate) fn at(place: &Path, ring: Ring, limits: Limits) -> Self {
         let pool = ring.pool().clone();
-        Self::made(Core::new(Box::new(ring), pool, Place::of(place), limits))
+        let disk = Self::made(Core::new(Box::new(ring), pool, Place::unseen(place), limits));
+        watch::find_place(&disk.core, place);
+        disk
     }
 
     /// A disk behind any device.
@@ -187,43 +193,59 @@ impl Disk {
         asked.answer(allocating).await.1
     }
 
+    /// Length of a file of this disk, without blocking the executor.
+    pub async fn size_bytes(&self, class: Class, file: &Arc<DirectFile>) -> Result<u64, IoError> {
+        let (action, limit, asked) = (Action::Read, limit(class, Action::Read), file.clone());
+        let size = task::off_executor("disk-look", move || asked.size_bytes());
+        match task::timeout(limit, size).await {
+            Ok(size) => size.map_err(|error| IoError::open(file.path(), error))?,
+            Err(_) => {
+                let (path, class) = (file.path().to_owned(), class.as_str());
+                Err(IoError::Late { action, path, offset: 0, wanted: 0, class, limit })
+            }
+        }
+    }
+
     /// Requests of a class that wait here and that are in flight, for metrics.
     pub fn load(&self, class: Class) -> (usize, usize) {
         let state = self.core.state.borrow();
         (state.scheduler.waiting(class), state.scheduler.in_flight(class))
     }
 
-    /// Like [`Disk::read_own`], and waits for the device however long it takes.
+    /// Like [`Disk::read_own`], and waits for the device however long it takes; `tell` hears once that it is too late.
     async fn read_at_last(
         &self,
         class: Class,
         file: &Arc<DirectFile>,
         offset: u64,
         buf: SlabMut,
+        tell: impl FnMut(IoError),
     ) -> (SlabMut, Result<(), IoError>) {
         let bytes = buf.len();
         let what = What { class, action: Action::Read, file, offset, bytes: bytes as u64 };
         match self.turn(&what).await {
             Ok((asked, guard)) => {
-                asked.answer_at_last(self.core.device.read(file, offset, buf, (0, bytes), guard)).await
+                let reading = self.core.device.read(file, offset, buf, (0, bytes), guard);
+                asked.answer_at_last(reading, tell).await
             }
             Err(error) => (buf, Err(error)),
         }
     }
 
-    /// Like [`Disk::write_own`], and waits for the device however long it takes.
+    /// Like [`Disk::write_own`], and waits for the device however long it takes; `tell` hears once that it is too late.
     async fn write_at_last(
         &self,
         class: Class,
         file: &Arc<DirectFile>,
         offset: u64,
         buf: SlabMut,
+        tell: impl FnMut(IoError),
     ) -> (SlabMut, Result<(), IoError>) {
         let what = What { class, action: Action::Write, file, offset, bytes: buf.len() as u64 };
         match self.turn(&what).await {
             Ok((asked, guard)) => {
                 let writing = self.core.device.write(file, offset, Source::Own(buf), guard);
-                let (back, written) = asked.answer_at_last(writing).await;
+                let (back, written) = asked.answer_at_last(writing, tell).await;
                 (own(back), written)
             }
             Err(error) => (buf, Err(error)),
@@ -232,6 +254,7 @@ impl Disk {
 
     /// Waits for the scheduler's word. The permit goes with the operation and ends when the kernel is done.
     async fn turn(&self, what: &What<'_>) -> Result<(Asked, crate::ring::Guard), IoError> {
+        self.core.clear(what).await?;
         let asked = self.core.ask(what)?;
         watch::look_in(&self.core, self.queue);
         let guard = asked.turn().await?;
@@ -260,3 +283,7 @@ mod tests;
 #[cfg(test)]
 #[path = "hang_tests.rs"]
 mod hang_tests;
+
+#[cfg(test)]
+#[path = "bad_place_tests.rs"]
+mod bad_place_tests;

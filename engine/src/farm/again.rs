@@ -25,7 +25,7 @@ impl Farm {
         let (files, mut seen) = (&self.0.files, LookedAgain::default());
         let parts = Parts::new(&files.pool, RECORD_PART_BYTES);
         for sector in (0..self.layout().sectors()).filter(|sector| self.is_unreadable(*sector)) {
-            let known = look_at(files, class, sector, Ends::of(files)?, &parts).await;
+            let known = look_at(files, class, sector, Ends::of(class, files).await?, &parts).await;
             if sector < self.count() {
                 self.take_in_counted(class, sector, known, &mut seen).await?;
             } else {

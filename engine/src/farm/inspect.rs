@@ -66,7 +66,7 @@ pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, F
         faults: Vec::new(),
         unreadable: Unreadable::default(),
     };
-    let ends = Ends::of(files)?;
+    let ends = Ends::of(class, files).await?;
     let look = |sector| {
         let parts = &parts;
         async move { (sector, look_at(files, class, sector, ends, parts).await) }
@@ -160,9 +160,10 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub fn of(files: &Files) -> Result<Self, IoError> {
+    pub async fn of(class: Class, files: &Files) -> Result<Self, IoError> {
         let (metadata, plot) = (files.metadata.file(), files.plot_file());
-        Ok(Self { metadata_bytes: metadata.size_bytes()?, plot_bytes: plot.size_bytes()? })
+        let metadata_bytes = files.disk.size_bytes(class, metadata).await?;
+        Ok(Self { metadata_bytes, plot_bytes: files.disk.size_bytes(class, plot).await? })
     }
 
     /// Whether `plot.bin` holds the sector. Whole blocks are read, and the file as it should be ends on one.

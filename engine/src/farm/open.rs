@@ -321,7 +321,7 @@ async fn open_progress(files: &Files, begun: &mut Begun) -> Result<Progress, Far
     };
     let file = begun.apart(open).await?;
     let progress = Progress::open(&files.disk, &files.pool, file, begun.info().id.to_bytes()).await;
-    let (layout, file_bytes) = (files.layout, files.plot_file().size_bytes()?);
+    let (layout, file_bytes) = (files.layout, files.disk.size_bytes(CLASS, files.plot_file()).await?);
     let is_lost = move |sector| layout.sector_offset(sector) + layout.sector_bytes() > file_bytes;
     progress.forget(is_lost).await?;
     Ok(progress)
@@ -375,7 +375,7 @@ fn check_pieces(dir: &Path, found: &Inspection) -> Result<(), FarmError> {
 
 /// Says how many plotted sectors a smaller size costs, before they go; errs if they may not.
 async fn tell_loss(dir: &Path, files: &Files, config: &FarmConfig) -> Result<(), FarmError> {
-    let metadata_bytes = files.metadata.file().size_bytes()?;
+    let metadata_bytes = files.disk.size_bytes(CLASS, files.metadata.file()).await?;
     let is_there = |sector: &u16| files.layout.record_offset(*sector + 1) <= metadata_bytes;
     // One that is not counted may be there, too.
     let beyond = (files.layout.sectors()..MAX_SECTORS).take_while(is_there);

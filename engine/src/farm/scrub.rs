@@ -300,7 +300,7 @@ impl Farm {
         let bad = |fault| Ok(Some((fault, generation)));
         let is_whole = match read {
             Ok(is_whole) => is_whole,
-            Err(error) => return self.cut_off(sector).map_or(Err(error), bad),
+            Err(error) => return self.cut_off(class, sector).await.map_or(Err(error), bad),
         };
         let map = match map.decode(pieces) {
             Ok(map) => map,
@@ -332,8 +332,8 @@ impl Farm {
     }
 
     /// The fault of a sector that does not lie in the file any more.
-    fn cut_off(&self, sector: u16) -> Option<SectorFault> {
-        let ends = Ends::of(&self.0.files).ok()?;
+    async fn cut_off(&self, class: Class, sector: u16) -> Option<SectorFault> {
+        let ends = Ends::of(class, &self.0.files).await.ok()?;
         (!ends.hold(&self.0.files, sector)).then(|| ends.cut_off())
     }
 }

@@ -52,6 +52,8 @@ struct Inner {
     table: RefCell<Table>,
     /// A task that will submit is on its way.
     flush_due: Cell<bool>,
+    /// The kernel refuses operations for now, and that was told.
+    is_refused: Cell<bool>,
     /// No new operations.
     closing: Cell<bool>,
     /// The driver is to end.
@@ -90,6 +92,7 @@ impl Ring {
             kernel: RefCell::new(kernel),
             table: RefCell::new(Table::new(depth)),
             flush_due: Cell::new(false),
+            is_refused: Cell::new(false),
             closing: Cell::new(false),
             stopped: Cell::new(false),
             left: Cell::new(false),
@@ -386,11 +389,17 @@ fn submit(inner: &Inner) -> bool {
     loop {
         let submitted = inner.kernel.borrow_mut().submit();
         match submitted {
-            Ok((_, 0)) => return true,
+            Ok((_, 0)) => {
+                inner.is_refused.set(false);
+                return true;
+            }
             Ok((0, _)) => return false,
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!("io_uring refuses operations for now: {error}");
+                // It is tried again every millisecond.
+                if !inner.is_refused.replace(true) {
+                    tracing::warn!("io_uring refuses operations for now: {error}");
+                }
                 return false;
             }
         }
