@@ -45,7 +45,7 @@ pub(super) struct State {
     /// Writes that nobody waits for any more, since they came too late, and that the device may still do.
     overdue: HashMap<Ticket, (Arc<DirectFile>, Range<u64>)>,
     pace: Pace,
-    limits: Limits,
+    pub limits: Limits,
     /// What was bad last, and what was good; [`State::wants_good`] says that a newer one of these is wanted.
     pub suspect: Option<Spot>,
     pub good: Option<Spot>,

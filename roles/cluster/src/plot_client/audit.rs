@@ -10,7 +10,7 @@ use engine::task;
 use futures::{StreamExt, stream};
 use std::time::{Duration, Instant};
 
-/// Reads of one farm at once in a slot; the ring and the disk's depth may hold more back.
+/// Most reads of one farm at once in a slot; the disk's depth is what was measured of it, and may be less.
 pub const MAX_READS: usize = 128;
 
 /// What an audit came to.
@@ -36,7 +36,9 @@ pub struct Audited {
 /// written are skipped. None when the audit before still runs.
 pub async fn audit_farm(open: &OpenFarm, farm: usize, slot: &SlotInfo, level: CpuLevel) -> Option<Audited> {
     let buffers = open.audit_buffers.try_lock()?;
-    let audited = audit_sectors(&open.farm, farm, &buffers, MAX_READS, slot, level).await;
+    buffers.fill_up();
+    let reads = open.disk.depth().min(MAX_READS);
+    let audited = audit_sectors(&open.farm, farm, &buffers, reads, slot, level).await;
     open.reads.audited(audited.errors);
     Some(audited)
 }
