@@ -4,6 +4,7 @@ mod bad_input;
 mod corruption;
 mod crash;
 mod damage;
+mod depth;
 mod healing;
 mod killed;
 mod life;
