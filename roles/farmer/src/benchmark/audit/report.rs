@@ -75,6 +75,7 @@ impl Way {
             "sectors_per_s": self.per_s(self.slots.sectors),
             "sectors_in_100_ms": self.sectors_within(TENTH_MS),
             "sectors_in_1000_ms": self.sectors_within(SLOT_MS),
+            "sectors": self.slots.sectors,
             "reads": self.slots.reads,
             "read_bytes": self.slots.read_bytes,
             "reads_per_s": self.per_s(self.slots.reads),
