@@ -108,8 +108,8 @@ fn a_turn_that_does_not_end_keeps_few_operations_from_the_kernel() {
         let read = |buf| Box::pin(read(&ring, &file, 0, buf, (0, BLOCK_BYTES)));
         let mut reads: Vec<_> = parts.into_iter().take(64).map(read).collect();
         // Nothing else runs on the executor meanwhile.
-        for asked in 0..64 {
-            assert!(reads[asked].as_mut().now_or_never().is_none());
+        for (asked, read) in reads.iter_mut().enumerate() {
+            assert!(read.as_mut().now_or_never().is_none());
             let waiting = ring.0.kernel.borrow_mut().waiting();
             assert_eq!(waiting, (asked + 1) % SUBMIT_AT, "after {} reads", asked + 1);
         }
