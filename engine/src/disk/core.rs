@@ -49,7 +49,7 @@ pub(super) struct State {
     pending: HashMap<Ticket, Pending>,
     left: LeftBehind,
     pace: Pace,
-    limits: Limits,
+    pub limits: Limits,
     pub places: Places,
     /// What probes read into, a block each: parts of one slab.
     pub probe_memory: Vec<SlabMut>,

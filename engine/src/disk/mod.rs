@@ -13,6 +13,7 @@
 mod cell;
 mod core;
 mod deadline;
+mod depth;
 mod device;
 mod health;
 mod left;
@@ -26,6 +27,7 @@ mod writer;
 
 pub use self::cell::HealthCell;
 pub use self::deadline::limit;
+pub(crate) use self::depth::{DEPTHS, MAX_NOTE_BYTES, enough, note, noted};
 pub(crate) use self::device::Device;
 #[cfg(test)]
 pub(crate) use self::device::Moved;
@@ -43,7 +45,9 @@ use crate::file::DirectFile;
 use crate::pool::{Pool, Slab, SlabMut};
 use crate::ring::{Ring, Source};
 use crate::task;
+use futures::lock::Mutex;
 use glommio::TaskQueueHandle;
+use std::future::Future;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
@@ -58,6 +62,8 @@ pub struct Disk {
     core: Rc<Core>,
     /// The maker's queue, in which it is looked in at.
     queue: TaskQueueHandle,
+    /// Reads at once as measured; held while they are.
+    measured_depth: Rc<Mutex<Option<usize>>>,
 }
 
 impl Disk {
@@ -81,7 +87,32 @@ impl Disk {
     }
 
     fn made(core: Rc<Core>) -> Self {
-        Self { core, queue: task::current_queue() }
+        Self { core, queue: task::current_queue(), measured_depth: Rc::default() }
+    }
+
+    /// Requests at once, of all classes but reward signatures.
+    pub fn depth(&self) -> usize {
+        self.core.state.borrow().limits.depth
+    }
+
+    /// Takes the depth that `measure` finds from now on, unless it is known already; whoever else asks meanwhile waits for it. Where
+    /// `measure` finds none, the depth stays, and the next one is asked.
+    pub(crate) async fn settle_depth(&self, measure: impl Future<Output = Option<usize>>) {
+        let mut known = self.measured_depth.lock().await;
+        if known.is_some() {
+            return;
+        }
+        *known = measure.await;
+        if let Some(depth) = *known {
+            let mut state = self.core.state.borrow_mut();
+            state.limits.depth = depth;
+            state.scheduler.set_depth(depth);
+        }
+    }
+
+    /// The device's name, as far as it is known.
+    pub(crate) fn device_name(&self) -> &str {
+        &self.core.place().device
     }
 
     /// How it is doing, for any thread, and for longer than the disk is used.

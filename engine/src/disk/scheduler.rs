@@ -73,7 +73,8 @@ pub struct Cap {
 /// measured to do ([`super::pace`]). The defaults suit an NVMe drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests of all classes but reward signatures.
+    /// Requests of all classes but reward signatures: the most that any device needs, until its own is measured
+    /// ([`super::depth`]).
     pub depth: usize,
     /// Serving.
     pub serving: Cap,
@@ -145,6 +146,11 @@ impl Scheduler {
     /// Other limits from now on; what is in flight stays so.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Requests at once of all classes but reward signatures, from now on.
+    pub fn set_depth(&mut self, depth: usize) {
+        self.limits.depth = depth;
     }
 
     /// Queues a request of `bytes` behind those of its class.

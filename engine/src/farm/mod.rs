@@ -6,6 +6,7 @@
 //!   metadata.bin            version u8, count u16 LE │ to 1 MiB │ record of sector 0, 131 116 B │ record of sector 1 │ ...
 //!   plot.bin                sector 0 │ sector 1 │ ...            each n x 1 056 896 + 64 B, aligned to nothing
 //!   writing.bin             only ours: which ranges of the sector that is being written are there already
+//!   disk_depth.bin          only ours: how many reads at once its disk is worth
 //! ```
 //!
 //! A sector is replaced in this order, each step durable before the next: its old record is marked for replotting; its bytes;
@@ -27,6 +28,7 @@
 mod again;
 mod begun;
 mod blocks;
+mod depth;
 mod error;
 mod files;
 mod format;
@@ -56,7 +58,7 @@ pub use self::again::LookedAgain;
 pub use self::error::{FarmError, RecordFault, SectorError, SectorFault, Unreadable};
 pub use self::files::FARM_SCRATCH_BYTES;
 pub use self::format::{
-    FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
+    DEPTH_FILE, FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
 };
 pub use self::gather::ReadCost;
 pub use self::heal::Mended;

@@ -155,7 +155,10 @@ fn a_farm_in_use_is_measured_and_called_so() {
     );
     let report = &reports(&paced)[0];
     let slots = |way: &Value| way["slots"].as_u64().unwrap() + way["missed_slots"].as_u64().unwrap();
-    assert!(report["ways"].as_array().unwrap().iter().all(|way| slots(way) >= 3), "{report}");
+    // So many in each, and no more, whatever the farm holds.
+    let is_exact = |way: &Value| way["sectors"].as_u64().unwrap() == 5 * way["slots"].as_u64().unwrap();
+    let ways = report["ways"].as_array().unwrap();
+    assert!(ways.iter().all(|way| slots(way) >= 3 && is_exact(way)), "{report}");
     assert_eq!(report["in_use"], Value::from(false));
 }
 

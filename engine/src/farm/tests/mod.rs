@@ -5,6 +5,7 @@ mod corruption;
 mod counting;
 mod crash;
 mod damage;
+mod depth;
 mod healing;
 mod killed;
 mod life;

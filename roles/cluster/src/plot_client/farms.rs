@@ -23,7 +23,7 @@ use engine::pool::{AcquireError, Pool, SLAB_BYTES, SlabMut};
 use engine::{Class, Disk, Local};
 use futures::future::{Either, select};
 use futures::lock::Mutex;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -67,24 +67,39 @@ pub struct OpenFarm {
     pub is_open: watch::Sender<()>,
 }
 
-/// Equal parts of a slab, each for one s-bucket of the farm. Only a failed read loses one.
+/// Equal parts of slabs, each for one s-bucket of the farm. Only a failed read loses one.
 pub struct AuditBuffers {
     pool: Pool,
     part_bytes: usize,
+    /// Slabs that all reads at once take.
+    wanted_slabs: usize,
+    slabs: Cell<usize>,
     free: RefCell<Vec<SlabMut>>,
 }
 
 impl AuditBuffers {
-    /// For sectors of so many pieces.
-    pub async fn new(pool: &Pool, pieces_in_sector: u16) -> Result<Self, AcquireError> {
+    /// For sectors of so many pieces, and so many `reads` at once.
+    pub async fn new(pool: &Pool, pieces_in_sector: u16, reads: usize) -> Result<Self, AcquireError> {
         let part_bytes = s_bucket_buf_bytes(pieces_in_sector);
+        let wanted_slabs = reads.div_ceil(SLAB_BYTES / part_bytes).max(1);
         let free = RefCell::new(pool.acquire().await?.split_into(part_bytes));
-        Ok(Self { pool: pool.clone(), part_bytes, free })
+        let buffers = Self { pool: pool.clone(), part_bytes, wanted_slabs, slabs: Cell::new(1), free };
+        buffers.fill_up();
+        Ok(buffers)
+    }
+
+    /// Takes what is missing of its memory, as far as nobody else has it: an audit does with one slab, only slower.
+    pub fn fill_up(&self) {
+        while self.slabs.get() < self.wanted_slabs {
+            let Some(slab) = self.pool.try_acquire() else { return };
+            self.free.borrow_mut().append(&mut slab.split_into(self.part_bytes));
+            self.slabs.set(self.slabs.get() + 1);
+        }
     }
 
     /// How many may be in use at a time.
     pub fn count(&self) -> usize {
-        SLAB_BYTES / self.part_bytes
+        self.slabs.get() * (SLAB_BYTES / self.part_bytes)
     }
 
     /// Takes one, of another slab if all are in use or lost.
@@ -303,6 +318,8 @@ impl FarmHandle {
     /// What fails when its sectors are plotted; held for a moment only.
     pub fn failing(&self) -> MutexGuard<'_, Failing> {
         self.0.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What was asked for of its scrubbing, and how far it is.
     pub fn scrub(&self) -> &Scrub {
         &self.0.scrub

@@ -92,7 +92,7 @@ const SLABS: usize = 32;
 const SLABS_PER_FARM: usize = 24;
 /// Slabs of farms that come later, 96 MiB; with the others' those are shared by more than they are meant for.
 const SPARE_SLABS: usize = 48;
-/// With so few a farm still does all its work: two for good, and one after another.
+/// With so few a farm still does all its work: two for good, up to two more for audits where they are free, and one after another.
 const LEAST_SLABS_PER_FARM: usize = 6;
 /// Proofs that may wait for a thread here.
 const MAX_WAITING_PROOFS: usize = 16;

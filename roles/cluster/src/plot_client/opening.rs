@@ -9,6 +9,7 @@
 //!
 //! Owns: which device is on which executor. Never: when a farm is opened, or tried again.
 
+use super::audit::MAX_READS;
 use super::audit_memory::Settling;
 use super::doubts::Doubts;
 use super::expected::{Found, find};
@@ -334,7 +335,9 @@ async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHan
     };
     tell(&spec.path, &report);
     let (pieces_in_sector, identity) = (farm.layout().pieces_in_sector(), farm.identity().clone());
-    let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), pieces_in_sector).await?);
+    farm.settle_depth().await;
+    let reads = disk.depth().min(MAX_READS);
+    let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), pieces_in_sector, reads).await?);
     let (key, lock) = (identity.public_key(), farm.lock_file());
     let sent = SentSolutions::open_apart(&spec.path, key, genesis_hash, lock.clone()).await;
     let signatures =

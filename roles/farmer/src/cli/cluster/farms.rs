@@ -319,6 +319,7 @@ mod tests {
             failing: 0,
             failing_reason: String::new(),
             disk: Some(disk),
+            scrub: String::new(),
         }
     }
 
