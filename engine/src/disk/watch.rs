@@ -88,19 +88,23 @@ fn probe(core: &Rc<Core>, now: Instant) {
     let Some(buf) = state.probe_memory.pop() else { return };
     state.machine.probe_began(ms);
     drop(state);
-    let core = core.clone();
+    // Not kept open for it: who closes it may want to open and lock it anew.
+    let (core, file) = (core.clone(), Arc::downgrade(&file));
     task::spawn_local(async move {
-        let answer = read(&core, &file, block, buf).await;
+        let has_vanished = is_gone(&core).await;
+        if has_vanished {
+            core.note(Event::Vanished);
+        }
+        let answer = match file.upgrade() {
+            Some(file) => read(&core, &file, block, buf, has_vanished).await,
+            None => Answer::Bad,
+        };
         core.note(Event::Probed(answer));
     })
     .detach();
 }
 
-async fn read(core: &Core, file: &Arc<DirectFile>, block: u64, buf: SlabMut) -> Answer {
-    let has_vanished = is_gone(core).await;
-    if has_vanished {
-        core.note(Event::Vanished);
-    }
+async fn read(core: &Core, file: &Arc<DirectFile>, block: u64, buf: SlabMut, has_vanished: bool) -> Answer {
     let began = Instant::now();
     let (_, read) = core.device.read(file, block, buf, (0, BLOCK_BYTES), None).await;
     match read {

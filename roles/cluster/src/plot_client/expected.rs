@@ -93,7 +93,7 @@ mod tests {
         };
         std::fs::write(&path, info.to_json()).unwrap();
         assert_eq!(find(dir), Found::Farm(FarmId(info.id.to_bytes())));
-        for bad in [&b"{"[..], &[b' '; 2 * MAX_BYTES as usize]] {
+        for bad in [b"{".to_vec(), vec![b' '; 2 * MAX_BYTES as usize]] {
             std::fs::write(&path, bad).unwrap();
             assert_eq!(find(dir), Found::Unclear);
         }

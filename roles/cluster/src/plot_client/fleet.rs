@@ -340,7 +340,7 @@ impl Fleet {
         match farm.disk_trouble() {
             None => tracing::info!(%dir, "the farm leaves: what it has begun may end, {limit_s} s at most"),
             Some(trouble) => {
-                tracing::info!(%dir, "the farm leaves: {trouble}, and what it has begun has {limit_s} s")
+                tracing::info!(%dir, "the farm leaves: {trouble}, and what it has begun has {limit_s} s");
             }
         }
         self.doing.spawn(async move {

@@ -168,7 +168,7 @@ impl FarmJobs {
             OfferAnswer::Queued => self.troubles.is_made_anew(sector.sector_index, None),
             // Perhaps it is one that is over, and is about to be taken out.
             OfferAnswer::AlreadyThere if job.server.is_none() => {
-                job.offer_at = self.now + job.meeting_pause()
+                job.offer_at = self.now + job.meeting_pause();
             }
             OfferAnswer::AlreadyThere => {}
             OfferAnswer::Failed(reason) => {
