@@ -15,7 +15,7 @@ mod farms;
 mod flags;
 mod kzg;
 #[allow(dead_code, reason = "shared with the foul days")]
-#[path = "../foul_days/disks/loop_disk.rs"]
+#[path = "../../../shared_tests/loop_disk.rs"]
 mod loop_disk;
 mod nats;
 #[allow(dead_code, reason = "shared with the tests of the bus")]

@@ -1,6 +1,8 @@
 //! Farms on disks of their own, one executor for all, and one of the disks falls ill: the other farms miss no slot, what they find is
 //! accepted and signed in time, not one good sector is given up, and the sick one farms again when its disk is well.
 
+#[allow(dead_code, reason = "shared with the tests of bad input")]
+#[path = "../../../../shared_tests/loop_disk.rs"]
 mod loop_disk;
 mod sick_disk;
 
