@@ -12,11 +12,13 @@ use super::files::check_record;
 use super::state::{Sector, State};
 use super::{Farm, ReadCost, RecordFault, SectorError, StoredRecord};
 use crate::disk::Class;
+use crate::error::IoError;
 use crate::parts::Parts;
 use consensus::CpuLevel;
 use consensus::constants::SCALAR_BYTES;
 use consensus::sector::{Bitfield, ContentsMap, RecordDecoder, RecordMetadata, SectorId, SectorMetadata};
 use futures::channel::oneshot;
+use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -99,11 +101,10 @@ impl Farm {
         let s_bucket_sizes = map.s_bucket_sizes();
         let Some(sample) = self.sample(class, sector, &map, &s_bucket_sizes).await? else { return Ok(None) };
         let ids = candidates.into_iter().map(|size| (size, self.sector_id(sector, size))).collect();
-        let record = elsewhere(move || first_fit(ids, &sample)).await.map(|history_size| SectorMetadata {
-            sector_index: sector,
-            pieces_in_sector: self.layout().pieces_in_sector(),
-            s_bucket_sizes,
-            history_size,
+        let history_size = elsewhere(move || first_fit(ids, &sample)).await;
+        let record = history_size.map_err(|error| IoError::open(self.dir(), error))?.map(|history_size| {
+            let pieces_in_sector = self.layout().pieces_in_sector();
+            SectorMetadata { sector_index: sector, pieces_in_sector, s_bucket_sizes, history_size }
         });
         Ok(record.filter(|record| check_record(self.layout(), sector, record).is_ok()))
     }
@@ -178,8 +179,8 @@ fn first_fit(ids: Vec<(u64, SectorId)>, sample: &Sample) -> Option<u64> {
 /// Held by the one that decodes: a table of proofs is large, and a host may have many farms.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Does what takes long on a thread of its own, so that the executor goes on; none where there is no thread.
-async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> Option<T> + Send + 'static) -> Option<T> {
+/// Does what takes long on a thread of its own, so that the executor goes on. Errs where there is no thread, which says nothing of a sector.
+async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = oneshot::channel();
     let work = move || {
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -188,6 +189,6 @@ async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> Option<T> + Send + 
             let _ = done.send(work());
         }
     };
-    let _thread = thread::Builder::new().name("rebuild".into()).spawn(work).ok()?;
-    result.await.ok().flatten()
+    let _thread = thread::Builder::new().name("rebuild".into()).spawn(work)?;
+    result.await.map_err(|_| io::Error::other("the thread that decodes a record has ended"))
 }
