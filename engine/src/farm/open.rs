@@ -257,7 +257,7 @@ async fn settle(
     Err(error)
 }
 
-/// Blocks.
+/// Notes the size, where it is another one than is noted. Blocks.
 fn note_size(dir: &Path, taken: &mut Taken, allocated_bytes: u64) -> Result<(), FarmError> {
     if taken.opened.info.allocated_bytes == allocated_bytes {
         return Ok(());

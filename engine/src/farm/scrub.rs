@@ -118,8 +118,8 @@ impl ScrubReport {
 
 /// Checks the sectors of the farm in `dir`, which nobody may have open: metadata record, contents map against it, and the
 /// checksum over all bytes. Bad ones are marked for replotting as they are found, unless the sector is whole and its record can be
-/// rebuilt. Those that the disk does not give are left as they are unless
-/// they are to be marked. `scratch` is as for [`Farm::open`]. Keeps as little in memory as [`AuditMemory::Lean`] does.
+/// rebuilt. Those that the disk does not give are left as they are unless they are to be marked. `scratch` is as for [`Farm::open`].
+/// Keeps as little in memory as [`AuditMemory::Lean`] does.
 pub async fn scrub(
     disk: Disk,
     scratch: SlabMut,
