@@ -2,7 +2,6 @@
 //! a GiB, and how long it takes.
 //!
 //! `sector_writes PIECES DIRECTORY`
-#![allow(clippy::unwrap_used, reason = "an example")]
 
 use consensus::constants::{RECORD_CHUNKS, S_BUCKETS};
 use consensus::sector::{Bitfield, RecordMetadata, SectorAssembler, SectorMetadata};
@@ -13,6 +12,9 @@ use std::hint::black_box;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+/// Why there are no figures.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
 #[derive(Clone, Copy)]
 enum Way {
     HashedAsWritten,
@@ -21,7 +23,7 @@ enum Way {
     RangesAndReadBack,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Failed> {
     let usage = "usage: sector_writes PIECES DIRECTORY";
     let mut args = std::env::args().skip(1);
     let pieces = args.next().ok_or(usage)?.parse::<u16>().map_err(|_| usage)?;
@@ -30,7 +32,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = ExecutorsConfig { name: "writes".into(), cores: vec![None], ring_depth: 64 };
     let executors = Executors::start(&config, &pool)?;
     let path = dir.path().to_owned();
-    executors.spawner(0).spawn(move |local| run(local, path, pieces)).wait()?;
+    executors.spawner(0).spawn(move |local| run(local, path, pieces)).wait()??;
     executors.shutdown(Duration::from_secs(5))?;
     Ok(())
 }
@@ -48,7 +50,7 @@ fn make(pieces: u16) -> (Vec<u8>, SectorMetadata) {
     (assembler.to_sector(), metadata)
 }
 
-async fn run(local: Local, dir: PathBuf, pieces: u16) {
+async fn run(local: Local, dir: PathBuf, pieces: u16) -> Result<(), Failed> {
     let (bytes, metadata) = make(pieces);
     let config = FarmConfig {
         genesis_hash: [9; 32],
@@ -58,17 +60,18 @@ async fn run(local: Local, dir: PathBuf, pieces: u16) {
         may_shrink: false,
     };
     let disk = Disk::new(local.ring().clone(), Limits::default());
-    let scratch = local.pool().acquire().await.unwrap().narrow(..FARM_SCRATCH_BYTES);
-    let (farm, _) = Farm::open(disk, scratch, &dir, &config).await.unwrap();
+    let scratch = local.pool().acquire().await?.narrow(..FARM_SCRATCH_BYTES);
+    let (farm, _) = Farm::open(disk, scratch, &dir, &config).await?;
     for _ in 0..3 {
         for (name, way) in [
             ("hashed as written", Way::HashedAsWritten),
             ("--verify-writes", Way::VerifyWrites),
             ("ranges hashed, then all read back", Way::RangesAndReadBack),
         ] {
-            write(&local, &farm, &bytes, &metadata, (name, way)).await;
+            write(&local, &farm, &bytes, &metadata, (name, way)).await?;
         }
     }
+    Ok(())
 }
 
 async fn write(
@@ -77,27 +80,27 @@ async fn write(
     bytes: &[u8],
     metadata: &SectorMetadata,
     (name, way): (&str, Way),
-) {
-    let writer = farm.write_sector(0).await.unwrap();
+) -> Result<(), Failed> {
+    let writer = farm.write_sector(0).await?;
     if !matches!(way, Way::HashedAsWritten) {
         writer.verify_writes();
     }
     // Memory from before the clock, so that only what the ways differ in is seen: hashing, and reading back.
     let (mut cpu, mut took) = (Duration::ZERO, Duration::ZERO);
     for (n, range) in bytes.chunks(SLAB_BYTES).enumerate() {
-        let mut slab = local.pool().acquire().await.unwrap().narrow(..range.len());
+        let mut slab = local.pool().acquire().await?.narrow(..range.len());
         slab.copy_from_slice(range);
-        let (slab, started, cpu_started) = (slab.freeze(), Instant::now(), thread_time());
+        let (slab, started, cpu_started) = (slab.freeze(), Instant::now(), thread_time()?);
         if matches!(way, Way::RangesAndReadBack) {
             black_box(blake3::hash(&slab));
         }
-        writer.write((n * SLAB_BYTES) as u64, &slab).await.unwrap();
-        cpu += thread_time() - cpu_started;
+        writer.write((n * SLAB_BYTES) as u64, &slab).await?;
+        cpu += thread_time()? - cpu_started;
         took += started.elapsed();
     }
-    let (started, cpu_started) = (Instant::now(), thread_time());
-    writer.finish(metadata, bytes.last_chunk().unwrap()).await.unwrap();
-    cpu += thread_time() - cpu_started;
+    let (started, cpu_started) = (Instant::now(), thread_time()?);
+    writer.finish(metadata, bytes.last_chunk().expect("a sector ends with its checksum")).await?;
+    cpu += thread_time()? - cpu_started;
     took += started.elapsed();
     let gib = bytes.len() as f64 / f64::from(1 << 30);
     println!(
@@ -106,10 +109,12 @@ async fn write(
         took.as_secs_f64() / gib
     );
     const { assert!(SLAB_BYTES.is_multiple_of(BLOCK_BYTES)) };
+    Ok(())
 }
 
 /// Time that this thread has been on a processor.
-fn thread_time() -> Duration {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+fn thread_time() -> Result<Duration, Failed> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanos = stat.split(' ').next().ok_or("/proc/thread-self/schedstat is empty")?;
+    Ok(Duration::from_nanos(nanos.parse()?))
 }

@@ -118,6 +118,25 @@ pub enum IoError {
         /// The time it had.
         limit: Duration,
     },
+    /// Not begun: it may not be on its way together with an earlier one, and the disk has not ended that.
+    #[error(
+        "{}: {action} of {wanted} bytes at offset {offset} ({class}) was not begun: for {limit:?} it waited for an earlier one \
+         beside it, which the disk has not ended; if it is so for long, that place of the disk is bad (dmesg)", path.display()
+    )]
+    HeldBack {
+        /// What was to be done.
+        action: Action,
+        /// The file.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// How much.
+        wanted: u64,
+        /// What for.
+        class: &'static str,
+        /// The time it waited.
+        limit: Duration,
+    },
     /// Refused at once: the disk does not answer at present.
     #[error("{}: cannot {action}: its disk does not answer at present; it is asked again by itself (dmesg)", path.display())]
     Sick {
@@ -161,7 +180,7 @@ impl IoError {
 
     /// Whether it says nothing of what lies on the disk: it was not asked, or has not answered. Later it may be as good as ever.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Closed { .. } | Self::Late { .. } | Self::Sick { .. })
+        matches!(self, Self::Closed { .. } | Self::Late { .. } | Self::HeldBack { .. } | Self::Sick { .. })
     }
 
     /// The number of the system's error, if the system refused.
@@ -195,6 +214,9 @@ impl IoError {
             }
             &Self::Late { action, ref path, offset, wanted, class, limit } => {
                 Self::Late { action, path: path.clone(), offset, wanted, class, limit }
+            }
+            &Self::HeldBack { action, ref path, offset, wanted, class, limit } => {
+                Self::HeldBack { action, path: path.clone(), offset, wanted, class, limit }
             }
             &Self::Sick { action, ref path } => Self::Sick { action, path: path.clone() },
             &Self::LargeBlocks { ref path, needed_bytes } => {

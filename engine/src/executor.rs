@@ -345,7 +345,7 @@ impl Local {
     }
 
     /// The disk that `place` lies, or will lie, on, with a ring of its own, so that it keeps nobody but its own askers waiting. Once
-    /// for all files of a device. Blocks as opening a file there does.
+    /// for all files of a device.
     pub fn disk(&self, place: &Path, limits: Limits) -> Result<Disk, RingError> {
         let (disks, rings) = (&mut *self.0.disks.borrow_mut(), &self.0.rings);
         let before = disks.len();

@@ -259,9 +259,11 @@ impl AsFd for DirectFile {
 pub fn sync_directory(path: &Path) -> Result<(), IoError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = parent.unwrap_or_else(|| Path::new("."));
+    #[cfg(test)]
+    tests::check_sync(directory)?;
     File::open(directory).and_then(|file| file.sync_all()).map_err(|error| IoError::open(directory, error))
 }
 
 #[cfg(test)]
 #[path = "file_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -1,4 +1,16 @@
 use super::*;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+/// Directories whose entries the disk does not make durable.
+pub static REFUSED_SYNCS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+pub fn check_sync(directory: &Path) -> Result<(), IoError> {
+    if REFUSED_SYNCS.lock().unwrap().contains(directory) {
+        return Err(IoError::open(directory, io::Error::from_raw_os_error(libc::EIO)));
+    }
+    Ok(())
+}
 
 #[test]
 fn creates_once_and_reserves_the_space() {

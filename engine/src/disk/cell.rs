@@ -2,6 +2,7 @@
 
 use super::health::Health;
 use crate::error::Action;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Kinds of operations: [`Action`]s.
@@ -14,14 +15,10 @@ pub struct HealthCell {
     late: [AtomicU64; KINDS],
     failed: [AtomicU64; KINDS],
     refused: AtomicU64,
-    device: String,
+    device: OnceLock<String>,
 }
 
 impl HealthCell {
-    pub(super) fn new(device: String) -> Self {
-        Self { device, ..Self::default() }
-    }
-
     /// How the disk is doing.
     pub fn get(&self) -> Health {
         Health::of(self.health.load(Ordering::Acquire))
@@ -29,7 +26,7 @@ impl HealthCell {
 
     /// The device as the system names it, `nvme0n1p2`, or its numbers, `259:2`; empty where that is not known.
     pub fn device(&self) -> &str {
-        &self.device
+        self.device.get().map_or("", String::as_str)
     }
 
     /// Operations that were not done within their limit.
@@ -45,6 +42,10 @@ impl HealthCell {
     /// Operations that were refused at once since the disk was sick or gone.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_device(&self, device: &str) {
+        self.device.get_or_init(|| device.to_owned());
     }
 
     pub(super) fn set(&self, health: Health) {

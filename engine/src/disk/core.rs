@@ -6,33 +6,38 @@
 //!     └── refused at once while the disk is sick
 //! ```
 //! Owns: the scheduler, the deadlines, the health and the pace of one disk. Never: a clock of its own; [`super::watch`] looks
-//! in at it. A write that came too late may still reach the disk: what would overlap it is refused until it has ended.
+//! in at it. What nobody waits for any more the device may still do: what would overlap it waits ([`super::left`]).
 
 use super::cell::HealthCell;
 use super::deadline;
 use super::device::Device;
-use super::health::{Event, Machine, blames_device};
+use super::health::{Answer, Event, Machine, blames_device};
+use super::left::{Left, LeftBehind};
 use super::pace::Pace;
+use super::pending::{Pending, Stage, Verdict, What, is_transfer};
 use super::place::Place;
+use super::places::{Places, Spot};
 use super::scheduler::{Class, Limits, Scheduler, Ticket};
 use crate::error::{Action, IoError};
 use crate::file::DirectFile;
-use crate::pool::Pool;
+use crate::pool::{Pool, SlabMut};
 use crate::ring::{Guard, Guarding};
-use std::cell::RefCell;
+use crate::task;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::ops::Range;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(super) struct Core {
     pub device: Box<dyn Device>,
     pub pool: Pool,
-    pub place: Place,
+    /// As its maker knows it, until the system has said more.
+    place: Place,
+    seen: OnceCell<Place>,
     pub cell: Arc<HealthCell>,
     pub state: RefCell<State>,
     origin: Instant,
@@ -42,13 +47,13 @@ pub(super) struct State {
     pub scheduler: Scheduler,
     pub machine: Machine,
     pending: HashMap<Ticket, Pending>,
-    /// Writes that nobody waits for any more, since they came too late, and that the device may still do.
-    overdue: HashMap<Ticket, (Arc<DirectFile>, Range<u64>)>,
+    left: LeftBehind,
     pace: Pace,
-    limits: Limits,
-    /// What was bad last, and what was good; [`State::wants_good`] says that a newer one of these is wanted.
-    pub suspect: Option<Spot>,
-    pub good: Option<Spot>,
+    pub limits: Limits,
+    pub places: Places,
+    /// What probes read into, a block each: parts of one slab.
+    pub probe_memory: Vec<SlabMut>,
+    /// A place of a good read is to be remembered.
     pub wants_good: bool,
     /// A task looks in.
     pub is_watched: bool,
@@ -58,87 +63,38 @@ pub(super) struct State {
 
 const PENDING: &str = "an operation is pending until it is dropped";
 
-/// A place of a file that a probe may read.
-#[derive(Clone)]
-pub(super) struct Spot(pub Weak<DirectFile>, pub u64);
-
-/// An operation as it was asked for.
-pub(super) struct What<'a> {
-    pub class: Class,
-    pub action: Action,
-    pub file: &'a Arc<DirectFile>,
-    pub offset: u64,
-    pub bytes: u64,
-}
-
-struct Pending {
-    class: Class,
-    action: Action,
-    file: Arc<DirectFile>,
-    offset: u64,
-    bytes: u64,
-    asked: Instant,
-    stage: Stage,
-    waker: Option<Waker>,
-    verdict: Option<Verdict>,
-    /// Let through to a sick disk, to learn how it is.
-    is_probe: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    Waits,
-    Granted,
-    Begun(Instant),
-    Answered,
-}
-
-#[derive(Clone, Copy)]
-enum Verdict {
-    Late(Duration),
-    Sick,
-}
-
-impl Pending {
-    fn error(&self, verdict: Verdict) -> IoError {
-        let (action, path) = (self.action, self.file.path().to_owned());
-        match verdict {
-            Verdict::Late(limit) => {
-                let (offset, wanted, class) = (self.offset, self.bytes, self.class.as_str());
-                IoError::Late { action, path, offset, wanted, class, limit }
-            }
-            Verdict::Sick => IoError::Sick { action, path },
-        }
-    }
-
-    fn spot(&self) -> Spot {
-        Spot(Arc::downgrade(&self.file), self.offset)
-    }
-}
-
-/// Syncs and reservations take what they take: only transfers tell by their silence that a disk hangs.
-fn is_transfer(action: Action) -> bool {
-    matches!(action, Action::Read | Action::Write)
-}
+/// A probe that is due for this long could not be sent.
+const UNSENT_MS: u64 = 500;
 
 impl Core {
     pub fn new(device: Box<dyn Device>, pool: Pool, place: Place, limits: Limits) -> Rc<Self> {
-        let cell = Arc::new(HealthCell::new(place.device.clone()));
         let state = State {
             scheduler: Scheduler::new(limits),
             machine: Machine::new(0),
             pending: HashMap::new(),
-            overdue: HashMap::new(),
+            left: LeftBehind::default(),
             pace: Pace::default(),
             limits,
-            suspect: None,
-            good: None,
+            places: Places::default(),
+            probe_memory: Vec::new(),
             wants_good: true,
             is_watched: false,
             is_audited: false,
         };
         let origin = Instant::now();
-        Rc::new(Self { device, pool, place, cell, state: RefCell::new(state), origin })
+        let (cell, seen) = Default::default();
+        Rc::new(Self { device, pool, place, seen, cell, state: RefCell::new(state), origin })
+    }
+
+    /// Where it is, as far as is known.
+    pub fn place(&self) -> &Place {
+        self.seen.get().unwrap_or(&self.place)
+    }
+
+    /// The system has said where it is.
+    pub fn is_seen_at(&self, place: Place) {
+        self.cell.set_device(&place.device);
+        self.seen.get_or_init(|| place);
     }
 
     /// Milliseconds since the disk was made.
@@ -171,32 +127,51 @@ impl Core {
         Ok(Asked { core: self.clone(), ticket, class: what.class, bytes: what.bytes })
     }
 
-    /// Refuses what a sick disk is not asked, and what an overdue write may still lie over. Says whether it goes as a probe.
+    /// Refuses what a sick disk is not asked. Says whether it goes as a probe.
     fn admits(&self, state: &mut State, what: &What<'_>, now: Instant) -> Result<bool, IoError> {
-        let (action, path) = (what.action, || what.file.path().to_owned());
-        let mut is_probe = false;
-        if state.machine.health().refuses() && what.class != Class::RewardSignature {
-            // Where the disk has nothing to read by itself, what is asked of it must tell.
-            is_probe = what.action == Action::Read
-                && state.probe_spot().is_none()
-                && state.machine.is_probe_due(self.ms(now));
-            if !is_probe {
-                self.cell.count_refused();
-                return Err(IoError::Sick { action, path: path() });
-            }
-            state.machine.probe_began();
+        if !state.refuses(what.class) {
+            return Ok(false);
         }
+        // Where the disk has no probes by itself, for want of a place to read or of memory, what is asked of it must tell.
+        let ms = self.ms(now);
+        let is_probe =
+            what.action == Action::Read && state.machine.is_probe_due(ms.saturating_sub(UNSENT_MS));
+        if !is_probe {
+            return Err(self.refused(what));
+        }
+        state.machine.probe_began(ms);
+        Ok(true)
+    }
+
+    fn refused(&self, what: &What<'_>) -> IoError {
+        self.cell.count_refused();
+        IoError::Sick { action: what.action, path: what.file.path().to_owned() }
+    }
+
+    /// Waits while the device has something of the same kind over this range that nobody waits for any more. Its own time begins
+    /// after that.
+    pub async fn clear(&self, what: &What<'_>) -> Result<(), IoError> {
         let range = what.offset..what.offset + what.bytes;
-        let overlaps = |(file, other): &(Arc<DirectFile>, Range<u64>)| {
-            Arc::ptr_eq(file, what.file) && other.start < range.end && range.start < other.end
-        };
-        if action == Action::Write && state.overdue.values().any(overlaps) {
-            self.cell.count_late(action);
-            let (class, limit) = (what.class.as_str(), deadline::limit(what.class, action));
-            let (offset, wanted) = (what.offset, what.bytes);
-            return Err(IoError::Late { action, path: path(), offset, wanted, class, limit });
+        let is_clear = |state: &State| !state.left.is_over(what.action, what.file, &range);
+        if is_clear(&self.state.borrow()) {
+            return Ok(());
         }
-        Ok(is_probe)
+        let cleared = poll_fn(|context| {
+            let mut state = self.state.borrow_mut();
+            if is_clear(&state) {
+                return Poll::Ready(Ok(()));
+            }
+            if state.refuses(what.class) {
+                return Poll::Ready(Err(self.refused(what)));
+            }
+            state.left.wait(context.waker());
+            Poll::Pending
+        });
+        let (action, class, limit) = (what.action, what.class, deadline::turn(what.class, what.action));
+        task::timeout(limit, cleared).await.unwrap_or_else(|_| {
+            let (path, offset, wanted) = (what.file.path().to_owned(), what.offset, what.bytes);
+            Err(IoError::HeldBack { action, path, offset, wanted, class: class.as_str(), limit })
+        })
     }
 
     /// Grants what may start now, and wakes the tasks.
@@ -219,15 +194,11 @@ impl Core {
         let mut state = self.state.borrow_mut();
         let Some(change) = state.machine.on(self.ms(Instant::now()), event) else { return };
         self.cell.set(change.to);
-        self.place.tell(&change);
+        self.place().tell(&change);
         if !change.to.refuses() {
             return;
         }
-        let mut wakers = Vec::new();
-        if state.suspect.is_none() {
-            let oldest = state.pending.values().filter(|pending| matches!(pending.stage, Stage::Begun(_)));
-            state.suspect = oldest.min_by_key(|pending| pending.asked).map(Pending::spot);
-        }
+        let mut wakers = state.left.take_waiting();
         for pending in state.pending.values_mut() {
             if pending.stage == Stage::Waits && pending.class != Class::RewardSignature {
                 pending.verdict = Some(Verdict::Sick);
@@ -244,7 +215,7 @@ impl Core {
         let (mut late, mut wakers) = (Vec::new(), Vec::new());
         {
             let mut state = self.state.borrow_mut();
-            let State { pending, suspect, .. } = &mut *state;
+            let State { pending, places, .. } = &mut *state;
             for pending in pending.values_mut().filter(|pending| pending.verdict.is_none()) {
                 let began = match pending.stage {
                     Stage::Waits => None,
@@ -255,7 +226,7 @@ impl Core {
                 let (class, action) = (pending.class, pending.action);
                 if let Some(limit) = deadline::passed(class, action, pending.asked, began, now) {
                     if began.is_some() {
-                        *suspect = Some(pending.spot());
+                        places.suspect(pending.spot());
                     }
                     pending.verdict = Some(Verdict::Late(limit));
                     wakers.extend(pending.waker.take());
@@ -278,12 +249,20 @@ impl Core {
 }
 
 impl State {
-    /// Where a probe would read now.
-    pub fn probe_spot(&self) -> Option<(Arc<DirectFile>, u64)> {
-        [&self.suspect, &self.good]
-            .into_iter()
-            .flatten()
-            .find_map(|Spot(file, offset)| Some((file.upgrade()?, *offset)))
+    fn refuses(&self, class: Class) -> bool {
+        self.machine.health().refuses() && class != Class::RewardSignature
+    }
+
+    /// Where a probe is to read now.
+    pub fn probe_spot(&mut self, now: Instant) -> Option<(Arc<DirectFile>, u64)> {
+        let pending = self.pending.values().filter(|pending| pending.hangs(now)).map(Pending::spot);
+        let left = self
+            .left
+            .all()
+            .map(|left| Spot::new(&left.file, left.range.start, left.range.end - left.range.start));
+        let hanging: Vec<_> = pending.chain(left).collect();
+        // One in doubt hangs there already.
+        self.places.next(&hanging, self.machine.health().refuses())
     }
 }
 
@@ -335,17 +314,9 @@ impl Asked {
             if let Poll::Ready((kept, result)) = operation.as_mut().poll(context) {
                 return Poll::Ready((Some(kept), result));
             }
-            let mut state = self.core.state.borrow_mut();
-            let pending = state.pending.get_mut(&self.ticket).expect(PENDING);
-            match pending.verdict {
-                Some(verdict) => Poll::Ready((None, Err(pending.error(verdict)))),
-                None => {
-                    let waker = context.waker();
-                    if !pending.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
-                        pending.waker = Some(waker.clone());
-                    }
-                    Poll::Pending
-                }
+            match self.verdict_or_wake(context.waker()) {
+                Some(error) => Poll::Ready((None, Err(error))),
+                None => Poll::Pending,
             }
         })
         .await;
@@ -355,20 +326,41 @@ impl Asked {
         (kept, result)
     }
 
-    /// Waits for the device, however long it takes.
+    /// Waits for the device, however long it takes; `tell` hears once that it is too late.
     pub async fn answer_at_last<T>(
         &self,
         operation: impl Future<Output = (T, Result<(), IoError>)>,
+        mut tell: impl FnMut(IoError),
     ) -> (T, Result<(), IoError>) {
-        let (kept, result) = operation.await;
+        let (mut operation, mut is_told) = (pin!(operation), false);
+        let (kept, result) = poll_fn(|context| {
+            let ended = operation.as_mut().poll(context);
+            if ended.is_pending() && !is_told {
+                let late = self.verdict_or_wake(context.waker());
+                is_told = late.is_some();
+                late.into_iter().for_each(&mut tell);
+            }
+            ended
+        })
+        .await;
         self.ended(&result);
         (kept, result)
+    }
+
+    /// What its asker is to be told before it has ended; until there is something, `waker` is woken for it.
+    fn verdict_or_wake(&self, waker: &Waker) -> Option<IoError> {
+        let mut state = self.core.state.borrow_mut();
+        let pending = state.pending.get_mut(&self.ticket).expect(PENDING);
+        if pending.verdict.is_none() && !pending.waker.as_ref().is_some_and(|old| old.will_wake(waker)) {
+            pending.waker = Some(waker.clone());
+        }
+        pending.verdict.map(|verdict| pending.error(verdict))
     }
 
     /// The device answered.
     fn ended(&self, result: &Result<(), IoError>) {
         let mut state = self.core.state.borrow_mut();
-        let State { pending, suspect, good, wants_good, .. } = &mut *state;
+        let State { pending, places, wants_good, .. } = &mut *state;
         let pending = pending.get_mut(&self.ticket).expect(PENDING);
         let is_read = pending.action == Action::Read;
         let event = match result {
@@ -377,9 +369,9 @@ impl Asked {
         };
         let is_bad = matches!(event, Some(Event::Failed { errno }) if blames_device(errno));
         if is_bad {
-            *suspect = Some(pending.spot());
+            places.suspect(pending.spot());
         } else if is_read && result.is_ok() && std::mem::take(wants_good) {
-            *good = Some(pending.spot());
+            places.good(&pending.file, pending.offset, pending.bytes);
         }
         if matches!(event, Some(Event::Failed { .. })) {
             self.core.cell.count_failed(pending.action);
@@ -388,7 +380,7 @@ impl Asked {
         drop(state);
         event.into_iter().for_each(|event| self.core.note(event));
         if is_probe {
-            self.core.note(Event::Probed { is_good: !is_bad });
+            self.core.note(Event::Probed(if result.is_ok() { Answer::Good } else { Answer::Bad }));
         }
     }
 }
@@ -400,20 +392,19 @@ impl Drop for Asked {
         match pending.stage {
             Stage::Waits => drop(state.scheduler.withdraw(self.class, self.ticket)),
             Stage::Granted => state.scheduler.finish(self.class, self.bytes),
-            Stage::Begun(_) if pending.verdict.is_some() && pending.action == Action::Write => {
-                let range = pending.offset..pending.offset + pending.bytes;
-                state.overdue.insert(self.ticket, (pending.file.clone(), range));
+            Stage::Begun(_) if is_transfer(pending.action) => {
+                let (action, range) = (pending.action, pending.offset..pending.offset + pending.bytes);
+                state.left.insert(self.ticket, Left { action, file: pending.file.clone(), range });
+                state.scheduler.leave(self.class, self.bytes);
             }
             Stage::Begun(_) | Stage::Answered => {}
         }
         drop(state);
         if pending.is_probe {
-            self.core.note(Event::Probed { is_good: false });
+            self.core.note(Event::Probed(Answer::Bad));
         }
-        // It may have held others of its class back.
-        if matches!(pending.stage, Stage::Waits | Stage::Granted) {
-            self.core.start_ready();
-        }
+        // It may have held others back.
+        self.core.start_ready();
     }
 }
 
@@ -472,13 +463,18 @@ impl Guarding for Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.answered();
-        let overdue = {
+        let left = {
             let mut state = self.core.state.borrow_mut();
             state.scheduler.finish(self.class, self.bytes);
-            state.overdue.remove(&self.ticket)
+            let left = state.left.remove(self.ticket);
+            if left.is_some() {
+                state.scheduler.came_back(self.class, self.bytes);
+            }
+            left
         };
         // Outside of the borrow: it may be the last handle of a file.
-        drop(overdue);
+        let waiting = left.map(|(_, waiting)| waiting);
+        waiting.into_iter().flatten().for_each(Waker::wake);
         self.core.start_ready();
     }
 }

@@ -34,6 +34,11 @@ pub fn limit(class: Class, action: Action) -> Duration {
     }
 }
 
+/// What an operation of a class may wait before the device is given it.
+pub(super) fn turn(class: Class, action: Action) -> Duration {
+    if class.is_background() { BACKGROUND_QUEUE } else { limit(class, action) }
+}
+
 /// The limit that is over, if one is, of an operation asked for at `asked` and given to the device at `began`.
 pub(super) fn passed(
     class: Class,
@@ -42,11 +47,9 @@ pub(super) fn passed(
     began: Option<Instant>,
     now: Instant,
 ) -> Option<Duration> {
-    let limit = limit(class, action);
     let (from, limit) = match began {
-        _ if !class.is_background() => (asked, limit),
-        Some(began) => (began, limit),
-        None => (asked, BACKGROUND_QUEUE),
+        Some(began) if class.is_background() => (began, limit(class, action)),
+        _ => (asked, turn(class, action)),
     };
     (now.saturating_duration_since(from) >= limit).then_some(limit)
 }

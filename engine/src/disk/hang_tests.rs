@@ -85,13 +85,13 @@ async fn one_hangs(
     let parts = pool.acquire().await.unwrap().split_into(BLOCK_BYTES);
     let audits: Vec<_> = parts
         .into_iter()
-        .take(112)
+        .take(Limits::default().depth)
         .map(|buf| {
             let (sick, hung) = (sick.clone(), hung.clone());
             task::spawn_local(async move { sick.read(Class::AuditRead, &hung, 0, buf, 0..BLOCK_BYTES).await })
         })
         .collect();
-    // Yields to the audits, and has no limit of its own by then.
+    // They fill the depth, and it has no limit of its own by then.
     let waits = {
         let (sick, hung, pool) = (sick.clone(), hung.clone(), pool.clone());
         task::spawn_local(async move { read(&sick, Class::Scrub, &hung, &pool).await })
@@ -105,8 +105,8 @@ async fn one_hangs(
         let text = late.to_string();
         assert!(text.contains(hung.path().to_str().unwrap()) && text.contains("(audit)"), "{text}");
     }
-    assert_eq!(sick.load(Class::AuditRead), (0, 112), "the kernel still has them");
-    assert_eq!((cell.late(Action::Read), cell.failed(Action::Read)), (113, 0));
+    assert_eq!(sick.load(Class::AuditRead), (0, 128), "the kernel still has them");
+    assert_eq!((cell.late(Action::Read), cell.failed(Action::Read)), (129, 0));
     until(sick, Health::Sick).await;
     let refused = waits.await.unwrap_err();
     assert!(matches!(refused, IoError::Sick { .. }) && refused.is_passing(), "{refused}");
@@ -259,7 +259,8 @@ fn nothing_is_written_over_a_late_write_before_it_has_ended() {
         let (memory, late) = disk.write_own(Class::RewardSignature, &file, 0, of(1).await).await;
         assert!(memory.is_none() && matches!(late, Err(IoError::Late { .. })), "the kernel has the memory");
         let (memory, refused) = disk.write_own(Class::RewardSignature, &file, 4096, of(2).await).await;
-        assert!(memory.is_some() && matches!(refused, Err(IoError::Late { .. })), "{refused:?}");
+        assert!(memory.is_some() && matches!(refused, Err(IoError::HeldBack { .. })), "{refused:?}");
+        assert_eq!(disk.health_cell().late(Action::Write), 1, "the disk is late once");
         let beside = disk.write_own(Class::RewardSignature, &file, 8192, of(3).await);
         let beside = futures::future::join(beside, async { power.let_go() }).await.0;
         beside.1.unwrap();

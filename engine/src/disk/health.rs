@@ -7,7 +7,8 @@
 //!      │  └──────────────── good probes in a row, none hangs ◀──────────────────────────┤     ▼
 //!      └────────────────────────────────────────────────────────────────────────────────┴── Gone
 //! ```
-//! Every time that a disk falls ill soon after it was healthy again, it must be well for longer before that is believed: one
+//! Silence or errors alone are a doubt, since they may be of one bad place: probes then read other places, and one good answer
+//! ends it. Every time that a disk falls ill soon after it was healthy again, it must be well for longer before that is believed: one
 //! that flaps does so seldom. Never: what becomes of requests; [`super::Disk`] refuses them while the disk is sick.
 
 use std::collections::VecDeque;
@@ -23,8 +24,17 @@ const OUTCOME_MS: u64 = 60_000;
 const SICK_OF: usize = 16;
 /// ... so many are errors of the device. Of one read in ten, that many fail together once in a thousand million times.
 const SICK_FAILED: usize = 12;
-/// And no read was good for this long: a disk that refuses writes only can still be audited.
+/// And no read was good for this long since the first of them, no probe either: a disk that refuses writes only, or errs at one
+/// place, can still be audited.
 const NO_GOOD_READ_MS: u64 = 3_000;
+/// Silence after which other places are looked at, so that each of [`DOUBT_PROBES`] still has a second before the disk is sick.
+const DOUBT_MS: u64 = 2_500;
+/// Errors without a good read between them, for so long, after which they are as well.
+const DOUBT_FAILED: usize = 3;
+const DOUBT_FAILED_MS: u64 = 500;
+/// Pause between two probes of a disk in doubt, and how many may be on their way: one may meet another bad place.
+const DOUBT_PAUSE_MS: u64 = 700;
+const DOUBT_PROBES: u32 = 3;
 /// Slow: so many of [`OUTCOMES`] failed or came late.
 const SLOW_BAD: usize = 3;
 /// A slow disk is healthy when nothing was bad for this long ...
@@ -37,6 +47,8 @@ const GOOD_PROBES: u32 = 3;
 const PROBE_AGAIN_MS: u64 = 200;
 const PROBE_FIRST_MS: u64 = 1_000;
 const PROBE_MOST_MS: u64 = 10_000;
+/// Probes on their way to a sick disk: one that hangs may hang at a bad place, and the next goes to another one.
+const SICK_PROBES: u32 = 4;
 /// Falling ill this soon after it was healthy again makes the next recovery take longer: at least so, doubled each time.
 const RELAPSE_MS: u64 = 20 * 60_000;
 const HOLD_FIRST_MS: u64 = 10_000;
@@ -109,13 +121,21 @@ pub enum Event {
     Late,
     /// The system does not know the device any more.
     Vanished,
-    /// A probe was answered, well or not.
-    Probed {
-        /// In time and without an error of the device.
-        is_good: bool,
-    },
+    /// A probe came back.
+    Probed(Answer),
     /// Time has passed.
     Tick,
+}
+
+/// How a probe came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// In time and without an error.
+    Good,
+    /// Without an error, but too late: the disk has begun to answer, or is about to.
+    Late,
+    /// With an error, or nobody knows.
+    Bad,
 }
 
 /// Why the health changed.
@@ -186,7 +206,8 @@ pub struct Machine {
     quiet_since_ms: u64,
     /// The newest last.
     outcomes: VecDeque<(u64, Outcome)>,
-    good_read_ms: Option<u64>,
+    /// The first error since the last good read.
+    failing_since_ms: Option<u64>,
     bad_ms: u64,
     good_since_bad: u32,
     probe: Probe,
@@ -197,7 +218,7 @@ pub struct Machine {
 
 #[derive(Debug, Default)]
 struct Probe {
-    is_in_flight: bool,
+    in_flight: u32,
     next_ms: u64,
     pause_ms: u64,
     good: u32,
@@ -212,7 +233,7 @@ impl Machine {
             in_flight: 0,
             quiet_since_ms: now_ms,
             outcomes: VecDeque::new(),
-            good_read_ms: None,
+            failing_since_ms: None,
             bad_ms: now_ms,
             good_since_bad: 0,
             probe: Probe::default(),
@@ -241,13 +262,14 @@ impl Machine {
             }
             Event::Good { is_read } => {
                 if is_read {
-                    self.good_read_ms = Some(now_ms);
+                    self.failing_since_ms = None;
                 }
                 self.good_since_bad = self.good_since_bad.saturating_add(1);
                 self.remember(now_ms, Outcome::Good);
             }
             Event::Failed { errno } if is_gone(errno) => return self.lost(now_ms, Some(errno)),
             Event::Failed { errno } if is_of_device(errno) => {
+                self.failing_since_ms.get_or_insert(now_ms);
                 self.remember(now_ms, Outcome::Failed(errno));
                 return self.judge(now_ms);
             }
@@ -258,7 +280,7 @@ impl Machine {
                 return self.judge(now_ms);
             }
             Event::Vanished => return self.lost(now_ms, None),
-            Event::Probed { is_good } => return self.probed(now_ms, is_good),
+            Event::Probed(answer) => return self.probed(now_ms, answer),
             Event::Tick => return self.judge(now_ms).or_else(|| self.calm(now_ms)),
         }
         None
@@ -266,12 +288,26 @@ impl Machine {
 
     /// Whether a probe should be sent now; [`Machine::probe_began`] says that it was.
     pub fn is_probe_due(&self, now_ms: u64) -> bool {
-        self.health.refuses() && !self.probe.is_in_flight && now_ms >= self.probe.next_ms
+        let most = if self.health.refuses() { SICK_PROBES } else { DOUBT_PROBES };
+        self.wants_probes(now_ms) && self.probe.in_flight < most && now_ms >= self.probe.next_ms
+    }
+
+    /// Whether probes are sent now and then.
+    pub fn wants_probes(&self, now_ms: u64) -> bool {
+        self.health.refuses() || self.is_in_doubt(now_ms)
     }
 
     /// A probe is on its way; its end is told by [`Event::Probed`].
-    pub fn probe_began(&mut self) {
-        self.probe.is_in_flight = true;
+    pub fn probe_began(&mut self, now_ms: u64) {
+        self.probe.in_flight += 1;
+        self.probe.next_ms = now_ms + if self.health.refuses() { PROBE_MOST_MS } else { DOUBT_PAUSE_MS };
+    }
+
+    /// Whether it may be the disk, or one place of it: nothing comes back, or errors alone.
+    fn is_in_doubt(&self, now_ms: u64) -> bool {
+        let is_silent = self.in_flight > 0 && now_ms - self.quiet_since_ms >= DOUBT_MS;
+        let is_failing = self.failing_since_ms.is_some_and(|since| now_ms - since >= DOUBT_FAILED_MS);
+        is_silent || is_failing && self.newest_errors(now_ms).count() >= DOUBT_FAILED
     }
 
     /// Whether there is nothing to watch: no transfer in flight, and no illness to end.
@@ -297,14 +333,12 @@ impl Machine {
             let in_flight = self.in_flight;
             return self.worsen(now_ms, Health::Sick, Why::Silent { silent_ms, in_flight });
         }
-        let recent = || self.outcomes.iter().rev().take_while(|(at, _)| now_ms - at <= OUTCOME_MS);
-        let newest = || recent().take(SICK_OF).map(|(_, outcome)| *outcome);
-        let errors: Vec<i32> = newest()
-            .filter_map(|outcome| if let Outcome::Failed(errno) = outcome { Some(errno) } else { None })
-            .collect();
-        let no_good_read = self.good_read_ms.is_none_or(|at| now_ms - at >= NO_GOOD_READ_MS);
-        if self.health < Health::Sick && errors.len() >= SICK_FAILED && no_good_read {
-            let (failed, of, errno) = (errors.len(), newest().count(), errors[0]);
+        let recent = || self.recent(now_ms);
+        let failed = self.newest_errors(now_ms).count();
+        let no_good_read = self.failing_since_ms.is_some_and(|since| now_ms - since >= NO_GOOD_READ_MS);
+        if self.health < Health::Sick && failed >= SICK_FAILED && no_good_read {
+            let of = recent().take(SICK_OF).count();
+            let errno = self.newest_errors(now_ms).next().expect("some were counted");
             return self.worsen(now_ms, Health::Sick, Why::Fails { failed, of, errno });
         }
         let late = recent().filter(|(_, outcome)| *outcome == Outcome::Late).count();
@@ -316,6 +350,19 @@ impl Machine {
         None
     }
 
+    /// Outcomes that still say something, the newest first.
+    fn recent(&self, now_ms: u64) -> impl Iterator<Item = &(u64, Outcome)> {
+        self.outcomes.iter().rev().take_while(move |(at, _)| now_ms - at <= OUTCOME_MS)
+    }
+
+    /// The errors among the newest outcomes.
+    fn newest_errors(&self, now_ms: u64) -> impl Iterator<Item = i32> {
+        self.recent(now_ms).take(SICK_OF).filter_map(|(_, outcome)| match outcome {
+            Outcome::Failed(errno) => Some(*errno),
+            Outcome::Good | Outcome::Late => None,
+        })
+    }
+
     /// Whether a slow disk is healthy again.
     fn calm(&mut self, now_ms: u64) -> Option<Change> {
         let is_calm = now_ms - self.bad_ms.max(self.since_ms) >= CALM_MS.max(self.hold_ms);
@@ -323,21 +370,29 @@ impl Machine {
             .then(|| self.recover(now_ms))
     }
 
-    fn probed(&mut self, now_ms: u64, is_good: bool) -> Option<Change> {
-        let probe = &mut self.probe;
-        probe.is_in_flight = false;
-        if is_good {
-            probe.good += 1;
-            probe.pause_ms = 0;
-            probe.next_ms = now_ms + PROBE_AGAIN_MS;
+    fn probed(&mut self, now_ms: u64, answer: Answer) -> Option<Change> {
+        let (probe, is_sick) = (&mut self.probe, self.health.refuses());
+        probe.in_flight = probe.in_flight.saturating_sub(1);
+        if answer == Answer::Good {
             self.quiet_since_ms = now_ms;
-        } else {
-            probe.good = 0;
+            self.failing_since_ms = None;
+        }
+        if !is_sick {
+            return None;
+        }
+        match answer {
+            Answer::Good => probe.good += 1,
+            Answer::Late | Answer::Bad => probe.good = 0,
+        }
+        if answer == Answer::Bad {
             probe.pause_ms = (probe.pause_ms * 2).clamp(PROBE_FIRST_MS, PROBE_MOST_MS);
             probe.next_ms = now_ms + probe.pause_ms;
+        } else {
+            probe.pause_ms = 0;
+            probe.next_ms = now_ms + PROBE_AGAIN_MS;
         }
-        let is_well = self.probe.good >= GOOD_PROBES && now_ms - self.since_ms >= self.hold_ms;
-        (self.health.refuses() && is_well).then(|| self.recover(now_ms))
+        let is_well = probe.good >= GOOD_PROBES && now_ms - self.since_ms >= self.hold_ms;
+        is_well.then(|| self.recover(now_ms))
     }
 
     fn lost(&mut self, now_ms: u64, errno: Option<i32>) -> Option<Change> {
@@ -352,9 +407,9 @@ impl Machine {
         let from = std::mem::replace(&mut self.health, to);
         self.since_ms = now_ms;
         if to.refuses() {
-            let is_in_flight = self.probe.is_in_flight;
+            let in_flight = self.probe.in_flight;
             self.probe =
-                Probe { is_in_flight, next_ms: now_ms + PROBE_FIRST_MS, pause_ms: PROBE_FIRST_MS, good: 0 };
+                Probe { in_flight, next_ms: now_ms + PROBE_FIRST_MS, pause_ms: PROBE_FIRST_MS, good: 0 };
         }
         Some(Change { from, to, why })
     }
@@ -365,7 +420,7 @@ impl Machine {
         self.recovered_ms = Some(now_ms);
         self.quiet_since_ms = now_ms;
         self.outcomes.clear();
-        self.good_read_ms = None;
+        self.failing_since_ms = None;
         self.good_since_bad = 0;
         Change { from, to: Health::Healthy, why: Why::Answers { after_ms } }
     }

@@ -21,6 +21,10 @@ enum Device {
     RefusesWrites,
     Late,
     HasNoRoom,
+    /// All that is asked of it lies at one place, which hangs; others answer.
+    OnePlaceHangs,
+    /// The same, which errs.
+    OnePlaceErrs,
 }
 
 impl Day {
@@ -42,13 +46,13 @@ impl Day {
             self.now_ms += 50;
             self.on(Event::Tick);
             if self.machine.is_probe_due(self.now_ms) {
-                self.machine.probe_began();
+                self.machine.probe_began(self.now_ms);
             }
-            if self.machine.probe.is_in_flight && device != Device::Hangs {
-                let is_good = !matches!(device, Device::Errs | Device::Lost);
-                self.on(Event::Probed { is_good });
+            if self.machine.probe.in_flight > 0 && device != Device::Hangs {
+                let is_bad = matches!(device, Device::Errs | Device::Lost);
+                self.on(Event::Probed(if is_bad { Answer::Bad } else { Answer::Good }));
             }
-            if device != Device::Hangs {
+            if !matches!(device, Device::Hangs | Device::OnePlaceHangs) {
                 // What hung comes back.
                 (0..self.machine.in_flight).for_each(|_| self.on(Event::Ended));
             }
@@ -62,8 +66,8 @@ impl Day {
     fn transfer(&mut self, device: Device, number: u64, is_read: bool) {
         self.on(Event::Began);
         let outcome = match device {
-            Device::Hangs => return,
-            Device::Errs => EIO,
+            Device::Hangs | Device::OnePlaceHangs => return,
+            Device::Errs | Device::OnePlaceErrs => EIO,
             Device::ErrsOneIn(n) if number.is_multiple_of(n) => EIO,
             Device::Lost => Event::Failed { errno: libc::ENODEV },
             Device::RefusesWrites if !is_read => EIO,
@@ -87,7 +91,7 @@ type Told<'a> = (&'a str, &'a [(u64, Device)], &'a [Health]);
 
 #[test]
 fn days_as_they_are_told() {
-    let table: [Told; 12] = [
+    let table: [Told; 14] = [
         ("fine", &[(600, Device::Fine)], &[]),
         ("four seconds of silence", &[(60, Device::Fine), (4, Device::Hangs), (60, Device::Fine)], &[]),
         ("hangs", &[(60, Device::Fine), (600, Device::Hangs)], &[Sick]),
@@ -99,6 +103,12 @@ fn days_as_they_are_told() {
         ("a bad place", &[(600, Device::ErrsOneIn(100))], &[]),
         ("gone and back", &[(9, Device::Fine), (60, Device::Lost), (60, Device::Fine)], &[Gone, Healthy]),
         ("refuses writes", &[(600, Device::RefusesWrites)], &[Slow]),
+        ("a place that hangs", &[(600, Device::OnePlaceHangs)], &[]),
+        (
+            "nothing but a place that errs",
+            &[(60, Device::OnePlaceErrs), (120, Device::Fine)],
+            &[Slow, Healthy],
+        ),
         ("full", &[(600, Device::HasNoRoom)], &[]),
     ];
     for (name, phases, expected) in table {
@@ -150,8 +160,42 @@ fn one_line_says_what_was_seen() {
     assert_eq!(change.why, Why::Silent { silent_ms: 5000, in_flight: 2 });
     assert_eq!(machine.on(9000, Event::Tick), None, "told once");
     assert!(!machine.is_probe_due(6000) && machine.is_probe_due(6001));
-    machine.probe_began();
-    assert!(!machine.is_probe_due(60_000), "one at a time");
+    machine.probe_began(6001);
+    assert!(!machine.is_probe_due(16_000) && machine.is_probe_due(16_001), "the next one if that hangs");
+}
+
+#[test]
+fn a_doubt_is_looked_into_before_the_disk_is_sick() {
+    let mut machine = Machine::new(0);
+    machine.on(0, Event::Began);
+    let mut sent = Vec::new();
+    for ms in 0..HUNG_MS {
+        assert_eq!(machine.on(ms, Event::Tick), None);
+        if machine.is_probe_due(ms) {
+            machine.probe_began(ms);
+            sent.push(ms);
+        }
+    }
+    assert_eq!(sent, [2500, 3200, 3900], "several places, each with a second left");
+    assert_eq!(machine.on(4999, Event::Probed(Answer::Good)), None);
+    assert_eq!(machine.on(4999 + DOUBT_MS, Event::Tick), None, "one place answers");
+    assert!(machine.is_probe_due(4999 + DOUBT_MS), "and again, as long as the other is silent");
+    assert!(machine.on(4999 + HUNG_MS, Event::Tick).is_some(), "it does not any more");
+}
+
+#[test]
+fn an_answer_that_comes_too_late_hastens_the_next_probe() {
+    let mut machine = Machine::new(0);
+    machine.on(0, Event::Vanished).unwrap();
+    machine.probe_began(1000);
+    assert_eq!(machine.on(9000, Event::Probed(Answer::Late)), None);
+    let mut now = 9000;
+    for good in 1..=GOOD_PROBES {
+        now = (now..).find(|ms| machine.is_probe_due(*ms)).unwrap();
+        machine.probe_began(now);
+        assert_eq!(machine.on(now, Event::Probed(Answer::Good)).is_some(), good == GOOD_PROBES);
+    }
+    assert!(now <= 9000 + 3 * PROBE_AGAIN_MS);
 }
 
 #[test]
@@ -163,8 +207,8 @@ fn probes_are_spaced_up_to_ten_seconds() {
         let due = (now..).find(|ms| machine.is_probe_due(*ms)).unwrap();
         pauses.push(due - now);
         now = due;
-        machine.probe_began();
-        assert_eq!(machine.on(now, Event::Probed { is_good: false }), None);
+        machine.probe_began(now);
+        assert_eq!(machine.on(now, Event::Probed(Answer::Bad)), None);
     }
     assert_eq!(pauses, [1000, 2000, 4000, 8000, 10_000, 10_000]);
 }
@@ -178,7 +222,7 @@ fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
         4 => errno.prop_map(|errno| Event::Failed { errno }),
         2 => Just(Event::Late),
         1 => Just(Event::Vanished),
-        4 => any::<bool>().prop_map(|is_good| Event::Probed { is_good }),
+        4 => prop_oneof![Just(Answer::Good), Just(Answer::Late), Just(Answer::Bad)].prop_map(Event::Probed),
         6 => Just(Event::Tick),
     ];
     prop::collection::vec((0..9_000u64, event), 0..400)
@@ -197,7 +241,7 @@ proptest! {
             let (before, since) = (machine.health(), machine.since_ms);
             let change = machine.on(now, event);
             match event {
-                Event::Probed { is_good } => good_probes = if is_good { good_probes + 1 } else { 0 },
+                Event::Probed(answer) => good_probes = if answer == Answer::Good { good_probes + 1 } else { 0 },
                 Event::Late | Event::Failed { errno: libc::EIO } => last_bad = now,
                 _ => {}
             }

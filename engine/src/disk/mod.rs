@@ -13,25 +13,31 @@
 mod cell;
 mod core;
 mod deadline;
+mod depth;
 mod device;
 mod health;
+mod left;
 mod pace;
+mod pending;
 mod place;
+mod places;
 mod scheduler;
 mod watch;
 mod writer;
 
 pub use self::cell::HealthCell;
 pub use self::deadline::limit;
+pub(crate) use self::depth::{DEPTHS, MAX_NOTE_BYTES, enough, note, noted};
 pub(crate) use self::device::Device;
 #[cfg(test)]
 pub(crate) use self::device::Moved;
-pub use self::health::{Change, Event, Health, Machine, Why};
+pub use self::health::{Answer, Change, Event, Health, Machine, Why};
 pub use self::pace::{Pace, Rate};
 pub use self::scheduler::{CLASSES, Cap, Class, Limits, READS_PER_BACKGROUND, Scheduler, Ticket};
 pub use self::writer::{FileWriter, SCRATCH_BYTES};
 
-use self::core::{Asked, Core, What};
+use self::core::{Asked, Core};
+use self::pending::What;
 use self::place::Place;
 use crate::BLOCK_BYTES;
 use crate::error::{Action, IoError};
@@ -39,7 +45,9 @@ use crate::file::DirectFile;
 use crate::pool::{Pool, Slab, SlabMut};
 use crate::ring::{Ring, Source};
 use crate::task;
+use futures::lock::Mutex;
 use glommio::TaskQueueHandle;
+use std::future::Future;
 use std::ops::Range;
 use std::path::Path;
 use std::rc::Rc;
@@ -54,6 +62,8 @@ pub struct Disk {
     core: Rc<Core>,
     /// The maker's queue, in which it is looked in at.
     queue: TaskQueueHandle,
+    /// Reads at once as measured; held while they are.
+    measured_depth: Rc<Mutex<Option<usize>>>,
 }
 
 impl Disk {
@@ -66,7 +76,9 @@ impl Disk {
     /// The disk that `place` lies on, behind a ring of its own.
     pub(crate) fn at(place: &Path, ring: Ring, limits: Limits) -> Self {
         let pool = ring.pool().clone();
-        Self::made(Core::new(Box::new(ring), pool, Place::of(place), limits))
+        let disk = Self::made(Core::new(Box::new(ring), pool, Place::unseen(place), limits));
+        watch::find_place(&disk.core, place);
+        disk
     }
 
     /// A disk behind any device.
@@ -75,7 +87,32 @@ impl Disk {
     }
 
     fn made(core: Rc<Core>) -> Self {
-        Self { core, queue: task::current_queue() }
+        Self { core, queue: task::current_queue(), measured_depth: Rc::default() }
+    }
+
+    /// Requests at once, of all classes but reward signatures.
+    pub fn depth(&self) -> usize {
+        self.core.state.borrow().limits.depth
+    }
+
+    /// Takes the depth that `measure` finds from now on, unless it is known already; whoever else asks meanwhile waits for it. Where
+    /// `measure` finds none, the depth stays, and the next one is asked.
+    pub(crate) async fn settle_depth(&self, measure: impl Future<Output = Option<usize>>) {
+        let mut known = self.measured_depth.lock().await;
+        if known.is_some() {
+            return;
+        }
+        *known = measure.await;
+        if let Some(depth) = *known {
+            let mut state = self.core.state.borrow_mut();
+            state.limits.depth = depth;
+            state.scheduler.set_depth(depth);
+        }
+    }
+
+    /// The device's name, as far as it is known.
+    pub(crate) fn device_name(&self) -> &str {
+        &self.core.place().device
     }
 
     /// How it is doing, for any thread, and for longer than the disk is used.
@@ -187,43 +224,59 @@ impl Disk {
         asked.answer(allocating).await.1
     }
 
+    /// Length of a file of this disk, without blocking the executor.
+    pub async fn size_bytes(&self, class: Class, file: &Arc<DirectFile>) -> Result<u64, IoError> {
+        let (action, limit, asked) = (Action::Read, limit(class, Action::Read), file.clone());
+        let size = task::off_executor("disk-look", move || asked.size_bytes());
+        match task::timeout(limit, size).await {
+            Ok(size) => size.map_err(|error| IoError::open(file.path(), error))?,
+            Err(_) => {
+                let (path, class) = (file.path().to_owned(), class.as_str());
+                Err(IoError::Late { action, path, offset: 0, wanted: 0, class, limit })
+            }
+        }
+    }
+
     /// Requests of a class that wait here and that are in flight, for metrics.
     pub fn load(&self, class: Class) -> (usize, usize) {
         let state = self.core.state.borrow();
         (state.scheduler.waiting(class), state.scheduler.in_flight(class))
     }
 
-    /// Like [`Disk::read_own`], and waits for the device however long it takes.
+    /// Like [`Disk::read_own`], and waits for the device however long it takes; `tell` hears once that it is too late.
     async fn read_at_last(
         &self,
         class: Class,
         file: &Arc<DirectFile>,
         offset: u64,
         buf: SlabMut,
+        tell: impl FnMut(IoError),
     ) -> (SlabMut, Result<(), IoError>) {
         let bytes = buf.len();
         let what = What { class, action: Action::Read, file, offset, bytes: bytes as u64 };
         match self.turn(&what).await {
             Ok((asked, guard)) => {
-                asked.answer_at_last(self.core.device.read(file, offset, buf, (0, bytes), guard)).await
+                let reading = self.core.device.read(file, offset, buf, (0, bytes), guard);
+                asked.answer_at_last(reading, tell).await
             }
             Err(error) => (buf, Err(error)),
         }
     }
 
-    /// Like [`Disk::write_own`], and waits for the device however long it takes.
+    /// Like [`Disk::write_own`], and waits for the device however long it takes; `tell` hears once that it is too late.
     async fn write_at_last(
         &self,
         class: Class,
         file: &Arc<DirectFile>,
         offset: u64,
         buf: SlabMut,
+        tell: impl FnMut(IoError),
     ) -> (SlabMut, Result<(), IoError>) {
         let what = What { class, action: Action::Write, file, offset, bytes: buf.len() as u64 };
         match self.turn(&what).await {
             Ok((asked, guard)) => {
                 let writing = self.core.device.write(file, offset, Source::Own(buf), guard);
-                let (back, written) = asked.answer_at_last(writing).await;
+                let (back, written) = asked.answer_at_last(writing, tell).await;
                 (own(back), written)
             }
             Err(error) => (buf, Err(error)),
@@ -232,6 +285,7 @@ impl Disk {
 
     /// Waits for the scheduler's word. The permit goes with the operation and ends when the kernel is done.
     async fn turn(&self, what: &What<'_>) -> Result<(Asked, crate::ring::Guard), IoError> {
+        self.core.clear(what).await?;
         let asked = self.core.ask(what)?;
         watch::look_in(&self.core, self.queue);
         let guard = asked.turn().await?;
@@ -260,3 +314,7 @@ mod tests;
 #[cfg(test)]
 #[path = "hang_tests.rs"]
 mod hang_tests;
+
+#[cfg(test)]
+#[path = "bad_place_tests.rs"]
+mod bad_place_tests;

@@ -91,3 +91,57 @@ proptest! {
         }
     }
 }
+
+/// A device that does any number of requests of 64 KiB at once, each within ten milliseconds; from `alone_at_ms` on one after the
+/// other. Returns what is allowed after `seconds` of it.
+fn keep_parallel_busy(pace: &mut Pace, now_ms: &mut u64, is_alone: bool, seconds: u64) -> usize {
+    const TAKES_MS: u64 = 10;
+    let most = Limits::default();
+    let mut limits = Limits { serving: Cap { bytes: 1 << 20, requests: 1 }, ..most };
+    let mut done_at = std::collections::VecDeque::new();
+    let end = *now_ms + seconds * 1000;
+    while *now_ms < end {
+        while done_at.len() < limits.serving.requests {
+            pace.began(*now_ms);
+            let from = if is_alone { done_at.back().copied().unwrap_or(*now_ms) } else { *now_ms };
+            done_at.push_back(from + TAKES_MS);
+        }
+        *now_ms += 1;
+        while done_at.pop_front_if(|done| *done <= *now_ms).is_some() {
+            if let Some(rate) = pace.ended(*now_ms, 64 << 10) {
+                limits = rate.applied_to(&most);
+            }
+        }
+    }
+    for _ in done_at {
+        pace.ended(*now_ms, 64 << 10);
+    }
+    limits.serving.requests
+}
+
+#[test]
+fn slow_requests_that_are_done_at_once_are_given_more_and_none_that_wait_for_each_other() {
+    let (mut pace, mut now) = (Pace::default(), 0);
+    let first = keep_parallel_busy(&mut pace, &mut now, false, 20);
+    let parallel = keep_parallel_busy(&mut pace, &mut now, false, 300);
+    let alone = keep_parallel_busy(&mut pace, &mut now, true, 300);
+    assert!(first == 1 && parallel >= 16 && alone <= 2, "{first}, {parallel}, {alone}");
+}
+
+proptest! {
+    #[test]
+    fn trials_end_and_limits_stay_within_bounds(
+        windows in prop::collection::vec((0.0..1e12f64, 0.0..1e9f64), 1..3000),
+    ) {
+        let mut pace = Pace::default();
+        let most = Limits::default();
+        for (bytes, requests) in windows {
+            let rate = pace.seen(bytes, requests);
+            prop_assert!((1..=MOST_TIMES).contains(&rate.times) && rate.times.is_power_of_two());
+            let limits = rate.applied_to(&most);
+            for (cap, most) in [(limits.serving, most.serving), (limits.sector_write, most.sector_write)] {
+                prop_assert!((1..=most.requests).contains(&cap.requests) && (1..=most.bytes).contains(&cap.bytes));
+            }
+        }
+    }
+}

@@ -17,6 +17,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// A place of which the system has not been asked yet.
+    pub fn unseen(path: &Path) -> Self {
+        Self { path: path.to_owned(), ..Self::default() }
+    }
+
     /// Looks at the file system that `path` lies or will lie on. May block, as opening a file there may.
     pub fn of(path: &Path) -> Self {
         let there = path.ancestors().find_map(|path| fs::canonicalize(path).ok()).unwrap_or_default();
@@ -56,7 +61,10 @@ impl Place {
 impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.device.is_empty() {
-            return f.write_str("a disk");
+            return match self.path.as_os_str().is_empty() {
+                true => f.write_str("a disk"),
+                false => write!(f, "the disk of {}", self.path.display()),
+            };
         }
         let (device, mount) = (&self.device, self.mount.display());
         write!(f, "disk {device} on {mount}, {}", self.path.display())

@@ -73,7 +73,8 @@ pub struct Cap {
 /// measured to do ([`super::pace`]). The defaults suit an NVMe drive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests of all classes but reward signatures.
+    /// Requests of all classes but reward signatures: the most that any device needs, until its own is measured
+    /// ([`super::depth`]).
     pub depth: usize,
     /// Serving.
     pub serving: Cap,
@@ -122,6 +123,8 @@ pub struct Scheduler {
     limits: Limits,
     waiting: [VecDeque<(Ticket, u64)>; CLASSES.len()],
     in_flight: [Load; CLASSES.len()],
+    /// Of those in flight, what nobody waits for any more.
+    left: [Load; CLASSES.len()],
     next_ticket: Ticket,
     /// Reads started since background work last did while it waited.
     reads_since_background: u32,
@@ -134,6 +137,7 @@ impl Scheduler {
             limits,
             waiting: Default::default(),
             in_flight: Default::default(),
+            left: Default::default(),
             next_ticket: 0,
             reads_since_background: 0,
         }
@@ -142,6 +146,11 @@ impl Scheduler {
     /// Other limits from now on; what is in flight stays so.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+    }
+
+    /// Requests at once of all classes but reward signatures, from now on.
+    pub fn set_depth(&mut self, depth: usize) {
+        self.limits.depth = depth;
     }
 
     /// Queues a request of `bytes` behind those of its class.
@@ -173,6 +182,20 @@ impl Scheduler {
         *load = Load { bytes: load.bytes - bytes, requests: load.requests - 1 };
     }
 
+    /// Nobody waits for a request in flight any more, which may hang for long: it keeps its place in the depth, and nobody yields to
+    /// it or waits for its part of a cap.
+    pub fn leave(&mut self, class: Class, bytes: u64) {
+        let left = &mut self.left[class.index()];
+        *left = Load { bytes: left.bytes + bytes, requests: left.requests + 1 };
+    }
+
+    /// One that was left is done; [`Scheduler::finish`] is told as well.
+    pub fn came_back(&mut self, class: Class, bytes: u64) {
+        let left = &mut self.left[class.index()];
+        debug_assert!(left.requests > 0 && left.bytes >= bytes, "{class:?}: what comes back was left");
+        *left = Load { bytes: left.bytes - bytes, requests: left.requests - 1 };
+    }
+
     /// Takes a waiting request back; false when it was started.
     pub fn withdraw(&mut self, class: Class, ticket: Ticket) -> bool {
         let queue = &mut self.waiting[class.index()];
@@ -202,7 +225,7 @@ impl Scheduler {
         if !class.is_background() {
             return !self.background_is_due();
         }
-        let (load, cap) = (self.in_flight[class.index()], self.limits.cap(class));
+        let (load, cap) = (self.awaited(class), self.limits.cap(class));
         let fits = load.requests < cap.requests && load.bytes.saturating_add(bytes) <= cap.bytes;
         (fits || load.requests == 0) && (!self.reads_pending() || self.background_is_due())
     }
@@ -219,13 +242,22 @@ impl Scheduler {
     }
 
     fn background_is_idle(&self) -> bool {
-        CLASSES.into_iter().all(|class| !class.is_background() || self.in_flight(class) == 0)
+        CLASSES.into_iter().all(|class| !class.is_background() || self.awaited(class).requests == 0)
+    }
+
+    /// What is in flight and waited for.
+    fn awaited(&self, class: Class) -> Load {
+        let (all, left) = (self.in_flight[class.index()], self.left[class.index()]);
+        Load {
+            bytes: all.bytes.saturating_sub(left.bytes),
+            requests: all.requests.saturating_sub(left.requests),
+        }
     }
 
     fn reads_pending(&self) -> bool {
         [Class::AuditRead, Class::ProofRead]
             .into_iter()
-            .any(|class| self.waiting(class) + self.in_flight(class) > 0)
+            .any(|class| self.waiting(class) + self.awaited(class).requests > 0)
     }
 }
 

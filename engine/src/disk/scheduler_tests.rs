@@ -22,6 +22,30 @@ fn the_most_urgent_goes_first_whatever_the_order_of_asking() {
 }
 
 #[test]
+fn nobody_yields_to_what_nobody_waits_for_but_it_keeps_its_place_in_the_depth() {
+    let mut disk = Scheduler::new(Limits { depth: 3, ..limits() });
+    (0..2).for_each(|_| _ = disk.enqueue(Class::AuditRead, 4096));
+    assert_eq!(std::iter::from_fn(|| disk.start_next()).count(), 2);
+    let scrubs: Vec<_> = (0..2).map(|_| disk.enqueue(Class::Scrub, 10)).collect();
+    assert_eq!(disk.start_next(), None);
+    disk.leave(Class::AuditRead, 4096);
+    assert_eq!(disk.start_next(), None, "one audit is waited for");
+    disk.leave(Class::AuditRead, 4096);
+    assert_eq!((disk.start_next(), disk.in_flight(Class::AuditRead)), (Some(scrubs[0]), 2));
+    disk.leave(Class::Scrub, 10);
+    assert_eq!(disk.start_next(), None, "the depth is full");
+    disk.finish(Class::AuditRead, 4096);
+    disk.came_back(Class::AuditRead, 4096);
+    assert_eq!(disk.start_next(), Some(scrubs[1]), "one that hangs does not fill the cap");
+    disk.finish(Class::AuditRead, 4096);
+    disk.came_back(Class::AuditRead, 4096);
+    let _ = disk.enqueue(Class::AuditRead, 4096);
+    disk.start_next().unwrap();
+    let _ = disk.enqueue(Class::Serving, 10);
+    assert_eq!(disk.start_next(), None, "an audit goes first as before");
+}
+
+#[test]
 fn background_stays_below_its_cap_but_a_large_request_starts_alone() {
     let mut disk = Scheduler::new(limits());
     let large = disk.enqueue(Class::SectorWrite, 5000);

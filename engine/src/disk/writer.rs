@@ -4,7 +4,7 @@
 //! at a time a file. Whole blocks inside go straight from the slab and need no lock, since ranges do not overlap.
 
 use super::Disk;
-use super::deadline::limit;
+use super::deadline::turn;
 use super::scheduler::Class;
 use crate::BLOCK_BYTES;
 use crate::error::{Action, IoError};
@@ -79,30 +79,36 @@ impl FileWriter {
     }
 
     /// Replaces part of one block, in a task of its own: once begun, a merge runs to its end and gives the scratch back, since
-    /// what the disk may still write must not come after a later merge of that block. Who waits for it is told when that takes
-    /// longer than its read and its write may.
+    /// what the disk may still write must not come after a later merge of that block. Who waits for it is told when its read or
+    /// its write is too late, or when those before it take too long.
     async fn merge(&self, class: Class, offset: u64, bytes: Slab) -> Result<(), IoError> {
         let (writer, (done, result)) = (self.0.clone(), futures::channel::oneshot::channel());
-        let wanted = bytes.len() as u64;
+        let (wanted, class_name) = (bytes.len() as u64, class.as_str());
+        let (action, path) = (Action::Write, self.0.file.path().to_owned());
+        let (asked_path, mut done) = (path.clone(), Some(done));
         task::spawn_local(async move {
-            let mut scratch = writer.scratch.lock().await;
+            // Nobody may listen any more; the bytes are written all the same.
+            let mut tell = |how| _ = done.take().map(|done| done.send(how));
+            let limit = turn(class, action);
+            let Ok(mut scratch) = task::timeout(limit, writer.scratch.lock()).await else {
+                let path = asked_path;
+                return tell(Err(IoError::HeldBack {
+                    action,
+                    path,
+                    offset,
+                    wanted,
+                    class: class_name,
+                    limit,
+                }));
+            };
             let buf = scratch.take().expect("a merge always gives the scratch back");
-            let (buf, merged) = writer.merge_in(buf, class, offset, &bytes).await;
+            let (buf, merged) = writer.merge_in(buf, class, offset, &bytes, |late| tell(Err(late))).await;
             *scratch = Some(buf);
             drop(scratch);
-            // Nobody may listen any more; the bytes are written all the same.
-            let _ = done.send(merged);
+            tell(merged);
         })
         .detach();
-        let (action, path, limit) =
-            (Action::Write, || self.0.file.path().to_owned(), 2 * limit(class, Action::Write));
-        match task::timeout(limit, result).await {
-            Ok(Ok(merged)) => merged,
-            Ok(Err(_)) => Err(IoError::Closed { action, path: path() }),
-            Err(_) => {
-                Err(IoError::Late { action, path: path(), offset, wanted, class: class.as_str(), limit })
-            }
-        }
+        result.await.unwrap_or(Err(IoError::Closed { action, path }))
     }
 }
 
@@ -113,15 +119,16 @@ impl Inner {
         class: Class,
         offset: u64,
         bytes: &[u8],
+        mut tell: impl FnMut(IoError),
     ) -> (SlabMut, Result<(), IoError>) {
         let (disk, file) = (&self.disk, &self.file);
         let within = (offset % BLOCK_BYTES as u64) as usize;
         let start = offset - within as u64;
-        let (mut buf, read) = disk.read_at_last(class, file, start, buf).await;
+        let (mut buf, read) = disk.read_at_last(class, file, start, buf, &mut tell).await;
         if let Err(error) = read {
             return (buf, Err(error));
         }
         buf[within..within + bytes.len()].copy_from_slice(bytes);
-        disk.write_at_last(class, file, start, buf).await
+        disk.write_at_last(class, file, start, buf, tell).await
     }
 }

@@ -1,7 +1,7 @@
 //! Looking again at sectors of which the disk did not give the record.
 
 use super::files::RECORD_PART_BYTES;
-use super::inspect::{Ends, Known, look_at, look_beyond_count};
+use super::inspect::{Ends, Known, faulty_state, look_at, state_beyond_count};
 use super::state::State;
 use super::{Farm, SectorError, SectorFault, SectorStatus, Unreadable};
 use crate::disk::Class;
@@ -10,9 +10,9 @@ use crate::parts::Parts;
 /// What another look at unreadable sectors has found. All lists ascend.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct LookedAgain {
-    /// Sectors whose record is good: they are farmed, or plotted if it is a mark.
+    /// Sectors whose record is good: they are farmed, or plotted if it is a mark. Of those that are not counted, the whole ones.
     pub readable: Vec<u16>,
-    /// Sectors whose record is wrong, now that it was read: marked for replotting.
+    /// Sectors that are wrong, now that they were read: marked for replotting, or for [`Farm::heal`] to look into.
     pub faults: Vec<(u16, SectorFault)>,
     /// Sectors that the disk still does not give.
     pub unreadable: Unreadable,
@@ -24,53 +24,58 @@ impl Farm {
     pub async fn look_again(&self, class: Class) -> Result<LookedAgain, SectorError> {
         let (files, mut seen) = (&self.0.files, LookedAgain::default());
         let parts = Parts::new(&files.pool, RECORD_PART_BYTES);
-        for sector in (0..self.count()).filter(|sector| self.is_unreadable(*sector)) {
-            match look_at(files, class, sector, Ends::of(files)?, &parts).await {
-                Known::State(state) => {
-                    self.take_in(sector, state);
-                    seen.readable.push(sector);
-                }
-                Known::Faulty { fault, .. } => {
-                    self.mark_for_replotting(class, sector).await?;
-                    seen.faults.push((sector, fault));
-                }
-                Known::Nothing(error) => seen.unreadable.add(sector, &error),
+        for sector in (0..self.layout().sectors()).filter(|sector| self.is_unreadable(*sector)) {
+            let known = look_at(files, class, sector, Ends::of(class, files).await?, &parts).await;
+            if sector < self.count() {
+                self.take_in_counted(class, sector, known, &mut seen).await?;
+            } else {
+                self.take_in_uncounted(class, sector, known, &parts, &mut seen).await;
             }
         }
-        self.look_beyond(class, &parts, &mut seen).await?;
+        self.count_further(class).await?;
         Ok(seen)
     }
 
-    /// Goes on where opening ended since the disk did not give the record of the first sector that is not counted.
-    async fn look_beyond(
+    async fn take_in_counted(
         &self,
         class: Class,
-        parts: &Parts,
+        sector: u16,
+        known: Known,
         seen: &mut LookedAgain,
     ) -> Result<(), SectorError> {
-        let files = &self.0.files;
-        while self.is_unreadable(self.count()) {
-            let sector = self.count();
-            match look_beyond_count(files, class, sector, Ends::of(files)?, parts).await {
-                Known::State(state @ State::Plotted { .. }) => {
-                    let _commit = self.0.commit.lock().await;
-                    files.write_count(class, sector + 1).await?;
-                    files.sync_metadata(class).await?;
-                    self.0.count.set(sector + 1);
-                    self.take_in(sector, state);
-                    seen.readable.push(sector);
-                }
-                Known::Nothing(error) => {
-                    seen.unreadable.add(sector, &error);
-                    return Ok(());
-                }
-                Known::State(_) | Known::Faulty { .. } => {
-                    let nothing_follows = |sector| self.take_in(sector, State::NotPlotted);
-                    (sector..self.layout().sectors()).for_each(nothing_follows);
-                }
+        match known {
+            Known::Record(metadata) => {
+                self.take_in(sector, self.0.files.state_of(&metadata));
+                seen.readable.push(sector);
             }
+            Known::Faulty { fault, noted } => {
+                match faulty_state(&fault, noted) {
+                    state @ State::Doubtful { .. } => self.take_in(sector, state),
+                    _ => self.mark_for_replotting(class, sector).await?,
+                }
+                seen.faults.push((sector, fault));
+            }
+            Known::Nothing(error) => seen.unreadable.add(sector, &error),
         }
         Ok(())
+    }
+
+    async fn take_in_uncounted(
+        &self,
+        class: Class,
+        sector: u16,
+        known: Known,
+        parts: &Parts,
+        seen: &mut LookedAgain,
+    ) {
+        match state_beyond_count(&self.0.files, class, sector, known, parts).await {
+            Ok(state @ State::Plotted { .. }) => {
+                self.take_in(sector, state);
+                seen.readable.push(sector);
+            }
+            Ok(_) => self.take_in(sector, State::NotPlotted),
+            Err(error) => seen.unreadable.add(sector, &error),
+        }
     }
 
     fn is_unreadable(&self, sector: u16) -> bool {

@@ -144,14 +144,14 @@ impl Files {
         State::Plotted { history_size: metadata.history_size, sizes }
     }
 
-    /// Whether a sector begins with the contents map that its record is of.
-    pub async fn has_its_contents_map(
+    /// Whether a sector begins with the contents map that its record, which is good, is of.
+    pub async fn has_contents_map_of(
         &self,
         class: Class,
         sector: u16,
+        metadata: &SectorMetadata,
         parts: &Parts,
     ) -> Result<bool, SectorError> {
-        let Ok(metadata) = self.read_record(class, sector, parts).await? else { return Ok(false) };
         let pieces = self.layout.pieces_in_sector();
         let (offset, bytes) = (self.layout.sector_offset(sector), contents_map_size(pieces) as u64);
         let bytes = self.plot(class).read_to_vec(offset, bytes, parts).await?;

@@ -15,6 +15,9 @@ pub const PIECE_CACHE_FILE: &str = "piece_cache.bin";
 /// Peers that the network's farmer knows. Not used here.
 pub const KNOWN_PEERS_FILE: &str = "known_addresses.bin";
 
+/// How many reads at once its disk is worth. Only ours; whatever is in it, the farm is whole.
+pub const DEPTH_FILE: &str = "disk_depth.bin";
+
 /// Most sectors of a farm.
 pub const MAX_SECTORS: u16 = 65_534;
 

@@ -1,4 +1,4 @@
-//! Making the metadata record of a sector anew of the sector itself, where that is whole.
+//! Making the metadata record of a sector anew of the sector itself, where that is whole; where it is not, marking it for replotting.
 //!
 //! ```text
 //!   contents map ─▶ s-bucket sizes                                        ┐
@@ -9,13 +9,17 @@
 //! Never: a record that is a guess. One piece has come out as it was put in, and the checksum over the whole sector is right.
 
 use super::files::check_record;
-use super::{Farm, ReadCost, SectorError, SectorStatus, StoredRecord};
+use super::state::{Sector, State};
+use super::{Farm, ReadCost, RecordFault, SectorError, StoredRecord};
 use crate::disk::Class;
+use crate::error::IoError;
 use crate::parts::Parts;
 use consensus::CpuLevel;
 use consensus::constants::SCALAR_BYTES;
 use consensus::sector::{Bitfield, ContentsMap, RecordDecoder, RecordMetadata, SectorId, SectorMetadata};
 use futures::channel::oneshot;
+use std::io;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 /// History sizes tried for one sector: a table of proofs each, about a third of a second.
@@ -33,7 +37,55 @@ struct Sample {
     metadata: RecordMetadata,
 }
 
+/// What became of a sector with something wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mended {
+    /// Its bytes are whole: its record was made anew of them, and it is farmed.
+    Rebuilt,
+    /// They are not, or no history size that is known here is its own: it is marked for replotting.
+    Marked,
+}
+
 impl Farm {
+    /// Sectors whose record is wrong while nothing is known of their bytes, ascending, and what is wrong with each.
+    pub fn doubtful(&self) -> Vec<(u16, RecordFault)> {
+        let sectors = self.0.sectors.borrow();
+        let doubtful = (0..).zip(&sectors[..]).filter_map(|(sector, slot)| match slot.state {
+            State::Doubtful { fault, .. } => Some((sector, fault)),
+            _ => None,
+        });
+        doubtful.collect()
+    }
+
+    /// Looks into a doubtful sector: its record is made anew, or becomes a mark. None when it is not doubtful. Errs where the disk does not
+    /// give its bytes or takes no record; the sector stays doubtful then. The farm is one that may be written. Reads the whole sector, and takes
+    /// a thread of its own for seconds, and 115 MiB; a second one waits for the first, whatever their farms.
+    pub async fn heal(&self, class: Class, sector: u16) -> Result<Option<Mended>, SectorError> {
+        let slot = self.slot(sector)?;
+        let State::Doubtful { noted, .. } = slot.state else { return Ok(None) };
+        self.mend(class, sector, noted, slot.generation).await.map(Some)
+    }
+
+    /// The same for a sector whose record was found wrong at this generation.
+    pub(super) async fn mend(
+        &self,
+        class: Class,
+        sector: u16,
+        noted: u64,
+        generation: u32,
+    ) -> Result<Mended, SectorError> {
+        match self.rebuilt_record(class, sector, Some(noted)).await? {
+            Some(record) => {
+                self.restore(&record, generation).await?;
+                Ok(Mended::Rebuilt)
+            }
+            None => {
+                self.mark_bad(class, sector, generation).await?;
+                Ok(Mended::Marked)
+            }
+        }
+    }
+
     /// The record of a sector whose own is bad or a mark. `noted` stands in the bad one as history size. None when the sector is not whole, or
     /// none of the history sizes known here is its own. Takes a thread of its own for seconds, and 115 MiB.
     pub(super) async fn rebuilt_record(
@@ -49,26 +101,21 @@ impl Farm {
         let s_bucket_sizes = map.s_bucket_sizes();
         let Some(sample) = self.sample(class, sector, &map, &s_bucket_sizes).await? else { return Ok(None) };
         let ids = candidates.into_iter().map(|size| (size, self.sector_id(sector, size))).collect();
-        let record = elsewhere(move || first_fit(ids, &sample)).await.map(|history_size| SectorMetadata {
-            sector_index: sector,
-            pieces_in_sector: self.layout().pieces_in_sector(),
-            s_bucket_sizes,
-            history_size,
+        let history_size = elsewhere(move || first_fit(ids, &sample)).await;
+        let record = history_size.map_err(|error| IoError::open(self.dir(), error))?.map(|history_size| {
+            let pieces_in_sector = self.layout().pieces_in_sector();
+            SectorMetadata { sector_index: sector, pieces_in_sector, s_bucket_sizes, history_size }
         });
         Ok(record.filter(|record| check_record(self.layout(), sector, record).is_ok()))
     }
 
-    /// Writes a rebuilt record: the sector counts from now on.
-    pub(super) async fn restore(&self, record: &SectorMetadata) -> Result<(), SectorError> {
-        self.0.files.plot.sync(Class::SectorWrite).await?;
-        self.commit(record).await
-    }
-
-    /// History sizes that the sector may have: what was noted, then those of the sectors beside it, nearest first.
+    /// History sizes that the sector may have: what was noted, then those of the sectors beside it, nearest first, then what is noted in
+    /// their wrong records.
     fn candidates(&self, sector: u16, noted: Option<u64>) -> Vec<u64> {
-        let mut others: Vec<_> = (0..).zip(self.statuses()).filter_map(history_size).collect();
-        others.sort_by_key(|(index, _)| index.abs_diff(sector));
-        let all = noted.into_iter().chain(others.into_iter().map(|(_, history_size)| history_size));
+        let sectors = self.0.sectors.borrow();
+        let mut others: Vec<_> = (0..).zip(&sectors[..]).filter_map(history_size).collect();
+        others.sort_by_key(|(index, is_noted, _)| (*is_noted, sector.abs_diff(*index)));
+        let all = noted.into_iter().chain(others.into_iter().map(|(.., history_size)| history_size));
         let mut candidates = Vec::new();
         for history_size in all.filter(|history_size| *history_size > 0) {
             if candidates.len() < MAX_CANDIDATES && !candidates.contains(&history_size) {
@@ -110,9 +157,11 @@ impl Farm {
     }
 }
 
-fn history_size((sector, status): (u16, SectorStatus)) -> Option<(u16, u64)> {
-    match status {
-        SectorStatus::Plotted { history_size } => Some((sector, history_size)),
+/// A sector's history size, and whether that only stands in a wrong record.
+fn history_size((sector, slot): (u16, &Sector)) -> Option<(u16, bool, u64)> {
+    match slot.state {
+        State::Plotted { history_size, .. } => Some((sector, false, history_size)),
+        State::Doubtful { noted, .. } => Some((sector, true, noted)),
         _ => None,
     }
 }
@@ -127,10 +176,19 @@ fn first_fit(ids: Vec<(u64, SectorId)>, sample: &Sample) -> Option<u64> {
     ids.into_iter().find(|(_, id)| fits(id)).map(|(history_size, _)| history_size)
 }
 
-/// Does what takes long on a thread of its own, so that the executor goes on; none where there is no thread.
-async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> Option<T> + Send + 'static) -> Option<T> {
+/// Held by the one that decodes: a table of proofs is large, and a host may have many farms.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Does what takes long on a thread of its own, so that the executor goes on. Errs where there is no thread, which says nothing of a sector.
+async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = oneshot::channel();
-    let work = move || drop(done.send(work()));
-    let _thread = thread::Builder::new().name("rebuild".into()).spawn(work).ok()?;
-    result.await.ok().flatten()
+    let work = move || {
+        let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody may wait for it any more.
+        if !done.is_canceled() {
+            let _ = done.send(work());
+        }
+    };
+    let _thread = thread::Builder::new().name("rebuild".into()).spawn(work)?;
+    result.await.map_err(|_| io::Error::other("the thread that decodes a record has ended"))
 }

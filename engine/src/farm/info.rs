@@ -155,7 +155,7 @@ impl Opened {
         Ok(opened)
     }
 
-    /// Notes another size, and keeps the lock over the change.
+    /// Notes another size, and keeps the lock over the change. Not durable before [`sync_directory`].
     pub fn set_allocated(&mut self, dir: &Path, allocated_bytes: u64) -> Result<(), FarmError> {
         let info = FarmInfo { allocated_bytes, ..self.info.clone() };
         let path = dir.join(INFO_FILE);
@@ -168,7 +168,7 @@ impl Opened {
         };
         let lock = renamed().inspect_err(|_| drop(fs::remove_file(&new)))?;
         (self.info, self.lock) = (info, Lock { file: lock, is_in_use: false });
-        Ok(sync_directory(&path)?)
+        Ok(())
     }
 }
 

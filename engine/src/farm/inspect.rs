@@ -1,37 +1,43 @@
 //! Finding out, without changing anything, what the files of a farm hold.
 
-use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES, WrongRecord};
+use super::files::{Files, METADATA_VERSION, RECORD_PART_BYTES, WrongRecord, is_expired};
 use super::state::{Sector, State};
 use super::{FarmError, SectorError, SectorFault, Unreadable};
 use crate::disk::{Class, touched_blocks};
 use crate::error::IoError;
 use crate::parts::Parts;
 use consensus::constants::SECTOR_METADATA_SIZE;
+use consensus::sector::SectorMetadata;
 use futures::{StreamExt, stream};
 
 /// Records read at a time.
 const RECORDS_AHEAD: usize = 8;
+/// Sectors that are not counted looked at at a time: of one that is there the contents map is read, 8 MiB at most.
+const UNCOUNTED_AHEAD: usize = 2;
 
 /// What was found.
 pub(super) struct Inspection {
     /// What the header says.
     pub header_count: u16,
-    /// What it should say: at most the sectors of the layout, and all whose record is valid.
+    /// What it should say: at most the sectors of the layout, and all that are there, but none of which nothing is known that it does not
+    /// name already.
     pub count: u16,
+    /// Whole sectors that the header does not count, by number.
+    pub adopted: Vec<u16>,
+    /// Sectors without a good record that the header is to count, since one beyond them is there, by number.
+    pub left_out: Vec<u16>,
     /// Every sector of the layout.
     pub sectors: Vec<Sector>,
     /// What is wrong with which, by number.
     pub faults: Vec<(u16, SectorFault)>,
-    /// What stands as history size in records that are faulty, by number.
-    pub noted: Vec<(u16, u64)>,
     /// Sectors of which nothing is known.
     pub unreadable: Unreadable,
 }
 
 /// What is known of a sector from its record and the sizes of the files.
 pub(super) enum Known {
-    /// The record is good.
-    State(State),
+    /// The record is good, and a sector is there or it is a mark.
+    Record(SectorMetadata),
     /// The record is wrong, or the sector is not there.
     Faulty {
         fault: SectorFault,
@@ -54,34 +60,45 @@ pub(super) async fn inspect(files: &Files, class: Class) -> Result<Inspection, F
     let mut found = Inspection {
         header_count,
         count: header_count.min(targets),
+        adopted: Vec::new(),
+        left_out: Vec::new(),
         sectors: vec![Sector::default(); usize::from(targets)],
         faults: Vec::new(),
-        noted: Vec::new(),
         unreadable: Unreadable::default(),
     };
-    let ends = Ends::of(files)?;
-    let mut records = stream::iter(0..found.count)
-        .map(|sector| {
-            let parts = &parts;
-            async move { (sector, look_at(files, class, sector, ends, parts).await) }
-        })
-        .buffered(RECORDS_AHEAD);
-    while let Some((sector, known)) = records.next().await {
-        found.note(sector, known);
+    let ends = Ends::of(class, files).await?;
+    let look = |sector| {
+        let parts = &parts;
+        async move { (sector, look_at(files, class, sector, ends, parts).await) }
+    };
+    let mut counted = stream::iter(0..found.count).map(look).buffered(RECORDS_AHEAD);
+    while let Some((sector, known)) = counted.next().await {
+        found.note(files, sector, known);
     }
-    adopt(files, class, &parts, ends, &mut found).await;
+    let look = |sector| {
+        let parts = &parts;
+        async move {
+            let known = look_at(files, class, sector, ends, parts).await;
+            (sector, state_beyond_count(files, class, sector, known, parts).await)
+        }
+    };
+    let mut uncounted = stream::iter(found.count..targets).map(look).buffered(UNCOUNTED_AHEAD);
+    while let Some((sector, state)) = uncounted.next().await {
+        found.note_uncounted(sector, state);
+    }
+    found.count_further();
     Ok(found)
 }
 
 impl Inspection {
-    fn note(&mut self, sector: u16, known: Known) {
+    fn note(&mut self, files: &Files, sector: u16, known: Known) {
         let slot = &mut self.sectors[usize::from(sector)];
         slot.state = match known {
-            Known::State(state) => state,
+            Known::Record(metadata) => files.state_of(&metadata),
             Known::Faulty { fault, noted } => {
+                let state = faulty_state(&fault, noted);
                 self.faults.push((sector, fault));
-                self.noted.extend(noted.map(|history_size| (sector, history_size)));
-                State::Expired
+                state
             }
             Known::Nothing(error) => {
                 self.unreadable.add(sector, &error);
@@ -89,29 +106,50 @@ impl Inspection {
             }
         };
     }
+
+    /// What a crash between record and count, or a damaged count, has left uncounted.
+    fn note_uncounted(&mut self, sector: u16, state: Result<State, SectorError>) {
+        self.sectors[usize::from(sector)].state = match state {
+            Ok(state @ State::Plotted { .. }) => {
+                self.adopted.push(sector);
+                state
+            }
+            // A mark says nothing where no sector beyond it is counted.
+            Ok(_) => State::NotPlotted,
+            Err(error) => {
+                self.unreadable.add(sector, &error);
+                State::Unreadable
+            }
+        };
+    }
+
+    /// Counts what was found uncounted, as far as something is known.
+    fn count_further(&mut self) {
+        (self.count, self.left_out) = countable(&self.sectors, self.count, None);
+        self.left_out.iter().for_each(|sector| self.sectors[usize::from(*sector)].state = State::Expired);
+    }
 }
 
-/// Takes in what a crash between record and count, or a damaged count, has left uncounted: a record is written only when its
-/// sector is whole and durable. But one that outlived its sector (the network's farmer makes a farm smaller, and larger again) is as good:
-/// so the contents map must be there, and be its own. Where the disk does not give them, nothing is known of the sectors from there on.
-async fn adopt(files: &Files, class: Class, parts: &Parts, ends: Ends, found: &mut Inspection) {
-    while found.count < files.layout.sectors() {
-        let sector = found.count;
-        match look_beyond_count(files, class, sector, ends, parts).await {
-            Known::State(state @ State::Plotted { .. }) => {
-                found.sectors[usize::from(sector)].state = state;
-                found.count += 1;
-            }
-            Known::Nothing(error) => {
-                found.unreadable.add(sector, &error);
-                let tail = (sector..).zip(&mut found.sectors[usize::from(sector)..]);
-                tail.filter(|(sector, _)| ends.hold(files, *sector))
-                    .for_each(|(_, slot)| slot.state = State::Unreadable);
-                return;
-            }
-            Known::State(_) | Known::Faulty { .. } => return,
-        }
+/// What a faulty sector is: a wrong record says nothing of the bytes, unless these are not there.
+pub(super) fn faulty_state(fault: &SectorFault, noted: Option<u64>) -> State {
+    match (fault, noted) {
+        (SectorFault::Record(fault), Some(noted)) => State::Doubtful { fault: *fault, noted },
+        _ => State::Expired,
     }
+}
+
+/// How many sectors the header may count where it counts `count`, and which of those that it does not count yet need a mark first, since
+/// nothing is there. The record of `finished` is written before. The count names all sectors below it, so it ends before one of which
+/// nothing is known: what lies beyond that is found again, uncounted, whenever the farm is opened.
+pub(super) fn countable(sectors: &[Sector], count: u16, finished: Option<u16>) -> (u16, Vec<u16>) {
+    let is_there = |(sector, slot): &(u16, &Sector)| {
+        finished == Some(*sector) || matches!(slot.state, State::Plotted { .. })
+    };
+    let uncounted = (count..).zip(&sectors[usize::from(count)..]);
+    let known: Vec<_> = uncounted.take_while(|(_, slot)| !matches!(slot.state, State::Unreadable)).collect();
+    let end = known.iter().rfind(|slot| is_there(slot)).map_or(count, |(sector, _)| sector + 1);
+    let left_out = known.iter().filter(|slot| slot.0 < end && !is_there(slot));
+    (end, left_out.map(|(sector, _)| *sector).collect())
 }
 
 /// Bytes of both files: what lies beyond is surely not there.
@@ -122,9 +160,10 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub fn of(files: &Files) -> Result<Self, IoError> {
+    pub async fn of(class: Class, files: &Files) -> Result<Self, IoError> {
         let (metadata, plot) = (files.metadata.file(), files.plot_file());
-        Ok(Self { metadata_bytes: metadata.size_bytes()?, plot_bytes: plot.size_bytes()? })
+        let metadata_bytes = files.disk.size_bytes(class, metadata).await?;
+        Ok(Self { metadata_bytes, plot_bytes: files.disk.size_bytes(class, plot).await? })
     }
 
     /// Whether `plot.bin` holds the sector. Whole blocks are read, and the file as it should be ends on one.
@@ -145,23 +184,24 @@ impl Ends {
     }
 }
 
-/// Looks at a sector that is not counted: there only if its contents map is that of its record.
-pub(super) async fn look_beyond_count(
+/// What a sector is that is not counted. A record is written only when its sector is whole and durable; but one that outlived its
+/// sector (the network's farmer makes a farm smaller, and larger again) is as good: so the contents map must be there, and be its own.
+/// Errs where the disk does not give record or map.
+pub(super) async fn state_beyond_count(
     files: &Files,
     class: Class,
     sector: u16,
-    ends: Ends,
+    known: Known,
     parts: &Parts,
-) -> Known {
-    let known = look_at(files, class, sector, ends, parts).await;
-    if !matches!(known, Known::State(State::Plotted { .. })) {
-        return known;
-    }
-    match files.has_its_contents_map(class, sector, parts).await {
-        Ok(true) => known,
-        Ok(false) => Known::State(State::NotPlotted),
-        Err(error) => Known::Nothing(error),
-    }
+) -> Result<State, SectorError> {
+    let metadata = match known {
+        Known::Record(metadata) if !is_expired(&metadata) => metadata,
+        Known::Record(_) => return Ok(State::Expired),
+        Known::Faulty { .. } => return Ok(State::NotPlotted),
+        Known::Nothing(error) => return Err(error),
+    };
+    let is_whole = files.has_contents_map_of(class, sector, &metadata, parts).await?;
+    Ok(if is_whole { files.state_of(&metadata) } else { State::NotPlotted })
 }
 
 /// Reads the record of a sector, and says what it means.
@@ -172,10 +212,8 @@ pub(super) async fn look_at(files: &Files, class: Class, sector: u16, ends: Ends
         return faulty(SectorFault::RecordCutOff { file_bytes: ends.metadata_bytes }, None);
     }
     match (files.read_record(class, sector, parts).await, cut_off) {
-        (Ok(Ok(metadata)), cut_off) => match (files.state_of(&metadata), cut_off) {
-            (State::Plotted { .. }, Some(cut_off)) => faulty(cut_off, None),
-            (state, _) => Known::State(state),
-        },
+        (Ok(Ok(metadata)), Some(cut_off)) if !is_expired(&metadata) => faulty(cut_off, None),
+        (Ok(Ok(metadata)), _) => Known::Record(metadata),
         (Ok(Err(WrongRecord { fault, history_size })), _) => faulty(fault.into(), Some(history_size)),
         (Err(_), Some(cut_off)) => faulty(cut_off, None),
         (Err(error), None) => Known::Nothing(error),

@@ -6,14 +6,19 @@
 //!   metadata.bin            version u8, count u16 LE │ to 1 MiB │ record of sector 0, 131 116 B │ record of sector 1 │ ...
 //!   plot.bin                sector 0 │ sector 1 │ ...            each n x 1 056 896 + 64 B, aligned to nothing
 //!   writing.bin             only ours: which ranges of the sector that is being written are there already
+//!   disk_depth.bin          only ours: how many reads at once its disk is worth
 //! ```
 //!
 //! A sector is replaced in this order, each step durable before the next: its old record is marked for replotting; its bytes;
 //! the checksum of what was written is compared; its new record; the count, if it is new. So a crash at any point leaves
 //! the old sector, a marked one, or the new sector, and never bytes of two sectors under one valid record.
 //!
+//! A farm is made smaller in this order: its new size is noted; what is noted of sectors that go; the count; their records; their bytes.
+//! So until its size is noted it is the old one, with all of its sectors, and from then on the smaller one.
+//!
 //! What the disk does not give says something of the disk, and nothing of the sector: one whose record cannot be read is neither
-//! farmed nor plotted over nor marked, and looked at again. Only what was read and is wrong is marked.
+//! farmed nor plotted over nor marked, and looked at again. Only what was read and is wrong is marked. And a wrong record says nothing of
+//! the sector's bytes: where these are whole it is made anew of them, and only where they are not it becomes a mark.
 //!
 //! A sector marked for replotting has a record of zero s-bucket sizes and history size 1, which the network's farmer too
 //! takes for expired.
@@ -23,6 +28,7 @@
 mod again;
 mod begun;
 mod blocks;
+mod depth;
 mod error;
 mod files;
 mod format;
@@ -52,9 +58,10 @@ pub use self::again::LookedAgain;
 pub use self::error::{FarmError, RecordFault, SectorError, SectorFault, Unreadable};
 pub use self::files::FARM_SCRATCH_BYTES;
 pub use self::format::{
-    FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
+    DEPTH_FILE, FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
 };
 pub use self::gather::ReadCost;
+pub use self::heal::Mended;
 pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, Layout, METADATA_RESERVED_BYTES, size_for_network};
 pub use self::open::OpenReport;
@@ -86,6 +93,8 @@ pub enum SectorStatus {
     Expired,
     /// The disk did not give its record: it may be whole. Left alone until [`Farm::look_again`] knows more.
     Unreadable,
+    /// Its record is wrong, its bytes may be whole. Left alone until [`Farm::heal`] has looked.
+    Doubtful,
     /// Being written: neither the old nor the new one can be read.
     BeingWritten,
     /// There.
@@ -170,6 +179,7 @@ impl Farm {
             }
             Some(Sector { state: State::Expired, .. }) => SectorStatus::Expired,
             Some(Sector { state: State::Unreadable, .. }) => SectorStatus::Unreadable,
+            Some(Sector { state: State::Doubtful { .. }, .. }) => SectorStatus::Doubtful,
             Some(Sector { state: State::NotPlotted, .. }) | None => SectorStatus::NotPlotted,
         }
     }

@@ -15,7 +15,7 @@ use super::{
     METADATA_FILE, PLOT_FILE, PROGRESS_FILE, RecordFault, SectorFault, Unreadable,
 };
 use crate::disk::{Class, Disk};
-use crate::file::{Access, check_regular};
+use crate::file::{Access, check_regular, sync_directory};
 use crate::parts::Parts;
 use crate::pool::SlabMut;
 use consensus::sector::public_key_hash;
@@ -27,16 +27,15 @@ use std::rc::Rc;
 /// What opening a farm found and did. All sector lists ascend.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct OpenReport {
-    /// Sectors with something wrong: they are marked for replotting (unless the farm was only looked at).
+    /// Sectors with something wrong: those that [`Farm::doubtful`] names too have a wrong record alone, for [`Farm::heal`]; the others are
+    /// marked for replotting (unless the farm was only looked at).
     pub faults: Vec<(u16, SectorFault)>,
     /// Sectors of which the disk did not give the record: they and the header are as they were. [`Farm::look_again`] looks at them again.
     pub unreadable: Unreadable,
-    /// Whole sectors that the header did not count: it does now.
+    /// Whole sectors that the header did not count. They are used again; it counts them now, unless an unreadable one lies before.
     pub adopted: Vec<u16>,
     /// Counted sectors beyond the farm's space: they are gone.
     pub dropped: u16,
-    /// What stands as history size in records that are faulty.
-    pub(super) noted: Vec<(u16, u64)>,
 }
 
 /// What is built of a farm that is being opened.
@@ -134,8 +133,7 @@ impl Farm {
         let report = OpenReport {
             faults: found.faults,
             unreadable: found.unreadable,
-            noted: found.noted,
-            adopted: (found.header_count..found.count).collect(),
+            adopted: found.adopted,
             dropped: found.header_count.saturating_sub(found.count),
         };
         let dir = begun.dir().to_owned();
@@ -180,11 +178,12 @@ async fn build(
     grow(begun, &both.metadata, layout.metadata_bytes()).await?;
     let found = inspect(&files, CLASS).await?;
     check_pieces(&dir, &found)?;
-    tell_loss(&dir, &files, &found, config).await?;
+    tell_loss(&dir, &files, config).await?;
     repair(&files, &found).await?;
     let progress = open_progress(&files, begun).await?;
     grow(begun, &both.plot, layout.plot_bytes()).await?;
-    begun.apart(move |dir, taken| settle(dir, taken, &both, &layout, allocated_bytes)).await?;
+    settle(begun, &files, &found, &progress, allocated_bytes).await?;
+    begun.apart(move |dir, taken| cut(dir, taken, &both, &layout)).await?;
     Ok((files, found, progress))
 }
 
@@ -215,6 +214,7 @@ async fn build_as_it_is(
     let found = inspect(&files, CLASS).await?;
     check_pieces(&dir, &found)?;
     repair(&files, &found).await?;
+    lower_count(&files, &found).await?;
     let progress = open_progress(&files, begun).await?;
     grow(begun, &both.plot, layout.plot_bytes()).await?;
     Ok((files, found, progress))
@@ -228,19 +228,49 @@ fn open_to_grow(dir: &Path, taken: &mut Taken) -> Result<Both, FarmError> {
     Ok(both)
 }
 
-/// Notes the size that the files have, and cuts off what is beyond it: from then on nothing is taken back. Blocks.
-fn settle(
-    dir: &Path,
-    taken: &mut Taken,
-    both: &Both,
-    layout: &Layout,
+/// Notes the size that the files have: from then on nothing is taken back by itself. A smaller farm counts less only then, so that one
+/// that was not noted is the one that was there before; where the disk does not let it count less, the size is noted that was before.
+async fn settle(
+    begun: &mut Begun,
+    files: &Files,
+    found: &Inspection,
+    progress: &Progress,
     allocated_bytes: u64,
 ) -> Result<(), FarmError> {
-    let sizes = [(&both.metadata, layout.metadata_bytes()), (&both.plot, layout.plot_bytes())];
-    if taken.opened.info.allocated_bytes != allocated_bytes {
-        taken.opened.set_allocated(dir, allocated_bytes)?;
-        taken.undo.forget();
+    let (before, sectors) = (begun.info().allocated_bytes, files.layout.sectors());
+    let settled = async {
+        begun.apart(move |dir, taken| note_size(dir, taken, allocated_bytes)).await?;
+        progress.forget(move |sector| sector >= sectors).await?;
+        lower_count(files, found).await
+    };
+    let Err(error) = settled.await else { return Ok(()) };
+    // Which count is there is not known. One that stays low costs no sector: they are found by their records.
+    if found.header_count > found.count
+        && let Err(refused) = write_count(files, found.header_count).await
+    {
+        tracing::warn!("the count of sectors could not be written back: {refused}");
     }
+    let note_back = move |dir: &Path, taken: &mut Taken| note_size(dir, taken, before);
+    if let Err(refused) = begun.apart(note_back).await {
+        tracing::warn!("the size could not be noted as it was: {refused}");
+    }
+    Err(error)
+}
+
+/// Notes the size, where it is another one than is noted. Blocks.
+fn note_size(dir: &Path, taken: &mut Taken, allocated_bytes: u64) -> Result<(), FarmError> {
+    if taken.opened.info.allocated_bytes == allocated_bytes {
+        return Ok(());
+    }
+    taken.opened.set_allocated(dir, allocated_bytes)?;
+    // Files that are cut back although the next start may read this would never grow: to it they are of that size already.
+    taken.undo.forget();
+    Ok(sync_directory(&dir.join(INFO_FILE))?)
+}
+
+/// Cuts off what is beyond the size that is noted. Blocks.
+fn cut(dir: &Path, taken: &mut Taken, both: &Both, layout: &Layout) -> Result<(), FarmError> {
+    let sizes = [(&both.metadata, layout.metadata_bytes()), (&both.plot, layout.plot_bytes())];
     // Records first: one that outlived its sector would be taken for a sector when the farm grows again.
     for (file, bytes) in sizes {
         if file.size_bytes()? > bytes {
@@ -251,20 +281,36 @@ fn settle(
     tell_cache(dir)
 }
 
-/// Marks what is faulty before `plot.bin` can grow back over it, and puts the count right.
+/// Marks what surely is not there before `plot.bin` can grow back over it, and counts what was not counted.
 async fn repair(files: &Files, found: &Inspection) -> Result<(), FarmError> {
-    for &(sector, _) in &found.faults {
+    let is_expired = |sector: &u16| matches!(found.sectors[usize::from(*sector)].state, State::Expired);
+    let faulty = found.faults.iter().map(|(sector, _)| *sector).filter(is_expired);
+    for sector in faulty.chain(found.left_out.iter().copied()) {
         files.write_mark(CLASS, sector).await?;
     }
-    if found.header_count != found.count {
-        files.write_count(CLASS, found.count).await?;
-    }
     // What a killed process wrote is read, and may yet be lost.
+    files.sync_metadata(CLASS).await?;
+    if found.header_count < found.count {
+        write_count(files, found.count).await?;
+    }
+    Ok(())
+}
+
+/// Counts no more than the farm has room for.
+async fn lower_count(files: &Files, found: &Inspection) -> Result<(), FarmError> {
+    if found.header_count > found.count {
+        write_count(files, found.count).await?;
+    }
+    Ok(())
+}
+
+async fn write_count(files: &Files, count: u16) -> Result<(), FarmError> {
+    files.write_count(CLASS, count).await?;
     Ok(files.sync_metadata(CLASS).await?)
 }
 
-/// Opens the notes of what is being written, and takes back what is said of a sector that `plot.bin` does not hold or will not: once it has grown
-/// back, zeroes lie there.
+/// Opens the notes of what is being written, and takes back what is said of a sector that `plot.bin` does not hold: once it has grown back, zeroes
+/// lie there.
 async fn open_progress(files: &Files, begun: &mut Begun) -> Result<Progress, FarmError> {
     let open = |dir: &Path, taken: &mut Taken| {
         let path = dir.join(PROGRESS_FILE);
@@ -275,10 +321,8 @@ async fn open_progress(files: &Files, begun: &mut Begun) -> Result<Progress, Far
     };
     let file = begun.apart(open).await?;
     let progress = Progress::open(&files.disk, &files.pool, file, begun.info().id.to_bytes()).await;
-    let (layout, file_bytes) = (files.layout, files.plot_file().size_bytes()?);
-    let is_lost = move |sector| {
-        sector >= layout.sectors() || layout.sector_offset(sector) + layout.sector_bytes() > file_bytes
-    };
+    let (layout, file_bytes) = (files.layout, files.disk.size_bytes(CLASS, files.plot_file()).await?);
+    let is_lost = move |sector| layout.sector_offset(sector) + layout.sector_bytes() > file_bytes;
     progress.forget(is_lost).await?;
     Ok(progress)
 }
@@ -330,15 +374,11 @@ fn check_pieces(dir: &Path, found: &Inspection) -> Result<(), FarmError> {
 }
 
 /// Says how many plotted sectors a smaller size costs, before they go; errs if they may not.
-async fn tell_loss(
-    dir: &Path,
-    files: &Files,
-    found: &Inspection,
-    config: &FarmConfig,
-) -> Result<(), FarmError> {
-    let metadata_bytes = files.metadata.file().size_bytes()?;
+async fn tell_loss(dir: &Path, files: &Files, config: &FarmConfig) -> Result<(), FarmError> {
+    let metadata_bytes = files.disk.size_bytes(CLASS, files.metadata.file()).await?;
     let is_there = |sector: &u16| files.layout.record_offset(*sector + 1) <= metadata_bytes;
-    let beyond = (files.layout.sectors()..found.header_count.min(MAX_SECTORS)).take_while(is_there);
+    // One that is not counted may be there, too.
+    let beyond = (files.layout.sectors()..MAX_SECTORS).take_while(is_there);
     let parts = Parts::new(&files.pool, RECORD_PART_BYTES);
     let mut plotted = 0;
     for sector in beyond {

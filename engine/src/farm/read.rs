@@ -278,7 +278,7 @@ impl Farm {
     }
 
     /// Where a chunk lies in `plot.bin`.
-    fn chunk_offset(&self, sector: u16, chunk: u32) -> u64 {
+    pub(super) fn chunk_offset(&self, sector: u16, chunk: u32) -> u64 {
         let layout = self.layout();
         let before = contents_map_size(layout.pieces_in_sector()) as u64;
         layout.sector_offset(sector) + before + u64::from(chunk) * SCALAR_BYTES as u64

@@ -1,9 +1,11 @@
 //! Checking every sector of a farm against all that is known of it.
 
+use super::heal::Mended;
 use super::inspect::Ends;
 use super::map_bytes::MapBytes;
 use super::sizes::first_difference;
-use super::{Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
+use super::state::{Sector, State};
+use super::{AuditMemory, Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
 use crate::disk::{Class, Disk};
 use crate::file::Access;
 use crate::parts::Parts;
@@ -22,7 +24,7 @@ pub enum Target {
     All,
     /// Records and contents maps: damaged records are rebuilt.
     Metadata,
-    /// The checksum over all bytes of each sector.
+    /// The checksum over all bytes of each sector. Wrong records are left as they are: the others make them anew.
     Plot,
 }
 
@@ -55,6 +57,8 @@ pub enum Finding {
     Unreadable(String),
     /// Its record was bad, or a mark although the sector is whole, and was made anew of the sector.
     Rebuilt,
+    /// Its record is wrong, which is not what is looked at: left as it is.
+    Left(RecordFault),
 }
 
 /// How far a scrub is.
@@ -71,7 +75,7 @@ pub struct ScrubProgress {
 /// What a scrub found. All sector lists ascend.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct ScrubReport {
-    /// Sectors that the farm counts.
+    /// Sectors that were looked at: those that the farm counts, or may have.
     pub sectors: u16,
     /// Sectors that are whole, as far as was looked.
     pub good: u16,
@@ -83,6 +87,8 @@ pub struct ScrubReport {
     pub unreadable: Vec<(u16, String)>,
     /// Whole sectors without a good record, which have one now unless the scrub was a dry run.
     pub rebuilt: Vec<u16>,
+    /// Sectors whose wrong record was left as it is.
+    pub left: Vec<(u16, RecordFault)>,
     /// Whole sectors that the header did not count.
     pub adopted: Vec<u16>,
     /// Sectors that the header counts beyond the farm's space.
@@ -95,6 +101,7 @@ impl ScrubReport {
         self.bad.is_empty()
             && self.unreadable.is_empty()
             && self.rebuilt.is_empty()
+            && self.left.is_empty()
             && self.adopted.is_empty()
             && self.dropped == 0
     }
@@ -104,14 +111,15 @@ impl ScrubReport {
             Finding::Bad(fault) => self.bad.push((sector, fault)),
             Finding::Unreadable(error) => self.unreadable.push((sector, error)),
             Finding::Rebuilt => self.rebuilt.push(sector),
+            Finding::Left(fault) => self.left.push((sector, fault)),
         }
     }
 }
 
 /// Checks the sectors of the farm in `dir`, which nobody may have open: metadata record, contents map against it, and the
 /// checksum over all bytes. Bad ones are marked for replotting as they are found, unless the sector is whole and its record can be
-/// rebuilt. Those that the disk does not give are left as they are unless
-/// they are to be marked. `scratch` is as for [`Farm::open`].
+/// rebuilt. Those that the disk does not give are left as they are unless they are to be marked. `scratch` is as for [`Farm::open`].
+/// Keeps as little in memory as [`AuditMemory::Lean`] does.
 pub async fn scrub(
     disk: Disk,
     scratch: SlabMut,
@@ -120,20 +128,25 @@ pub async fn scrub(
     mut progress: impl FnMut(&ScrubProgress),
 ) -> Result<ScrubReport, FarmError> {
     let access = if options.dry_run { Access::Read } else { Access::ReadWrite };
-    let (farm, opened) = Farm::open_existing(disk, scratch, dir, access).await?;
-    let OpenReport { faults, unreadable, adopted, dropped, noted } = opened;
-    let mut report = ScrubReport { sectors: farm.count(), adopted, dropped, ..ScrubReport::default() };
-    let mut scrubbing = Scrubbing { farm, options, faults: faults.into_iter().collect(), noted };
-    // The first may lie beyond what is counted: then nothing is known from there on.
+    let opened = Farm::open_existing_with(disk, scratch, dir, access, AuditMemory::Lean).await?;
+    let (farm, OpenReport { faults, unreadable, adopted, dropped }) = opened;
+    let (counted, statuses) = (farm.count(), farm.statuses());
+    let is_there =
+        |(sector, status): &(u16, SectorStatus)| *sector < counted || *status != SectorStatus::NotPlotted;
+    let there: Vec<_> = (0..).zip(statuses).filter(is_there).collect();
+    let sectors = there.len() as u16;
+    let mut report = ScrubReport { sectors, adopted, dropped, ..ScrubReport::default() };
+    let mut scrubbing = Scrubbing { farm, options, faults: faults.into_iter().collect() };
     let refused = unreadable.error.unwrap_or_default();
-    for sector in 0..report.sectors {
-        let found = match scrubbing.farm.status(sector) {
+    for (done, (sector, status)) in (1..).zip(there) {
+        let found = match status {
             SectorStatus::Unreadable => Some(scrubbing.unreadable(sector, refused.clone()).await?),
             SectorStatus::Plotted { .. } => {
                 let found = scrubbing.plotted(sector).await?;
                 report.good += u16::from(found.is_none());
                 found
             }
+            SectorStatus::Doubtful => Some(scrubbing.doubtful(sector).await?),
             _ => {
                 let found = scrubbing.unplotted(sector).await?;
                 report.expired += u16::from(found.is_none());
@@ -142,11 +155,11 @@ pub async fn scrub(
         };
         found.clone().into_iter().for_each(|finding| report.add(sector, finding));
         let found = found.map(|finding| (sector, finding));
-        progress(&ScrubProgress { done: sector + 1, sectors: report.sectors, found });
+        progress(&ScrubProgress { done, sectors, found });
     }
-    let counted = report.sectors;
-    for sector in unreadable.sectors.into_iter().filter(|sector| *sector >= counted) {
-        report.add(sector, scrubbing.unreadable(sector, refused.clone()).await?);
+    if !options.dry_run {
+        // What is marked now holds nothing back.
+        scrubbing.farm.count_further(CLASS).await?;
     }
     Ok(report)
 }
@@ -157,12 +170,11 @@ struct Scrubbing {
     options: ScrubOptions,
     /// Found at opening.
     faults: BTreeMap<u16, SectorFault>,
-    noted: Vec<(u16, u64)>,
 }
 
 impl Scrubbing {
     /// A sector with a good record.
-    async fn plotted(&mut self, sector: u16) -> Result<Option<Finding>, SectorError> {
+    async fn plotted(&self, sector: u16) -> Result<Option<Finding>, SectorError> {
         let depth = if self.options.target == Target::Metadata { Depth::Map } else { Depth::Whole };
         let (fault, generation) = match self.farm.check(CLASS, sector, depth).await {
             Ok(None) => return Ok(None),
@@ -171,16 +183,48 @@ impl Scrubbing {
             Err(error) => return Err(error),
         };
         // The record has other sizes than the contents map, so it is of another content, or badly made.
-        if let (SectorFault::Record(_), SectorStatus::Plotted { history_size }) =
-            (&fault, self.farm.status(sector))
-            && self.rebuild(sector, Some(history_size)).await?
-        {
-            return Ok(Some(Finding::Rebuilt));
+        if let SectorFault::Record(fault) = fault {
+            let (noted, _) = self.farm.plotted(sector)?;
+            return self.wrong(sector, fault, noted, generation).await.map(Some);
         }
         if !self.options.dry_run {
             self.farm.mark_bad(CLASS, sector, generation).await?;
         }
         Ok(Some(Finding::Bad(fault)))
+    }
+
+    /// A sector whose record was found wrong at opening.
+    async fn doubtful(&self, sector: u16) -> Result<Finding, SectorError> {
+        let Sector { state: State::Doubtful { fault, noted }, generation, .. } = self.farm.slot(sector)?
+        else {
+            unreachable!("nobody else has the farm");
+        };
+        self.wrong(sector, fault, noted, generation).await
+    }
+
+    /// A sector whose record is wrong.
+    async fn wrong(
+        &self,
+        sector: u16,
+        fault: RecordFault,
+        noted: u64,
+        generation: u32,
+    ) -> Result<Finding, SectorError> {
+        let ScrubOptions { target, dry_run, .. } = self.options;
+        let mended = match (target, dry_run) {
+            (Target::Plot, _) => return Ok(Finding::Left(fault)),
+            (_, true) => {
+                let rebuilt = self.farm.rebuilt_record(CLASS, sector, Some(noted)).await;
+                rebuilt.map(|record| if record.is_some() { Mended::Rebuilt } else { Mended::Marked })
+            }
+            (_, false) => self.farm.mend(CLASS, sector, noted, generation).await,
+        };
+        match mended {
+            Ok(Mended::Rebuilt) => Ok(Finding::Rebuilt),
+            Ok(Mended::Marked) => Ok(Finding::Bad(fault.into())),
+            Err(SectorError::Io(error)) => self.unreadable(sector, error.to_string()).await,
+            Err(error) => Err(error),
+        }
     }
 
     /// A sector that the disk does not give.
@@ -191,29 +235,23 @@ impl Scrubbing {
         Ok(Finding::Unreadable(error))
     }
 
-    /// A sector whose record is a mark or was found wrong at opening.
+    /// A sector whose record is a mark, or that is not there.
     async fn unplotted(&mut self, sector: u16) -> Result<Option<Finding>, SectorError> {
-        let fault = self.faults.remove(&sector);
-        let noted = self.noted.iter().find(|(of, _)| *of == sector).map(|(_, history_size)| *history_size);
-        let is_rebuilt = self.rebuild(sector, noted).await?;
-        Ok(if is_rebuilt { Some(Finding::Rebuilt) } else { fault.map(Finding::Bad) })
-    }
-
-    /// Makes the record of a sector anew, if the sector is whole.
-    async fn rebuild(&self, sector: u16, noted: Option<u64>) -> Result<bool, SectorError> {
-        if self.options.target == Target::Plot {
-            return Ok(false);
+        let fault = self.faults.remove(&sector).map(Finding::Bad);
+        if fault.is_some() || self.options.target == Target::Plot {
+            return Ok(fault);
         }
-        let record = match self.farm.rebuilt_record(CLASS, sector, noted).await {
+        let generation = self.farm.slot(sector)?.generation;
+        let record = match self.farm.rebuilt_record(CLASS, sector, None).await {
             Ok(Some(record)) => record,
-            // That the record is wrong, or a mark, was read: it stands whatever the disk says of the rest.
-            Ok(None) | Err(SectorError::Io(_)) => return Ok(false),
+            // That it is a mark was read: it stands whatever the disk says of the rest.
+            Ok(None) | Err(SectorError::Io(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         if !self.options.dry_run {
-            self.farm.restore(&record).await?;
+            self.farm.restore(&record, generation).await?;
         }
-        Ok(true)
+        Ok(Some(Finding::Rebuilt))
     }
 }
 
@@ -223,16 +261,24 @@ impl Farm {
         Ok(self.check(class, sector, Depth::Whole).await?.map(|(fault, _)| fault))
     }
 
-    /// The same, and marks for replotting what is bad.
-    pub async fn check_and_mark(
+    /// The same, and marks for replotting what is bad; a record alone that is wrong is made anew where the sector is whole, see
+    /// [`Farm::heal`].
+    pub async fn check_and_mend(
         &self,
         class: Class,
         sector: u16,
         depth: Depth,
-    ) -> Result<Option<SectorFault>, SectorError> {
+    ) -> Result<Option<(SectorFault, Mended)>, SectorError> {
+        let (noted, _) = self.plotted(sector)?;
         let Some((fault, generation)) = self.check(class, sector, depth).await? else { return Ok(None) };
-        self.mark_bad(class, sector, generation).await?;
-        Ok(Some(fault))
+        let mended = match fault {
+            SectorFault::Record(_) => self.mend(class, sector, noted, generation).await?,
+            _ => {
+                self.mark_bad(class, sector, generation).await?;
+                Mended::Marked
+            }
+        };
+        Ok(Some((fault, mended)))
     }
 
     /// What is wrong with a plotted sector, and the generation that it is wrong with.
@@ -254,7 +300,7 @@ impl Farm {
         let bad = |fault| Ok(Some((fault, generation)));
         let is_whole = match read {
             Ok(is_whole) => is_whole,
-            Err(error) => return self.cut_off(sector).map_or(Err(error), bad),
+            Err(error) => return self.cut_off(class, sector).await.map_or(Err(error), bad),
         };
         let map = match map.decode(pieces) {
             Ok(map) => map,
@@ -286,8 +332,8 @@ impl Farm {
     }
 
     /// The fault of a sector that does not lie in the file any more.
-    fn cut_off(&self, sector: u16) -> Option<SectorFault> {
-        let ends = Ends::of(&self.0.files).ok()?;
+    async fn cut_off(&self, class: Class, sector: u16) -> Option<SectorFault> {
+        let ends = Ends::of(class, &self.0.files).await.ok()?;
         (!ends.hold(&self.0.files, sector)).then(|| ends.cut_off())
     }
 }

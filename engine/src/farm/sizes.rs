@@ -207,8 +207,15 @@ impl SBucketSizes {
     /// The chunks of an s-bucket, counted from the sector's first one.
     pub fn chunks(&self, s_bucket: u16) -> Range<u32> {
         let group = s_bucket - s_bucket % GROUP as u16;
-        let within: u32 = (group..s_bucket).map(|before| u32::from(self.size(before))).sum();
-        let start = self.starts[usize::from(s_bucket) / GROUP] + within;
+        let before = usize::from(group)..usize::from(s_bucket);
+        // Summed without a branch an s-bucket: this is done for each sector and slot.
+        let (count, mean) = (before.len() as i32, i32::from(self.mean(s_bucket)));
+        let deviations: i32 = self.deviations[before].iter().map(|&deviation| i32::from(deviation)).sum();
+        let from = self.exceptions.partition_point(|&(exception, _)| exception < group);
+        let exceptions = self.exceptions[from..].iter().take_while(|&&(exception, _)| exception < s_bucket);
+        let beyond = |&(_, size): &(u16, u16)| i32::from(size) - mean - i32::from(EXCEPTION);
+        let within = count * mean + deviations + exceptions.map(beyond).sum::<i32>();
+        let start = self.starts[usize::from(s_bucket) / GROUP].wrapping_add_signed(within);
         start..start + u32::from(self.size(s_bucket))
     }
 

@@ -1,5 +1,6 @@
 //! What is in memory of a farm's sectors.
 
+use super::RecordFault;
 use super::sizes::Sizes;
 
 /// What is in memory of a sector.
@@ -20,6 +21,12 @@ pub(super) enum State {
     Expired,
     /// The disk did not give the record.
     Unreadable,
+    /// The record is wrong; whether the bytes are whole is not known yet.
+    Doubtful {
+        fault: RecordFault,
+        /// What stands in the record as history size.
+        noted: u64,
+    },
     Plotted {
         history_size: u64,
         sizes: Sizes,
@@ -31,7 +38,7 @@ impl Sector {
     pub fn heap_bytes(&self) -> usize {
         match &self.state {
             State::Plotted { sizes, .. } => sizes.heap_bytes(),
-            State::NotPlotted | State::Expired | State::Unreadable => 0,
+            State::NotPlotted | State::Expired | State::Unreadable | State::Doubtful { .. } => 0,
         }
     }
 }

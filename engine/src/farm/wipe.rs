@@ -4,7 +4,7 @@
 //! metadata, without which no sector counts; then the space; the identity; and last `single_disk_farm.json`, whose lock keeps others out
 //! until all is gone, and by which a wipe that was broken off is begun again. Never: a file that is not of a farm.
 
-use super::format::{KNOWN_PEERS_FILE, PIECE_CACHE_FILE};
+use super::format::{DEPTH_FILE, KNOWN_PEERS_FILE, PIECE_CACHE_FILE};
 use super::info::Lock;
 use super::{FarmError, IDENTITY_FILE, INFO_FILE, METADATA_FILE, PLOT_FILE, PROGRESS_FILE};
 use crate::error::IoError;
@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 pub fn wipe(dir: &Path, others: &[&str], mut told: impl FnMut(&Path, u64)) -> Result<(), FarmError> {
     let lock = Lock::of(dir)?;
     let mut stages = vec![vec![dir.join(METADATA_FILE)], vec![dir.join(PLOT_FILE)]];
-    let with_names =
-        [PIECE_CACHE_FILE, KNOWN_PEERS_FILE, PROGRESS_FILE].iter().chain(others).map(|name| dir.join(name));
+    let of_farm = [PIECE_CACHE_FILE, KNOWN_PEERS_FILE, PROGRESS_FILE, DEPTH_FILE];
+    let with_names = of_farm.iter().chain(others).map(|name| dir.join(name));
     stages.push(leftovers(dir)?.into_iter().chain(with_names).collect());
     stages.push(vec![dir.join(IDENTITY_FILE)]);
     stages.push(vec![dir.join(INFO_FILE)]);
@@ -62,7 +62,8 @@ fn is_leftover(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let sector = name.strip_prefix("writing-").and_then(|rest| rest.strip_suffix(".bin"));
     let is_new = |of: &str| name.strip_suffix(".new") == Some(of);
-    sector.is_some_and(|sector| sector.parse::<u16>().is_ok()) || is_new(INFO_FILE) || is_new(IDENTITY_FILE)
+    sector.is_some_and(|sector| sector.parse::<u16>().is_ok())
+        || [INFO_FILE, IDENTITY_FILE, DEPTH_FILE].into_iter().any(is_new)
 }
 
 /// Removes a file; its bytes, if there was one.

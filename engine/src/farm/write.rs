@@ -7,6 +7,7 @@
 //! and, where [`SectorWriter::verify_writes`] asks for it, all.
 
 use super::files::check_record;
+use super::inspect::countable;
 use super::sector_hash::{Checksums, SectorHash};
 use super::sizes::first_difference;
 use super::state::{Sector, State};
@@ -63,15 +64,29 @@ impl Farm {
         generation: u32,
     ) -> Result<(), SectorError> {
         let _commit = self.0.commit.lock().await;
-        self.check_unchanged(sector, generation)?;
+        self.check_same(sector, generation)?;
         self.write_mark(class, sector).await
+    }
+
+    /// Makes a sector that was found whole at this generation count by this record, unless it was changed since.
+    pub(super) async fn restore(&self, record: &SectorMetadata, generation: u32) -> Result<(), SectorError> {
+        self.0.files.plot.sync(CLASS).await?;
+        let _commit = self.0.commit.lock().await;
+        self.check_same(record.sector_index, generation)?;
+        self.write_commit(record).await
+    }
+
+    /// Errs if anything of the sector has changed since it had this generation.
+    fn check_same(&self, sector: u16, generation: u32) -> Result<(), SectorError> {
+        let is_same = self.slot(sector)?.generation == generation;
+        if is_same { Ok(()) } else { Err(SectorError::BeingWritten { sector }) }
     }
 
     /// Under the lock of commits.
     async fn write_mark(&self, class: Class, sector: u16) -> Result<(), SectorError> {
         let before = self.slot(sector)?.state;
         self.change(sector, |slot| {
-            if matches!(slot.state, State::Plotted { .. } | State::Unreadable) {
+            if !matches!(slot.state, State::NotPlotted) {
                 slot.state = State::Expired;
             }
         });
@@ -99,27 +114,57 @@ impl Farm {
         change(slot);
     }
 
-    /// Makes a sector count whose bytes are durable.
-    pub(super) async fn commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
-        let files = &self.0.files;
+    /// Makes a sector count whose bytes are durable. Where nothing is known of one between the count and it, the count stays: then it is
+    /// found by its record when the farm is opened.
+    async fn commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
         let _commit = self.0.commit.lock().await;
-        let (sector, count) = (metadata.sector_index, self.0.count.get());
-        // The count names all sectors below it, so those left out get a record, too.
-        for left_out in count..sector {
-            files.write_mark(CLASS, left_out).await?;
-        }
+        self.write_commit(metadata).await
+    }
+
+    /// Under the lock of commits.
+    async fn write_commit(&self, metadata: &SectorMetadata) -> Result<(), SectorError> {
+        let (files, sector) = (&self.0.files, metadata.sector_index);
+        let (count, left_out) = self.countable(Some(sector));
+        self.mark_left_out(CLASS, &left_out).await?;
         self.change(sector, |slot| slot.is_marked = false);
         files.write_record(CLASS, metadata).await?;
         files.sync_metadata(CLASS).await?;
-        if sector >= count {
-            files.write_count(CLASS, sector + 1).await?;
-            files.sync_metadata(CLASS).await?;
-            self.0.count.set(sector + 1);
-            let mut sectors = self.0.sectors.borrow_mut();
-            let left_out = &mut sectors[usize::from(count)..usize::from(sector)];
-            left_out.iter_mut().for_each(|slot| slot.state = State::Expired);
-        }
+        self.count_to(CLASS, count, &left_out).await?;
         self.change(sector, |slot| slot.state = files.state_of(metadata));
+        Ok(())
+    }
+
+    /// Counts what is there and not counted, as far as something is known.
+    pub(super) async fn count_further(&self, class: Class) -> Result<(), SectorError> {
+        let _commit = self.0.commit.lock().await;
+        let (count, left_out) = self.countable(None);
+        if !left_out.is_empty() {
+            self.mark_left_out(class, &left_out).await?;
+            self.0.files.sync_metadata(class).await?;
+        }
+        self.count_to(class, count, &left_out).await
+    }
+
+    fn countable(&self, finished: Option<u16>) -> (u16, Vec<u16>) {
+        countable(&self.0.sectors.borrow(), self.0.count.get(), finished)
+    }
+
+    /// The count names all sectors below it, so those left out get a record, too. Not durable before a sync.
+    async fn mark_left_out(&self, class: Class, left_out: &[u16]) -> Result<(), SectorError> {
+        for sector in left_out {
+            self.0.files.write_mark(class, *sector).await?;
+        }
+        Ok(())
+    }
+
+    /// Raises the count, when all records below it are durable.
+    async fn count_to(&self, class: Class, count: u16, left_out: &[u16]) -> Result<(), SectorError> {
+        if count > self.0.count.get() {
+            self.0.files.write_count(class, count).await?;
+            self.0.files.sync_metadata(class).await?;
+            self.0.count.set(count);
+            left_out.iter().for_each(|sector| self.change(*sector, |slot| slot.state = State::Expired));
+        }
         Ok(())
     }
 }

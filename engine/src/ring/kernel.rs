@@ -71,6 +71,11 @@ impl Kernel {
         Ok((taken, self.uring.submission().len()))
     }
 
+    /// Operations that were pushed and not handed over yet.
+    pub fn waiting(&mut self) -> usize {
+        self.uring.submission().len()
+    }
+
     /// Waits until at least one operation is complete.
     pub fn wait_one(&self) -> io::Result<usize> {
         self.uring.submit_and_wait(1)

@@ -1,7 +1,7 @@
 //! One io_uring of an executor's disk, over the pool's registered memory; completions wake the executor through an eventfd.
 //!
 //! ```text
-//!   task ─ read/write ─▶ Table ─ at most `depth` ─▶ submission queue ─ one submit a turn ─▶ kernel
+//!   task ─ read/write ─▶ Table ─ at most `depth` ─▶ submission queue ─ a submit a turn, or each 8 ─▶ kernel
 //!     ▲                    │                                                                │
 //!     └────── waker ◀──────┴──────────── reap ◀── driver task ◀── eventfd ◀── completion ◀──┘
 //! ```
@@ -39,6 +39,9 @@ use table::{Op, Request, Table};
 pub const MAX_DEPTH: usize = 4096;
 /// How often an operation interrupted by the system is tried again before that is an error.
 const MAX_RETRIES: u32 = 64;
+/// Operations that wait for the end of the turn at most. A turn may be long, an audit hashes what each read brings, and meanwhile
+/// the device would have nothing to do; but a submit each costs a guest more than the rest of a read.
+const SUBMIT_AT: usize = 8;
 /// Pause after the kernel refused a submission for want of memory.
 const SUBMIT_RETRY: Duration = Duration::from_millis(1);
 
@@ -52,6 +55,8 @@ struct Inner {
     table: RefCell<Table>,
     /// A task that will submit is on its way.
     flush_due: Cell<bool>,
+    /// The kernel refuses operations for now, and that was told.
+    is_refused: Cell<bool>,
     /// No new operations.
     closing: Cell<bool>,
     /// The driver is to end.
@@ -90,6 +95,7 @@ impl Ring {
             kernel: RefCell::new(kernel),
             table: RefCell::new(Table::new(depth)),
             flush_due: Cell::new(false),
+            is_refused: Cell::new(false),
             closing: Cell::new(false),
             stopped: Cell::new(false),
             left: Cell::new(false),
@@ -354,7 +360,7 @@ impl Drop for Completion {
 
 /// Moves queued operations into the submission queue, and sees that they are submitted.
 fn start_queued(inner: &Rc<Inner>) {
-    {
+    let waiting = {
         let (mut table, mut kernel) = (inner.table.borrow_mut(), inner.kernel.borrow_mut());
         while let Some((id, op)) = table.start_next() {
             // SAFETY: the table keeps the operation, and with it memory and file, until `reap` hands its id to
@@ -364,6 +370,11 @@ fn start_queued(inner: &Rc<Inner>) {
                 kernel.push(id, op);
             }
         }
+        kernel.waiting()
+    };
+    if waiting >= SUBMIT_AT {
+        // What the kernel does not take now, the flush hands over.
+        submit(inner);
     }
     if inner.flush_due.replace(true) {
         return;
@@ -386,11 +397,17 @@ fn submit(inner: &Inner) -> bool {
     loop {
         let submitted = inner.kernel.borrow_mut().submit();
         match submitted {
-            Ok((_, 0)) => return true,
+            Ok((_, 0)) => {
+                inner.is_refused.set(false);
+                return true;
+            }
             Ok((0, _)) => return false,
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!("io_uring refuses operations for now: {error}");
+                // It is tried again every millisecond.
+                if !inner.is_refused.replace(true) {
+                    tracing::warn!("io_uring refuses operations for now: {error}");
+                }
                 return false;
             }
         }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::file::Access;
 use crate::pool::{SLAB_BYTES, Slab};
+use futures::FutureExt;
 use glommio::{LocalExecutorBuilder, Placement};
 use std::fs;
 
@@ -94,6 +95,26 @@ fn more_tasks_than_depth_take_turns() {
             .collect();
         for task in tasks {
             task.await;
+        }
+    });
+}
+
+#[test]
+fn a_turn_that_does_not_end_keeps_few_operations_from_the_kernel() {
+    on_ring(64, |ring| async move {
+        let dir = tempfile::tempdir().unwrap();
+        let file = new_file(&dir, 64);
+        let parts = ring.pool().try_acquire().unwrap().split_into(BLOCK_BYTES);
+        let read = |buf| Box::pin(read(&ring, &file, 0, buf, (0, BLOCK_BYTES)));
+        let mut reads: Vec<_> = parts.into_iter().take(64).map(read).collect();
+        // Nothing else runs on the executor meanwhile.
+        for (asked, read) in reads.iter_mut().enumerate() {
+            assert!(read.as_mut().now_or_never().is_none());
+            let waiting = ring.0.kernel.borrow_mut().waiting();
+            assert_eq!(waiting, (asked + 1) % SUBMIT_AT, "after {} reads", asked + 1);
+        }
+        for read in reads {
+            read.await.unwrap();
         }
     });
 }

@@ -1,4 +1,4 @@
-//! Sizes as operators write them, `7900GB` or `7.2TiB`.
+//! Sizes as operators write and read them, `7900GB` or `7.2TiB`.
 
 /// Bytes of a size: a number with a unit of thousands (`GB`, `G`) or of 1024s (`GiB`, `Gi`), upper or lower case, or without a
 /// unit. Whole bytes count, however long the fraction. None for anything else, for nothing, and for more than a `u64` holds.
@@ -11,6 +11,25 @@ pub fn parse_size(text: &str) -> Option<u64> {
     let bytes = whole.checked_mul(u64::from(base).pow(exponent))?;
     let bytes = bytes.checked_add(fraction_bytes(fraction, base, exponent)?)?;
     (bytes > 0).then_some(bytes)
+}
+
+/// A size for people, in units of thousands as disks are sold: `7.93 TB`, three digits.
+pub fn human_size(bytes: u64) -> String {
+    let (mut size, mut unit) = (bytes as f64, "bytes");
+    for next in ["kB", "MB", "GB", "TB", "PB", "EB"] {
+        // What would be shown as 1000 is one of the next.
+        if size < 999.5 {
+            break;
+        }
+        (size, unit) = (size / 1000.0, next);
+    }
+    let digits = match size {
+        _ if unit == "bytes" => 0,
+        size if size < 9.995 => 2,
+        size if size < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{size:.digits$} {unit}")
 }
 
 /// Base and exponent of a unit.
@@ -68,6 +87,25 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
+    }
+
+    #[test]
+    fn sizes_for_people_have_three_digits() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1000, "1.00 kB"),
+            (999_499, "999 kB"),
+            (999_600, "1.00 MB"),
+            (9_994_999, "9.99 MB"),
+            (9_996_000, "10.0 MB"),
+            (99_960_000_000, "100 GB"),
+            (7_930_000_000_000, "7.93 TB"),
+        ] {
+            assert_eq!(human_size(bytes), text);
+            assert!(parse_size(text).is_some() || bytes < 1000, "{text}");
+        }
+        assert_eq!(human_size(u64::MAX), "18.4 EB");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use cluster::sizes::human_size;
 use engine::farm::{Elements, FarmError, PLOT_FILE, SectorCounts, Survey, size_for_network};
 use serde::Serialize;
 
@@ -115,8 +116,8 @@ fn told(path: &Path, survey: Survey) -> Told {
     }
     if let Some(damaged) = sectors_by_state.as_ref().map(|by| by.damaged).filter(|damaged| *damaged > 0) {
         problems.push(format!(
-            "the records of {damaged} sectors are damaged: `autonomys-farmer scrub` makes those anew whose sectors are whole, before a \
-             plot-client has them plotted again"
+            "the records of {damaged} sectors are damaged: `autonomys-farmer scrub`, or the plot-client in the background, makes those anew \
+             whose sectors are whole"
         ));
     }
     let size_bytes = |percent| size_for_network(info.pieces_in_sector, layout.sectors(), percent);
@@ -148,7 +149,7 @@ fn text(told: &Told) -> String {
     line("public key", told.public_key.clone());
     line("genesis", told.genesis_hash.clone());
     line("pieces in sector", told.pieces_in_sector.to_string());
-    line("allocated", format!("{} bytes, noted in single_disk_farm.json", told.allocated_bytes));
+    line("allocated", format!("{}, noted in single_disk_farm.json", size(told.allocated_bytes)));
     line(
         "sectors",
         told.sectors_by_state.as_ref().map_or_else(|| told.sectors.to_string(), |by| states(told, by)),
@@ -157,7 +158,7 @@ fn text(told: &Told) -> String {
         line("history sizes", format!("{low} to {high} segments"));
     }
     for FileTold { name, bytes } in &told.files {
-        line(name, format!("{bytes} bytes"));
+        line(name, size(*bytes));
     }
     if told.piece_cache.capacity > 0 {
         let Elements { capacity, looked_at, valid } = told.piece_cache;
@@ -189,6 +190,11 @@ fn text(told: &Told) -> String {
     line("in use", in_use(told.in_use).to_owned());
     told.problems.iter().for_each(|problem| line("problem", problem.clone()));
     lines.join("\n") + "\n"
+}
+
+/// For people, and exactly, as `size=` takes it.
+fn size(bytes: u64) -> String {
+    format!("{}, {bytes} bytes", human_size(bytes))
 }
 
 fn states(told: &Told, by: &SectorCounts) -> String {

@@ -17,11 +17,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Buffer memory: little enough for the usual limit of locked memory (8 MiB).
 const POOL_SLABS: usize = 3;
 const RING_DEPTH: usize = 16;
-/// Time between two lines of progress where there is no terminal.
-const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// Time between two lines of progress where there is no terminal, unless a tenth is done sooner.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
+
+const STATUS: &str = "Exit status: 0 when all farms are whole, or everything that was wrong is mended: records made anew, sectors marked for \
+replotting. 1 when something is left: what the disk does not give, records that --target plot leaves, anything wrong in a --dry-run, or a farm \
+that could not be checked. 2 for wrong arguments.";
 
 /// Arguments of `autonomys-farmer scrub`.
 #[derive(Debug, Args)]
+#[command(after_help = STATUS)]
 pub struct Arguments {
     /// Directories of farms; none of them may be in use
     #[arg(required_unless_present = "disk_farm", value_name = "PATH")]
@@ -47,7 +52,7 @@ enum What {
     All,
     /// Records of sectors, against the contents maps of these; damaged ones are made anew where their sector is whole
     Metadata,
-    /// The checksum over all bytes of every sector
+    /// The checksum over all bytes of every sector; damaged records are left as they are
     Plot,
 }
 
@@ -77,11 +82,11 @@ pub enum ScrubError {
          {unchecked} could not be checked"
     )]
     Bad {
-        /// Sectors.
+        /// Sectors, also those that are marked now.
         bad_sectors: usize,
         /// Sectors of which that is not known.
         unreadable: usize,
-        /// Farms with bad sectors or a wrong header, also when they are mended now.
+        /// Farms in which something is left as it was.
         bad_farms: usize,
         /// Farms that are in use, not there, or cannot be opened.
         unchecked: usize,
@@ -118,7 +123,7 @@ pub fn run(arguments: Arguments) -> Result<(), ScrubError> {
                 println!("{shown}: {}", summary(&report, options));
                 bad_sectors += report.bad.len();
                 unreadable += report.unreadable.len();
-                bad_farms += usize::from(!report.is_clean());
+                bad_farms += usize::from(is_something_left(&report, options));
             }
             Err(error) => {
                 eprintln!("{shown}: {error}");
@@ -129,6 +134,14 @@ pub fn run(arguments: Arguments) -> Result<(), ScrubError> {
     match bad_farms + unchecked {
         0 => Ok(()),
         _ => Err(ScrubError::Bad { bad_sectors, unreadable, bad_farms, unchecked, farms }),
+    }
+}
+
+/// Whether something is wrong that was not mended.
+fn is_something_left(report: &ScrubReport, options: ScrubOptions) -> bool {
+    match options.dry_run {
+        true => !report.is_clean(),
+        false => !report.left.is_empty() || (!report.unreadable.is_empty() && !options.mark_unreadable),
     }
 }
 
@@ -145,7 +158,7 @@ fn scrub_one(spawner: &Spawner, path: PathBuf, options: ScrubOptions) -> Result<
 }
 
 fn summary(report: &ScrubReport, options: ScrubOptions) -> String {
-    let ScrubReport { sectors, good, expired, bad, unreadable, rebuilt, adopted, dropped } = report;
+    let ScrubReport { sectors, good, expired, bad, unreadable, rebuilt, left, adopted, dropped } = report;
     let done = if options.dry_run { "would be" } else { "are" };
     let mut text = format!("{sectors} sectors: {good} good, {expired} expired before, {} bad", bad.len());
     if !bad.is_empty() {
@@ -158,6 +171,11 @@ fn summary(report: &ScrubReport, options: ScrubOptions) -> String {
     }
     if !rebuilt.is_empty() {
         text += &format!("; the records of {} whole ones {done} rebuilt", rebuilt.len());
+    }
+    if !left.is_empty() {
+        let left = left.len();
+        text +=
+            &format!("; {left} with a damaged record are left as they are: `--target all` looks into them");
     }
     if !adopted.is_empty() {
         text += &format!(
@@ -176,6 +194,8 @@ struct Progress {
     path: String,
     bar: ProgressBar,
     last_line: Instant,
+    /// Tenths of the sectors that were told.
+    tenths: u32,
 }
 
 impl Progress {
@@ -186,7 +206,7 @@ impl Progress {
         bar.set_style(style);
         let path = path.display().to_string();
         bar.set_prefix(path.clone());
-        Self { path, bar, last_line: Instant::now() }
+        Self { path, bar, last_line: Instant::now(), tenths: 0 }
     }
 
     fn show(&mut self, now: &ScrubProgress) {
@@ -200,11 +220,14 @@ impl Progress {
                 Finding::Rebuilt => {
                     "its record is damaged or a mark, and can be rebuilt: the sector is whole".to_owned()
                 }
+                Finding::Left(fault) => format!("{fault}; left as it is"),
             };
             self.bar.suspend(|| println!("{path}: sector {sector}: {text}"));
         }
-        if self.bar.is_hidden() && self.last_line.elapsed() >= LINE_INTERVAL {
-            self.last_line = Instant::now();
+        let tenths = u32::from(now.done) * 10 / u32::from(now.sectors.max(1));
+        let is_due = tenths > self.tenths || self.last_line.elapsed() >= LINE_INTERVAL;
+        if !stdout().is_terminal() && is_due {
+            (self.last_line, self.tenths) = (Instant::now(), tenths);
             println!("{}: {} of {} sectors", self.path, now.done, now.sectors);
         }
     }

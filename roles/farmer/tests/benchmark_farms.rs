@@ -1,19 +1,21 @@
 //! `benchmark audit`, `prove` and `disk` as an operator runs them.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "../../shared_tests/plotted.rs"]
+mod plotted;
+
 use consensus::CpuLevel;
 use consensus::constants::RECORD_CHUNKS;
 use consensus::sector::{Bitfield, RecordEncoder, RecordMetadata, SectorAssembler};
-use engine::farm::{FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmSize, INFO_FILE};
+use engine::farm::{Farm, INFO_FILE};
 use engine::pool::Pool;
-use engine::{BLOCK_BYTES, Disk, Executors, ExecutorsConfig, Limits};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Sectors that the farm has room for, of a piece each; the last one is not plotted.
 const SECTORS: u16 = 3;
@@ -28,28 +30,11 @@ enum Record {
 }
 
 fn make_farm(dir: &Path, record: Record) {
-    let pool = Pool::new(4, 8).unwrap();
-    let config = ExecutorsConfig { name: "test".into(), cores: vec![None], ring_depth: 8 };
-    let executors = Executors::start(&config, &pool).unwrap();
-    let path = dir.to_owned();
-    let made = executors.spawner(0).spawn(move |local| async move {
-        let disk = Disk::new(local.ring().clone(), Limits::default());
-        let scratch = local.pool().try_acquire().unwrap().narrow(..FARM_SCRATCH_BYTES);
-        let size = FarmSize::Sectors(SECTORS);
-        let config = FarmConfig {
-            genesis_hash: [1; 32],
-            max_pieces_in_sector: 1,
-            pieces_in_sector: 1,
-            size,
-            may_shrink: false,
-        };
-        let (farm, _) = Farm::open(disk, scratch, &path, &config).await.unwrap();
+    plotted::make(dir, plotted::config([1; 32], 1, SECTORS), async move |farm, pool| {
         for sector in 0..SECTORS - 1 {
-            plot(&farm, local.pool(), sector, record).await;
+            plot(farm, pool, sector, record).await;
         }
     });
-    made.wait().unwrap();
-    executors.shutdown(Duration::from_secs(10)).unwrap();
 }
 
 async fn plot(farm: &Farm, pool: &Pool, sector: u16, record: Record) {
@@ -66,18 +51,7 @@ async fn plot(farm: &Farm, pool: &Pool, sector: u16, record: Record) {
     }
     let metadata = [RecordMetadata { commitment: [1; 48], witness: [2; 48], piece_hash: [3; 32] }];
     let assembler = SectorAssembler::new(vec![&chunks[..]], vec![bitfield], &metadata);
-    let metadata = assembler.sector_metadata(sector, 1);
-    let (bytes, writer) = (assembler.to_sector(), farm.write_sector(sector).await.unwrap());
-    let mut from = 0;
-    while from < bytes.len() {
-        let phase = (writer.file_offset() as usize + from) % BLOCK_BYTES;
-        let length = (bytes.len() - from).min((1 << 20) - phase);
-        let mut slab = pool.acquire().await.unwrap().narrow(phase..phase + length);
-        slab.copy_from_slice(&bytes[from..][..length]);
-        writer.write(from as u64, &slab.freeze()).await.unwrap();
-        from += length;
-    }
-    writer.finish(&metadata, bytes.last_chunk().unwrap()).await.unwrap();
+    plotted::store(farm, pool, sector, assembler).await;
 }
 
 /// Every file of a directory: its bytes' hash, and when it was changed.
@@ -181,7 +155,10 @@ fn a_farm_in_use_is_measured_and_called_so() {
     );
     let report = &reports(&paced)[0];
     let slots = |way: &Value| way["slots"].as_u64().unwrap() + way["missed_slots"].as_u64().unwrap();
-    assert!(report["ways"].as_array().unwrap().iter().all(|way| slots(way) >= 3), "{report}");
+    // So many in each, and no more, whatever the farm holds.
+    let is_exact = |way: &Value| way["sectors"].as_u64().unwrap() == 5 * way["slots"].as_u64().unwrap();
+    let ways = report["ways"].as_array().unwrap();
+    assert!(ways.iter().all(|way| slots(way) >= 3 && is_exact(way)), "{report}");
     assert_eq!(report["in_use"], Value::from(false));
 }
 

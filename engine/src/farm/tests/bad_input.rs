@@ -148,9 +148,11 @@ fn damaged_records_cost_their_own_sector_only() {
         let (farm, report) = open(&disk, &pool, dir.path(), &config(1, 4)).await.unwrap();
         let undecodable = RecordFault::Undecodable(consensus::sector::SectorMetadataError::Checksum);
         assert_eq!(report.faults, [(1, SectorFault::Record(undecodable))]);
-        assert_eq!((farm.count(), farm.status(1)), (3, SectorStatus::Expired));
+        assert_eq!((farm.count(), farm.status(1)), (3, SectorStatus::Doubtful));
         made[0].check_in(&farm).await;
         made[2].check_in(&farm).await;
+        // Its contents are made up: no history size is theirs.
+        assert!(heal_all(&farm).await.is_empty());
         drop(farm);
         // It is put right on disk, as the network's farmer would read it.
         let file = fs::read(dir.path().join(METADATA_FILE)).unwrap();
@@ -164,6 +166,7 @@ fn damaged_records_cost_their_own_sector_only() {
         let (farm, report) = open(&disk, &pool, dir.path(), &config(1, 4)).await.unwrap();
         assert_eq!(report.faults.iter().map(|fault| fault.0).collect::<Vec<_>>(), [1, 2]);
         made[0].check_in(&farm).await;
+        assert!(heal_all(&farm).await.is_empty());
         drop(farm);
         open_clean(&disk, &pool, dir.path(), &config(1, 4)).await;
     });

@@ -29,8 +29,9 @@ async fn check(disk: &Disk, pool: &Pool, dir: &Path, all: &[Vec<Made>]) -> (usiz
             whole += 1;
         }
     }
-    // A record torn by the kill is the one thing that may be reported; its sector is marked now.
+    // A record torn by the kill is the one thing that may be reported; its sector is marked from now on, its contents being made up.
     assert!(report.faults.len() <= 1 && report.dropped == 0, "{report:?}");
+    heal_all(&farm).await;
     assert!(farm.statuses().iter().all(|status| *status != SectorStatus::BeingWritten));
     (whole, report.adopted.len())
 }

@@ -3,20 +3,15 @@
 //! The child says what it begins and what was done, and dies at the step of its seed; the farm goes on from child to child. Never:
 //! a sector lost that was said to be done, one that is not whole, a note of ranges that are not there. One seed is one child.
 
+use super::meddled::{Meddle, Meddled};
 use super::*;
-use crate::disk::{Device, Limits, Moved};
-use crate::error::IoError;
-use crate::file::DirectFile;
+use crate::disk::Limits;
 use crate::power::Rng;
-use crate::ring::{Guard, Ring, Source};
-use futures::future::LocalBoxFuture;
+use crate::ring::Ring;
 use rustix::process::{Signal, getpid, kill_process};
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::pin::pin;
 use std::process::Command;
-use std::sync::Arc;
-use std::task::Poll;
 
 const DIR_ENV: &str = "FARM_KILLED_DIR";
 const SEED_ENV: &str = "FARM_KILLED_SEED";
@@ -28,73 +23,17 @@ const SEEDS: u64 = 200;
 /// Of some four sectors.
 const MOST_STEPS: u64 = 400;
 
-/// A disk that ends the process at a step.
+/// Ends the process at a step.
 struct Mortal {
-    ring: Ring,
     steps_left: Cell<u64>,
 }
 
-impl Mortal {
+impl Meddle for Mortal {
     fn step(&self) {
         self.steps_left.set(self.steps_left.get() - 1);
         if self.steps_left.get() == 0 {
             kill_process(getpid(), Signal::KILL).unwrap();
         }
-    }
-
-    /// Before it begins, when the kernel has it, when it is done.
-    async fn in_steps<T>(&self, work: impl Future<Output = T>) -> T {
-        self.step();
-        let mut work = pin!(work);
-        let begun = futures::poll!(&mut work);
-        self.step();
-        let Poll::Ready(done) = begun else {
-            let done = work.await;
-            self.step();
-            return done;
-        };
-        done
-    }
-}
-
-impl Device for Mortal {
-    fn read<'a>(
-        &'a self,
-        file: &'a Arc<DirectFile>,
-        offset: u64,
-        buf: SlabMut,
-        range: (usize, usize),
-        guard: Guard,
-    ) -> Moved<'a, SlabMut> {
-        Box::pin(self.ring.read(file, offset, buf, range, guard))
-    }
-
-    fn write<'a>(
-        &'a self,
-        file: &'a Arc<DirectFile>,
-        offset: u64,
-        data: Source,
-        guard: Guard,
-    ) -> Moved<'a, Source> {
-        Box::pin(self.in_steps(self.ring.write(file, offset, data, guard)))
-    }
-
-    fn sync<'a>(
-        &'a self,
-        file: &'a Arc<DirectFile>,
-        guard: Guard,
-    ) -> LocalBoxFuture<'a, Result<(), IoError>> {
-        Box::pin(self.in_steps(self.ring.sync(file, guard)))
-    }
-
-    fn allocate<'a>(
-        &'a self,
-        file: &'a Arc<DirectFile>,
-        offset: u64,
-        bytes: u64,
-        guard: Guard,
-    ) -> LocalBoxFuture<'a, Result<(), IoError>> {
-        Box::pin(self.in_steps(self.ring.allocate(file, offset, bytes, guard)))
     }
 }
 
@@ -107,8 +46,10 @@ fn live(dir: PathBuf, seed: u64) {
     on_disk(move |_, pool| async move {
         let mut rng = Rng::new(seed);
         let steps_left = Cell::new(1 + rng.below(MOST_STEPS));
-        let mortal = Mortal { ring: Ring::new(&pool, 64).unwrap(), steps_left };
+        let mortal = Meddled { ring: Ring::new(&pool, 64).unwrap(), meddle: Mortal { steps_left } };
         let disk = Disk::over(Box::new(mortal), &pool, Limits::default());
+        // The test's name stands at the beginning of the line.
+        println!();
         loop {
             let sectors = if rng.one_in(3) { 1 + rng.below(SECTORS.into()) as u16 } else { SECTORS };
             println!("opening {sectors} 0");

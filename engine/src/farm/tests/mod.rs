@@ -2,18 +2,22 @@
 
 mod bad_input;
 mod corruption;
+mod counting;
 mod crash;
 mod damage;
+mod depth;
 mod healing;
 mod killed;
 mod life;
 mod looking;
+mod meddled;
 mod memory;
 mod plotting;
 mod power;
 mod progress;
 mod refusing;
 mod scrubbing;
+mod shrinking;
 mod sizes;
 mod switching;
 mod unreadable;
@@ -61,6 +65,18 @@ pub async fn open_clean(disk: &Disk, pool: &Pool, dir: &Path, config: &FarmConfi
     let (farm, report) = open(disk, pool, dir, config).await.unwrap();
     assert_eq!(report, OpenReport::default());
     farm
+}
+
+/// Looks into all sectors of doubt, as a plot-client does a moment after opening; those that were rebuilt.
+pub async fn heal_all(farm: &Farm) -> Vec<u16> {
+    let mut rebuilt = Vec::new();
+    for (sector, _) in farm.doubtful() {
+        if farm.heal(Class::Scrub, sector).await.unwrap() == Some(Mended::Rebuilt) {
+            rebuilt.push(sector);
+        }
+    }
+    assert_eq!(farm.doubtful(), []);
+    rebuilt
 }
 
 /// A sector with contents made of a seed. Records do not decode to pieces, but all its formats are right.

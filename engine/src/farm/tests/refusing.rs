@@ -1,85 +1,83 @@
-//! A disk that refuses to read some bytes of some files, for as long as a test wants.
+//! A disk that refuses to read some bytes of some files, or a write or sync, for as long as a test wants.
 
+use super::meddled::{Meddle, Meddled};
 use super::*;
-use crate::disk::{Device, Limits};
-use crate::error::{Action, IoError};
+use crate::disk::Limits;
+use crate::error::Action;
 use crate::file::DirectFile;
-use crate::ring::{Guard, Ring, Source};
-use futures::future::LocalBoxFuture;
+use crate::ring::Ring;
 use std::cell::RefCell;
-use std::io;
 use std::ops::Range;
-use std::sync::Arc;
 
 /// Name of a file, and bytes of it.
 type Refused = (&'static str, Range<u64>);
 
 /// What is refused; clones are handles to the same list.
 #[derive(Clone, Default)]
-pub struct Refusals(Rc<RefCell<Vec<Refused>>>);
+pub struct Refusals(Rc<List>);
+
+#[derive(Default)]
+struct List {
+    reads: RefCell<Vec<Refused>>,
+    changes: RefCell<Changes>,
+    reads_seen: RefCell<Vec<Refused>>,
+}
+
+/// Writes and syncs that are refused.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    #[default]
+    None,
+    /// The one after so many others.
+    Once(u64),
+    /// That one, and all that come later.
+    From(u64),
+    /// One was refused; those to come are not.
+    Refused,
+}
 
 impl Refusals {
     pub fn set(&self, refused: &[Refused]) {
-        *self.0.borrow_mut() = refused.to_vec();
+        *self.0.reads.borrow_mut() = refused.to_vec();
     }
 
-    fn refuses(&self, file: &DirectFile, read: &Range<u64>) -> bool {
-        let is_hit = |(name, bytes): &Refused| {
-            file.path().ends_with(name) && bytes.start < read.end && read.start < bytes.end
-        };
-        self.0.borrow().iter().any(is_hit)
+    pub fn set_changes(&self, changes: Changes) {
+        *self.0.changes.borrow_mut() = changes;
+    }
+
+    /// What has become of [`Refusals::set_changes`].
+    pub fn changes(&self) -> Changes {
+        *self.0.changes.borrow()
+    }
+
+    /// How many times these bytes were read since this was last asked.
+    pub fn reads_of(&self, (name, bytes): Refused) -> usize {
+        let seen = self.0.reads_seen.take();
+        seen.iter().filter(|(of, read)| *of == name && meets(read, &bytes)).count()
     }
 }
 
-struct Refusing {
-    ring: Ring,
-    refusals: Refusals,
+fn meets(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
 }
 
-impl Device for Refusing {
-    fn read<'a>(
-        &'a self,
-        file: &'a Arc<DirectFile>,
-        offset: u64,
-        buf: SlabMut,
-        (from, to): (usize, usize),
-        guard: Guard,
-    ) -> LocalBoxFuture<'a, (SlabMut, Result<(), IoError>)> {
-        let wanted = (to - from) as u64;
-        if self.refusals.refuses(file, &(offset..offset + wanted)) {
-            let source = io::Error::from_raw_os_error(libc::EIO);
-            let error = IoError::refused(Action::Read, file.path(), offset, wanted, source);
-            return Box::pin(async move { (buf, Err(error)) });
+impl Meddle for Refusals {
+    fn refuses(&self, action: Action, file: &DirectFile, bytes: &Range<u64>) -> bool {
+        if action != Action::Read {
+            let changes = &mut *self.0.changes.borrow_mut();
+            let (next, is_refused) = match *changes {
+                Changes::Once(0) => (Changes::Refused, true),
+                Changes::From(0) => (Changes::From(0), true),
+                Changes::Once(left) => (Changes::Once(left - 1), false),
+                Changes::From(left) => (Changes::From(left - 1), false),
+                none => (none, false),
+            };
+            *changes = next;
+            return is_refused;
         }
-        Device::read(&self.ring, file, offset, buf, (from, to), guard)
-    }
-
-    fn write<'a>(
-        &'a self,
-        file: &'a Arc<DirectFile>,
-        offset: u64,
-        data: Source,
-        guard: Guard,
-    ) -> LocalBoxFuture<'a, (Source, Result<(), IoError>)> {
-        Device::write(&self.ring, file, offset, data, guard)
-    }
-
-    fn sync<'a>(
-        &'a self,
-        file: &'a Arc<DirectFile>,
-        guard: Guard,
-    ) -> LocalBoxFuture<'a, Result<(), IoError>> {
-        Device::sync(&self.ring, file, guard)
-    }
-
-    fn allocate<'a>(
-        &'a self,
-        file: &'a Arc<DirectFile>,
-        offset: u64,
-        bytes: u64,
-        guard: Guard,
-    ) -> LocalBoxFuture<'a, Result<(), IoError>> {
-        Device::allocate(&self.ring, file, offset, bytes, guard)
+        let name = [METADATA_FILE, PLOT_FILE].into_iter().find(|name| file.path().ends_with(name));
+        self.0.reads_seen.borrow_mut().extend(name.map(|name| (name, bytes.clone())));
+        self.0.reads.borrow().iter().any(|(of, refused)| name == Some(*of) && meets(refused, bytes))
     }
 }
 
@@ -89,7 +87,7 @@ pub fn on_refusing_disk<F: Future<Output = ()> + 'static>(
 ) {
     on_disk(move |_, pool| async move {
         let (ring, refusals) = (Ring::new(&pool, 64).unwrap(), Refusals::default());
-        let device = Refusing { ring: ring.clone(), refusals: refusals.clone() };
+        let device = Meddled { ring: ring.clone(), meddle: refusals.clone() };
         test(Disk::over(Box::new(device), &pool, Limits::default()), pool, refusals).await;
         ring.close().await;
     });

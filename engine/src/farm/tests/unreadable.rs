@@ -17,7 +17,7 @@ fn files(dir: &Path) -> [Vec<u8>; 2] {
 }
 
 const PLOTTED: SectorStatus = SectorStatus::Plotted { history_size: 5 };
-use SectorStatus::{Expired, NotPlotted, Unreadable as Refused};
+use SectorStatus::{Doubtful, Expired, NotPlotted, Unreadable as Refused};
 
 #[test]
 fn a_record_that_is_refused_for_a_while_is_as_it_was() {
@@ -34,7 +34,7 @@ fn a_record_that_is_refused_for_a_while_is_as_it_was() {
         let unreadable = |error| matches!(error, SectorError::Unreadable { sector: 1 });
         assert!(unreadable(farm.write_sector(1).await.err().unwrap()));
         assert!(unreadable(farm.read_contents_map(Class::ProofRead, 1).await.unwrap_err()));
-        assert!(unreadable(farm.check_and_mark(Class::Scrub, 1, Depth::Whole).await.unwrap_err()));
+        assert!(unreadable(farm.check_and_mend(Class::Scrub, 1, Depth::Whole).await.unwrap_err()));
         let seen = farm.look_again(Class::Scrub).await.unwrap();
         assert_eq!((seen.unreadable.sectors, seen.readable, seen.faults), (vec![1], vec![], vec![]));
         made[0].check_in(&farm).await;
@@ -52,7 +52,7 @@ fn a_record_that_is_refused_for_a_while_is_as_it_was() {
 }
 
 #[test]
-fn a_record_that_is_damaged_is_marked_once_it_was_read() {
+fn a_record_that_is_damaged_is_looked_into_once_it_was_read() {
     on_refusing_disk(|disk, pool, refusals| async move {
         let (dir, made) = plotted(&disk, &pool).await;
         edit(dir.path(), METADATA_FILE, 1_048_576 + 2 * RECORD_BYTES + 90_000, |byte| byte ^ 2);
@@ -63,6 +63,8 @@ fn a_record_that_is_damaged_is_marked_once_it_was_read() {
         let seen = farm.look_again(Class::Scrub).await.unwrap();
         assert_eq!((seen.unreadable.sectors, &seen.readable[..]), (vec![0], &[][..]));
         assert!(matches!(seen.faults[..], [(2, SectorFault::Record(RecordFault::Undecodable(_)))]));
+        assert_eq!(farm.statuses(), [Refused, PLOTTED, Doubtful, NotPlotted]);
+        assert!(heal_all(&farm).await.is_empty());
         assert_eq!(farm.statuses(), [Refused, PLOTTED, Expired, NotPlotted]);
         made[2].plot(&farm).await;
         drop(farm);
@@ -95,7 +97,10 @@ fn a_disk_that_gives_nothing_costs_nothing() {
             let report =
                 scrub(disk.clone(), scratch(&pool), dir.path(), options(Target::All, dry_run), |_| ());
             let report = report.await.unwrap();
-            assert_eq!(report.unreadable.iter().map(|(sector, _)| *sector).collect::<Vec<_>>(), [0, 1, 2, 3]);
+            assert_eq!(
+                report.unreadable.iter().map(|(sector, _)| *sector).collect::<Vec<_>>(),
+                [0, 1, 2, 3, 4]
+            );
             assert!(report.bad.is_empty() && !report.is_clean());
         }
         refusals.set(&[]);
@@ -105,31 +110,6 @@ fn a_disk_that_gives_nothing_costs_nothing() {
                 "but for the room of a fifth sector nothing has changed"
             );
         }
-        let farm = open_clean(&disk, &pool, dir.path(), &config(1, 4)).await;
-        for made in &made {
-            made.check_in(&farm).await;
-        }
-    });
-}
-
-#[test]
-fn uncounted_sectors_behind_a_refused_record_are_not_lost() {
-    on_refusing_disk(|disk, pool, refusals| async move {
-        let (dir, made) = plotted(&disk, &pool).await;
-        edit(dir.path(), METADATA_FILE, 1, |_| 1);
-        let before = files(dir.path());
-        refusals.set(&[within_record(1)]);
-        let (farm, report) = open(&disk, &pool, dir.path(), &config(1, 4)).await.unwrap();
-        assert_eq!((report.unreadable.sectors, report.adopted), (vec![1], vec![]));
-        assert_eq!((farm.count(), farm.statuses()), (1, vec![PLOTTED, Refused, Refused, Refused]));
-        assert!(farm.write_sector(3).await.is_err(), "it would count those before it");
-        assert_eq!(farm.look_again(Class::Scrub).await.unwrap().unreadable.sectors, [1]);
-        assert!(files(dir.path()) == before, "nothing was written");
-        refusals.set(&[]);
-        let seen = farm.look_again(Class::Scrub).await.unwrap();
-        assert_eq!(seen, LookedAgain { readable: vec![1, 2], ..LookedAgain::default() });
-        assert_eq!((farm.count(), farm.status(3)), (3, NotPlotted));
-        drop(farm);
         let farm = open_clean(&disk, &pool, dir.path(), &config(1, 4)).await;
         for made in &made {
             made.check_in(&farm).await;
@@ -170,7 +150,7 @@ fn data_that_is_refused_marks_nothing() {
         }
         let farm = open_clean(&disk, &pool, dir.path(), &config(1, 4)).await;
         for (sector, depth) in [(0, Depth::Map), (0, Depth::Whole), (2, Depth::Whole)] {
-            let error = farm.check_and_mark(Class::Scrub, sector, depth).await.unwrap_err();
+            let error = farm.check_and_mend(Class::Scrub, sector, depth).await.unwrap_err();
             assert!(matches!(error, SectorError::Io(_)), "{error}");
         }
         let error = farm.read_contents_map(Class::ProofRead, 0).await.unwrap_err();

@@ -10,7 +10,7 @@ use engine::task;
 use futures::{StreamExt, stream};
 use std::time::{Duration, Instant};
 
-/// Reads of one farm at once in a slot; the ring and the disk's depth may hold more back.
+/// Most reads of one farm at once in a slot; the disk's depth is what was measured of it, and may be less.
 pub const MAX_READS: usize = 128;
 
 /// What an audit came to.
@@ -36,14 +36,17 @@ pub struct Audited {
 /// written are skipped. None when the audit before still runs.
 pub async fn audit_farm(open: &OpenFarm, farm: usize, slot: &SlotInfo, level: CpuLevel) -> Option<Audited> {
     let buffers = open.audit_buffers.try_lock()?;
-    let audited = audit_sectors(&open.farm, farm, &buffers, MAX_READS, slot, level).await;
+    buffers.fill_up();
+    let reads = open.disk.depth().min(MAX_READS);
+    let audited = audit_sectors(&open.farm, 0..open.farm.count(), farm, &buffers, reads, slot, level).await;
     open.reads.audited(audited.errors);
     Some(audited)
 }
 
-/// The same with memory of the caller's, `reads` at once.
+/// The same for these sectors, with memory of the caller's, `reads` at once.
 pub async fn audit_sectors(
     farm: &Farm,
+    sectors: impl Iterator<Item = u16>,
     farm_index: usize,
     buffers: &AuditBuffers,
     reads: usize,
@@ -52,7 +55,7 @@ pub async fn audit_sectors(
 ) -> Audited {
     let started = Instant::now();
     let mut audited = Audited::default();
-    let mut sectors = stream::iter(0..farm.count())
+    let mut sectors = stream::iter(sectors)
         .map(|sector| audit_sector(farm, buffers, (farm_index, sector), slot, level))
         .buffer_unordered(buffers.count().min(reads));
     while let Some(sector) = sectors.next().await {

@@ -1,5 +1,6 @@
 //! What became of slots and solutions: no reward is lost silently.
 
+use super::disks::DiskCounts;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -70,8 +71,10 @@ pub struct Counters {
     pub signed: Counter,
     /// Sectors that the farms had when they were opened.
     pub found_plotted: Counter,
-    /// Sectors in which farming found damage, so that they are plotted again.
+    /// Sectors in which farming or scrubbing found damage, so that they are plotted again.
     pub damaged: Counter,
+    /// Whole sectors whose damaged record was made anew.
+    pub mended: Counter,
     /// Sectors stored.
     pub plotted: Counter,
     audits: AuditTimes,
@@ -91,6 +94,10 @@ pub struct FarmCounts {
     pub paused: usize,
     /// That could not be opened, or could not go on.
     pub failed: usize,
+    /// Whose plotting an operator has paused, open or not.
+    pub plotting_paused: usize,
+    /// The disks of those that are open, and what was counted of all.
+    pub disks: DiskCounts,
     /// Of those that take no part each with the reason, for people.
     pub troubles: String,
 }

@@ -5,113 +5,38 @@
 //!   FarmsOrder ───────────┼─▶ Wishes ─▶ Fleet ─▶ FarmsDone, once the farm is open, or closed, or a while has passed
 //!   FarmsWanted ──────────┴─────────────────▶ FarmsTold
 //! ```
-//! Owns: which farms are wished for, by whom. Never: the operator's file (it is read only), or what becomes of a farm.
+//! Owns: who waits for an answer. Never: which wish holds, or what becomes of a farm.
 
+use super::disks::DiskCounts;
 use super::farms::FarmHandle;
-use super::farms_file::{self, FarmsFileError};
+use super::farms_file;
 use super::fleet::Fleet;
 use super::spec::FarmSpec;
+use super::wishes::{MAX_ADDED, Wishes};
 use bus::{BusError, Message, SharedBus, Subscription};
 use control::fleet::{Event, State};
 use control::ids::InstanceId;
 use control::messages::{
-    Control, FarmStage, FarmTold, FarmsChange, FarmsDone, FarmsOrder, FarmsTold, FarmsWanted, MAX_FARMS_TOLD,
-    bounded_text, subjects,
+    Control, DiskHealth, DiskTold, FarmStage, FarmTold, FarmsChange, FarmsDone, FarmsOrder, FarmsTold,
+    FarmsWanted, MAX_FARMS_TOLD, bounded_reason, bounded_text, subjects,
 };
 use engine::Class;
+use engine::disk::Health;
 use engine::farm::SectorStatus;
 use futures::future::join_all;
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::time::{Instant, sleep_until, timeout};
 
 /// Who asks for a farm is answered within this, whatever has become of it.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
-/// Farms that may be here by request.
-const MAX_ADDED: usize = 64;
 /// Requests that may wait for what becomes of their farm.
 const MAX_WAITING: usize = 64;
 /// A file that is not read within this hangs.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// Time for a farm to say how many of its sectors are plotted.
 const LOOK_WITHIN: Duration = Duration::from_secs(1);
-
-/// The farms that operators wish for.
-#[derive(Debug, Clone)]
-pub struct Wishes {
-    named: Vec<FarmSpec>,
-    file: Option<PathBuf>,
-    in_file: Vec<FarmSpec>,
-    /// By requests; they count until the end of the process.
-    added: Vec<FarmSpec>,
-    /// Of those on the command line, by requests.
-    removed: BTreeSet<PathBuf>,
-    /// Whether SIGHUP is listened to.
-    listens: bool,
-}
-
-impl Wishes {
-    /// Those of the command line.
-    pub fn new(named: Vec<FarmSpec>) -> Self {
-        let (in_file, added, removed) = Default::default();
-        Self { named, file: None, in_file, added, removed, listens: false }
-    }
-
-    /// Those of the command line and of a farms file, which is read now, and again at each SIGHUP from the start of the plot-client on.
-    /// Without a file SIGHUP is told to do nothing. Must be called inside a tokio runtime with its I/O driver.
-    pub fn with_file(named: Vec<FarmSpec>, file: Option<PathBuf>) -> Result<Self, FarmsFileError> {
-        let in_file = file.as_ref().map_or(Ok(Vec::new()), |file| farms_file::read(file, &named))?;
-        // What comes before the desk is there must not end the process either.
-        drop(listen());
-        Ok(Self { file, in_file, listens: true, ..Self::new(named) })
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.all().len()
-    }
-
-    /// The folders.
-    pub fn paths(&self) -> Vec<PathBuf> {
-        self.all().into_keys().collect()
-    }
-
-    pub(super) fn all(&self) -> BTreeMap<PathBuf, FarmSpec> {
-        let named = self.named.iter().filter(|farm| !self.removed.contains(&farm.path));
-        let all = named.chain(&self.in_file).chain(&self.added);
-        all.map(|farm| (farm.path.clone(), farm.clone())).collect()
-    }
-
-    fn event(&self) -> Event<FarmSpec> {
-        Event::Named(self.all().into_iter().collect())
-    }
-
-    /// The file says this now.
-    fn read_again(&mut self, in_file: Vec<FarmSpec>) {
-        self.added.retain(|added| in_file.iter().all(|farm| farm.path != added.path));
-        self.in_file = in_file;
-    }
-
-    /// Whether one more may be added.
-    fn may_add(&self, path: &Path) -> bool {
-        self.added.iter().filter(|added| added.path != path).count() < MAX_ADDED
-    }
-
-    fn add(&mut self, farm: FarmSpec) {
-        self.removed.remove(&farm.path);
-        self.added.retain(|added| added.path != farm.path);
-        self.added.push(farm);
-    }
-
-    fn remove(&mut self, path: &Path) {
-        self.added.retain(|added| added.path != path);
-        self.in_file.retain(|farm| farm.path != path);
-        self.removed.insert(path.to_owned());
-    }
-}
 
 /// Hears what operators wish.
 pub struct Desk {
@@ -154,7 +79,7 @@ impl Desk {
     ) -> Result<Self, BusError> {
         let wanted = bus.subscribe(subjects::FARMS_WANTED).await?;
         let orders = bus.subscribe(&subjects::farms(client)).await?;
-        let hangups = if wishes.listens { listen() } else { None };
+        let hangups = wishes.hangups();
         Ok(Self { fleet, wishes, bus, client, host, wanted, orders, hangups, waiting: Vec::new() })
     }
 
@@ -191,16 +116,22 @@ impl Desk {
 
     /// Reads the farms file again. What is wrong with it changes nothing.
     async fn reload(&mut self) -> Result<(), String> {
-        let Some(file) = self.wishes.file.clone() else {
+        let Some((file, named)) = self.wishes.file() else {
             tracing::warn!("SIGHUP: there is no farms file to read again (--farms-file): nothing changes");
             return Ok(());
         };
-        let named = self.wishes.named.clone();
         let read = tokio::task::spawn_blocking(move || farms_file::read(&file, &named));
         match timeout(READ_WITHIN, read).await {
             Ok(Ok(Ok(farms))) => {
                 tracing::info!(farms = farms.len(), "SIGHUP: the farms file is read again");
                 self.wishes.read_again(farms);
+                let overruled = self.wishes.overruled();
+                if !overruled.is_empty() {
+                    tracing::warn!(
+                        "SIGHUP: what was asked for by request holds where the file's line is as it was: {overruled}; `farms add` and \
+                         `farms remove` change that, or another line"
+                    );
+                }
                 return self.fleet.on(self.wishes.event());
             }
             Ok(Ok(Err(error))) => tracing::error!("SIGHUP: {error}: nothing changes"),
@@ -234,11 +165,16 @@ impl Desk {
                 reply(&self.bus, &reply_to, &done).await;
                 Ok(())
             }
+            FarmsChange::Scrub { path, is_wanted } => {
+                let done = self.scrub(&path, is_wanted);
+                reply(&self.bus, &reply_to, &done).await;
+                Ok(())
+            }
         }
     }
 
     async fn add(&mut self, farm: &str, reply_to: String) -> Result<(), String> {
-        let farm: FarmSpec = match farm.parse() {
+        let farm = match FarmSpec::of_another_host(farm) {
             Ok(farm) => farm,
             Err(error) => {
                 reply(&self.bus, &reply_to, &refused(&format!("{error}"))).await;
@@ -251,9 +187,10 @@ impl Desk {
             reply(&self.bus, &reply_to, &refused(&reason)).await;
             return Ok(());
         }
-        tracing::info!(dir = %farm.path.display(), "a farm is added by request, until this plot-client ends");
         self.wishes.add(farm.clone());
         let path = farm.path.clone();
+        let (dir, remark) = (path.display(), self.wishes.remark_on_added(&path));
+        tracing::info!(%dir, "a farm is added by request{remark}");
         self.wait(path.clone(), true, reply_to);
         self.fleet.on(Event::Added { path, spec: farm })
     }
@@ -263,21 +200,33 @@ impl Desk {
             reply(&self.bus, &reply_to, &refused(&format!("there is no farm in {path} here"))).await;
             return Ok(());
         };
-        tracing::info!(dir = %path.display(), "a farm is removed by request");
         self.wishes.remove(&path);
+        let (dir, remark) = (path.display(), self.wishes.remark_on_removed(&path));
+        tracing::info!(%dir, "a farm is removed by request{remark}");
         self.wait(path.clone(), false, reply_to);
         self.fleet.on(Event::Removed { path })
     }
 
-    fn pause_plotting(&self, path: &str, is_paused: bool) -> FarmsDone {
-        let found = self.find(path);
-        let (farms, _) = self.fleet.farms();
-        let farm = farms.filter(|(path, ..)| Some(*path) == found.as_deref()).find_map(|(.., farm)| farm);
-        let Some(farm) = farm else { return refused(&format!("no farm is open in {path} here")) };
-        farm.pause_plotting(is_paused);
-        let what = if is_paused { "paused, until it is resumed or closed" } else { "resumed" };
-        tracing::info!(dir = %farm.dir().display(), "plotting is {what}");
+    fn pause_plotting(&mut self, path: &str, is_paused: bool) -> FarmsDone {
+        let Some(path) = self.find(path) else { return refused(&format!("there is no farm in {path} here")) };
+        self.fleet.pause_plotting(&path, is_paused);
+        let what = if is_paused {
+            "paused, until it is resumed, the farm is removed, or this plot-client ends"
+        } else {
+            "resumed"
+        };
+        tracing::info!(dir = %path.display(), "plotting is {what}");
         done(&format!("plotting is {what}"))
+    }
+
+    /// Begins or stops the scrub of the farm of this folder, if it is open.
+    fn scrub(&self, path: &str, is_wanted: bool) -> FarmsDone {
+        let found = self.find(path);
+        let (mut farms, _) = self.fleet.farms();
+        let farm = farms.find(|(path, ..)| Some(*path) == found.as_deref()).and_then(|(.., farm)| farm);
+        let Some(farm) = farm else { return refused(&format!("no farm is open in {path} here")) };
+        let asked = if is_wanted { farm.scrub().begin() } else { farm.scrub().stop() };
+        asked.map_or_else(|why| refused(&why), done)
     }
 
     /// The farm of this folder, as it was told.
@@ -306,16 +255,12 @@ impl Desk {
 
     fn outcome(&self, waiting: &Waiting, is_late: bool) -> Option<FarmsDone> {
         match (self.fleet.state(&waiting.path), waiting.comes) {
-            (None, false) => Some(done("closed")),
+            (None, false) => Some(done(&format!("closed{}", self.wishes.remark_on_removed(&waiting.path)))),
             (Some(State::Open), true) => {
                 if let Some(reason) = self.fleet.kept(&waiting.path) {
                     return Some(refused(&format!("{reason}; it goes on with the size that it had")));
                 }
-                let file = self.wishes.file.as_ref().map(|file| format!("{} and ", file.display()));
-                let file = file.unwrap_or_default();
-                Some(done(&format!(
-                    "open, until this plot-client ends: {file}its command line do not know of it"
-                )))
+                Some(done(&format!("open{}", self.wishes.remark_on_added(&waiting.path))))
             }
             (Some(State::Shut { reason, again_at }), true) if !reason.is_empty() => {
                 let again = if again_at.is_some() { "; it is tried again" } else { "" };
@@ -338,32 +283,43 @@ impl Desk {
         let farms: Vec<_> =
             farms.map(|(path, state, farm)| (self.told(path, state, farm, now), farm.cloned())).collect();
         let (bus, client, host) = (self.bus.clone(), self.client, bounded_text(&self.host));
+        let farms_in_all = u16::try_from(farms.len()).unwrap_or(u16::MAX);
         tokio::spawn(async move {
+            // At once: so many are to be waited for.
+            let told = FarmsTold { client, host: host.clone(), farms_in_all, farms: Vec::new() };
+            send(&bus, asker, &told).await;
             let farms = join_all(farms.into_iter().map(|(told, farm)| count_plotted(told, farm))).await;
-            let farms_in_all = u16::try_from(farms.len()).unwrap_or(u16::MAX);
-            // One message at least.
-            let parts = farms.chunks(MAX_FARMS_TOLD).chain(farms.is_empty().then_some(&[][..]));
-            for farms in parts {
+            for farms in farms.chunks(MAX_FARMS_TOLD) {
                 let told = FarmsTold { client, host: host.clone(), farms_in_all, farms: farms.to_vec() };
-                let sent = match told.to_bytes() {
-                    Ok(bytes) => bus.publish(&subjects::farms_told(asker), bytes).await,
-                    Err(error) => return tracing::error!("{error}"),
-                };
-                if let Err(error) = sent {
-                    tracing::debug!("farms could not be told of: {error}");
-                }
+                send(&bus, asker, &told).await;
             }
         });
     }
 
+    fn disk_told(&self, farm: &FarmHandle) -> DiskTold {
+        let health = match farm.health().get() {
+            Health::Healthy => DiskHealth::Healthy,
+            Health::Slow => DiskHealth::Slow,
+            Health::Sick => DiskHealth::Sick,
+            Health::Gone => DiskHealth::Gone,
+        };
+        let DiskCounts { changes, late, failed, refused, .. } = self.fleet.disk(farm);
+        let device = bounded_text(farm.health().device());
+        DiskTold { device, health, changes, late, failed, refused }
+    }
+
     fn told(&self, path: &Path, state: State<'_>, farm: Option<&FarmHandle>, now: Duration) -> FarmTold {
         let trouble = farm.and_then(FarmHandle::disk_trouble);
+        let (failing, failing_reason) = farm.map_or_else(Default::default, |farm| {
+            let failing = farm.failing();
+            (failing.count() as u16, bounded_reason(&failing.reason()))
+        });
         let stage = match state {
             State::Opening => FarmStage::Opening,
             State::Closing => FarmStage::Closing,
             State::Shut { reason, again_at } => {
                 let again_in_s = again_at.map(|at| at.saturating_sub(now).as_secs() as u32);
-                FarmStage::Failed { reason: bounded_text(reason), again_in_s }
+                FarmStage::Failed { reason: bounded_reason(reason), again_in_s }
             }
             State::Open => match trouble {
                 Some(reason) => FarmStage::Paused { reason: bounded_text(reason) },
@@ -373,13 +329,27 @@ impl Desk {
         };
         FarmTold {
             path: text(path),
-            id: farm.map(FarmHandle::id),
+            id: self.fleet.id(path),
             stage,
             plotted: 0,
             sectors: farm.map_or(0, |farm| farm.layout().sectors()),
-            is_plotting_paused: farm.is_some_and(FarmHandle::is_plotting_paused),
-            disk: bounded_text(trouble.unwrap_or_default()),
+            sector_bytes: farm.map_or(0, |farm| farm.layout().sector_bytes()),
+            is_plotting_paused: self.fleet.is_plotting_paused(path),
+            failing,
+            failing_reason,
+            disk: farm.map(|farm| self.disk_told(farm)),
+            scrub: farm.map(|farm| bounded_text(&farm.scrub().told(trouble))).unwrap_or_default(),
         }
+    }
+}
+
+async fn send(bus: &SharedBus, asker: InstanceId, told: &FarmsTold) {
+    let sent = match told.to_bytes() {
+        Ok(bytes) => bus.publish(&subjects::farms_told(asker), bytes).await,
+        Err(error) => return tracing::error!("{error}"),
+    };
+    if let Err(error) = sent {
+        tracing::debug!("farms could not be told of: {error}");
     }
 }
 
@@ -389,11 +359,11 @@ fn text(path: &Path) -> String {
 }
 
 fn done(what: &str) -> FarmsDone {
-    FarmsDone::Done { what: bounded_text(what) }
+    FarmsDone::Done { what: bounded_reason(what) }
 }
 
 fn refused(reason: &str) -> FarmsDone {
-    FarmsDone::Refused { reason: bounded_text(reason) }
+    FarmsDone::Refused { reason: bounded_reason(reason) }
 }
 
 async fn reply(bus: &SharedBus, reply_to: &str, answer: &FarmsDone) {
@@ -420,12 +390,6 @@ async fn count_plotted(told: FarmTold, farm: Option<FarmHandle>) -> FarmTold {
     FarmTold { plotted, ..told }
 }
 
-/// From now on SIGHUP does not end the process.
-fn listen() -> Option<Signal> {
-    let told = |error: io::Error| tracing::warn!("SIGHUP is not listened to: {error}");
-    signal(SignalKind::hangup()).map_err(told).ok()
-}
-
 async fn hangup(hangups: &mut Option<Signal>) {
     let heard = match hangups {
         Some(hangups) => hangups.recv().await,
@@ -433,45 +397,5 @@ async fn hangup(hangups: &mut Option<Signal>) {
     };
     if heard.is_none() {
         std::future::pending::<()>().await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn farm(text: &str) -> FarmSpec {
-        text.parse().unwrap()
-    }
-
-    fn all(wishes: &Wishes) -> Vec<String> {
-        wishes.all().values().map(|farm| format!("{} {:?}", farm.path.display(), farm.size)).collect()
-    }
-
-    #[tokio::test]
-    async fn what_was_asked_for_last_holds_and_the_file_is_the_operators() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("farms");
-        std::fs::write(&file, "path=/b,sectors=1\n").unwrap();
-        let mut wishes = Wishes::with_file(vec![farm("path=/a,sectors=1")], Some(file.clone())).unwrap();
-        assert_eq!(all(&wishes), ["/a Sectors(1)", "/b Sectors(1)"]);
-        wishes.add(farm("path=/c,sectors=1"));
-        wishes.add(farm("path=/b,sectors=2"));
-        assert_eq!(all(&wishes), ["/a Sectors(1)", "/b Sectors(2)", "/c Sectors(1)"]);
-        wishes.remove(Path::new("/a"));
-        wishes.remove(Path::new("/b"));
-        assert_eq!(all(&wishes), ["/c Sectors(1)"]);
-        // Read again, the file names its farms again; what it does not know stays as it was asked for.
-        wishes.read_again(farms_file::read(&file, &wishes.named).unwrap());
-        assert_eq!(all(&wishes), ["/b Sectors(1)", "/c Sectors(1)"]);
-        wishes.add(farm("path=/a,sectors=3"));
-        wishes.remove(Path::new("/a"));
-        assert_eq!(wishes.count(), 2);
-        // So many by request, and no more.
-        for number in 1..MAX_ADDED {
-            assert!(wishes.may_add(Path::new("/more")));
-            wishes.add(farm(&format!("path=/d/{number},sectors=1")));
-        }
-        assert!(!wishes.may_add(Path::new("/more")) && wishes.may_add(Path::new("/c")));
     }
 }

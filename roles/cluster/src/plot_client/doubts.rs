@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!   proving fails ─▶ one sector at a time is read whole ─▶ its own hash fails: marked, and plotted again
+//!                                                      ├─▶ its record alone is wrong: made anew of the sector
 //!                                                      ├─▶ it is whole: that is said once, and it is left alone for an hour
 //!                                                      └─▶ the disk refuses: nothing is marked
 //! ```
 //! Never: a mark without bytes that were read and are wrong, or more than [`MAX_WAITING`] sectors that wait.
 
 use engine::Class;
-use engine::farm::{Depth, Farm, SectorError, SectorFault, SectorStatus};
-use futures::lock::Mutex;
+use engine::farm::{Depth, Farm, Mended, SectorError, SectorFault, SectorStatus};
+use futures::lock::{Mutex, MutexGuard};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -35,8 +36,8 @@ pub struct Suspect {
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is marked for replotting.
-    Damaged(SectorFault),
+    /// This was wrong with it, and this has become of it.
+    Damaged(SectorFault, Mended),
     /// Nothing is wrong with it.
     Whole,
     /// It could not be read, or the mark not be written.
@@ -60,11 +61,16 @@ impl Doubts {
             return None;
         }
         let verdict = {
-            let _turn = self.turn.lock().await;
+            let _turn = self.turn().await;
             judge(farm, suspect).await
         };
         self.ends(suspect.sector, verdict.as_ref(), Instant::now());
         verdict
+    }
+
+    /// The turn of whoever reads a sector whole: one at a time for a farm.
+    pub async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     fn begins(&self, sector: u16, now: Instant) -> bool {
@@ -84,7 +90,7 @@ impl Doubts {
         let leave = match verdict {
             Some(Verdict::Whole) => LEAVE_WHOLE,
             Some(Verdict::Failed(_)) => LEAVE_UNREAD,
-            Some(Verdict::Damaged(_)) | None => Duration::ZERO,
+            Some(Verdict::Damaged(..)) | None => Duration::ZERO,
         };
         self.settled.borrow_mut().insert(sector, now + leave);
     }
@@ -95,12 +101,12 @@ async fn judge(farm: &Farm, suspect: &Suspect) -> Option<Verdict> {
     if farm.status(sector) != (SectorStatus::Plotted { history_size }) {
         return None;
     }
-    let mut found = farm.check_and_mark(Class::Scrub, sector, depth).await;
+    let mut found = farm.check_and_mend(Class::Scrub, sector, depth).await;
     if depth == Depth::Map && matches!(found, Ok(None)) {
-        found = farm.check_and_mark(Class::Scrub, sector, Depth::Whole).await;
+        found = farm.check_and_mend(Class::Scrub, sector, Depth::Whole).await;
     }
     match found {
-        Ok(Some(fault)) => Some(Verdict::Damaged(fault)),
+        Ok(Some((fault, mended))) => Some(Verdict::Damaged(fault, mended)),
         Ok(None) => Some(Verdict::Whole),
         Err(SectorError::BeingWritten { .. } | SectorError::NotPlotted { .. }) => None,
         Err(error) => Some(Verdict::Failed(error.to_string())),
@@ -122,7 +128,7 @@ mod tests {
         assert!(doubts.begins(1, later(LEAVE_WHOLE)));
         doubts.ends(1, Some(&Verdict::Failed("EIO".into())), now);
         assert!(!doubts.begins(1, now) && doubts.begins(1, later(LEAVE_UNREAD)));
-        doubts.ends(1, Some(&Verdict::Damaged(SectorFault::Checksum)), now);
+        doubts.ends(1, Some(&Verdict::Damaged(SectorFault::Checksum, Mended::Marked)), now);
         // Plotted anew, it is another sector.
         assert!(doubts.begins(1, now));
         doubts.ends(1, None, now);

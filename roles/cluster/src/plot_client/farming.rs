@@ -13,6 +13,7 @@ use super::farms::{FarmHandle, OpenFarm};
 use super::holder::Held;
 use super::proving::{Provers, ProvingError};
 use super::solutions::Found;
+use super::upkeep::tell_mended;
 use consensus::CpuLevel;
 use control::messages::SlotInfo;
 use control::slots::SlotKey;
@@ -157,10 +158,8 @@ async fn look_into(farm: FarmHandle, suspect: Suspect, reason: String, counters:
     let Ok(Some(verdict)) = farm.run(Class::Scrub, look).await else { return };
     let dir = farm.dir().display();
     match verdict {
-        Verdict::Damaged(fault) => {
-            counters.damaged.increment();
-            tracing::warn!(%dir, sector, "{reason}: {fault}; the sector will be plotted again");
-            farm.changed().notify_one();
+        Verdict::Damaged(fault, mended) => {
+            tell_mended(&farm, sector, &format!("{reason}: {fault}"), mended, &counters);
         }
         Verdict::Whole => {
             tracing::error!(

@@ -8,11 +8,14 @@
 
 use super::again::{Pauses, Reads, keep_looking};
 use super::doubts::Doubts;
+use super::failing::Failing;
+use super::scrubbing::Scrub;
 use super::sent::SentSolutions;
 use super::signatures::SignatureStore;
 use consensus::identity::Identity;
 use control::ids::FarmId;
 use control::signing::Stored;
+use engine::disk::{Health, HealthCell};
 use engine::farm::{
     Farm, Layout, LookedAgain, SectorError, SectorFault, SectorStatus, SectorWriter, s_bucket_buf_bytes,
 };
@@ -20,14 +23,14 @@ use engine::pool::{AcquireError, Pool, SLAB_BYTES, SlabMut};
 use engine::{Class, Disk, Local};
 use futures::future::{Either, select};
 use futures::lock::Mutex;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as SyncMutex, PoisonError, Weak as WeakArc};
+use std::sync::{Arc, Mutex as SyncMutex, MutexGuard, PoisonError, Weak as WeakArc};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, oneshot, watch};
 
@@ -38,9 +41,6 @@ const MAX_WAITING_JOBS: usize = 1024;
 const MENDING_PAUSES_S: [u64; 4] = [1, 4, 16, 64];
 
 type Job = Box<dyn FnOnce(&Local, Rc<OpenFarm>) + Send>;
-
-/// Why a farm takes no part at present because of its disk, if that is so; asked from any thread.
-pub type DiskTrouble = Arc<dyn Fn() -> Option<&'static str> + Send + Sync>;
 
 /// A farm on its executor.
 pub struct OpenFarm {
@@ -67,24 +67,39 @@ pub struct OpenFarm {
     pub is_open: watch::Sender<()>,
 }
 
-/// Equal parts of a slab, each for one s-bucket of the farm. Only a failed read loses one.
+/// Equal parts of slabs, each for one s-bucket of the farm. Only a failed read loses one.
 pub struct AuditBuffers {
     pool: Pool,
     part_bytes: usize,
+    /// Slabs that all reads at once take.
+    wanted_slabs: usize,
+    slabs: Cell<usize>,
     free: RefCell<Vec<SlabMut>>,
 }
 
 impl AuditBuffers {
-    /// For sectors of so many pieces.
-    pub async fn new(pool: &Pool, pieces_in_sector: u16) -> Result<Self, AcquireError> {
+    /// For sectors of so many pieces, and so many `reads` at once.
+    pub async fn new(pool: &Pool, pieces_in_sector: u16, reads: usize) -> Result<Self, AcquireError> {
         let part_bytes = s_bucket_buf_bytes(pieces_in_sector);
+        let wanted_slabs = reads.div_ceil(SLAB_BYTES / part_bytes).max(1);
         let free = RefCell::new(pool.acquire().await?.split_into(part_bytes));
-        Ok(Self { pool: pool.clone(), part_bytes, free })
+        let buffers = Self { pool: pool.clone(), part_bytes, wanted_slabs, slabs: Cell::new(1), free };
+        buffers.fill_up();
+        Ok(buffers)
+    }
+
+    /// Takes what is missing of its memory, as far as nobody else has it: an audit does with one slab, only slower.
+    pub fn fill_up(&self) {
+        while self.slabs.get() < self.wanted_slabs {
+            let Some(slab) = self.pool.try_acquire() else { return };
+            self.free.borrow_mut().append(&mut slab.split_into(self.part_bytes));
+            self.slabs.set(self.slabs.get() + 1);
+        }
     }
 
     /// How many may be in use at a time.
     pub fn count(&self) -> usize {
-        SLAB_BYTES / self.part_bytes
+        self.slabs.get() * (SLAB_BYTES / self.part_bytes)
     }
 
     /// Takes one, of another slab if all are in use or lost.
@@ -137,7 +152,9 @@ struct Shared {
     is_stopped: AtomicBool,
     is_leaving: AtomicBool,
     is_plotting_paused: AtomicBool,
-    trouble: DiskTrouble,
+    failing: SyncMutex<Failing>,
+    health: Arc<HealthCell>,
+    scrub: Scrub,
     /// Held by the work on each slot that the farm takes part in.
     at_work: Arc<()>,
     open: watch::Receiver<()>,
@@ -146,13 +163,7 @@ struct Shared {
 impl FarmHandle {
     /// Takes the farm, which was opened in `dir`, into service on this executor. Of some sectors the disk may not have given the record:
     /// then it looks at them again.
-    pub fn serve(
-        dir: &Path,
-        open: OpenFarm,
-        sent: SentSolutions,
-        trouble: DiskTrouble,
-        some_are_unreadable: bool,
-    ) -> Self {
+    pub fn serve(dir: &Path, open: OpenFarm, sent: SentSolutions, some_are_unreadable: bool) -> Self {
         let (farm, local) = (&open.farm, open.local.clone());
         let is_plotted = |status: &&SectorStatus| matches!(status, SectorStatus::Plotted { .. });
         let (jobs, to_do) = mpsc::channel(MAX_WAITING_JOBS);
@@ -168,7 +179,9 @@ impl FarmHandle {
             is_stopped: AtomicBool::new(false),
             is_leaving: AtomicBool::new(false),
             is_plotting_paused: AtomicBool::new(false),
-            trouble,
+            failing: SyncMutex::default(),
+            health: open.disk.health_cell(),
+            scrub: Scrub::default(),
             at_work: Arc::new(()),
             open: open.is_open.subscribe(),
         };
@@ -275,7 +288,11 @@ impl FarmHandle {
 
     /// Why it takes no part at present because of its disk, if that is so.
     pub fn disk_trouble(&self) -> Option<&'static str> {
-        (self.0.trouble)()
+        match self.0.health.get() {
+            Health::Healthy | Health::Slow => None,
+            Health::Sick => Some("its disk is sick"),
+            Health::Gone => Some("its disk is gone"),
+        }
     }
 
     /// Whether it takes no part in slots, and nothing is written to it: its disk is sick. It signs all the same, as well as it can.
@@ -291,6 +308,21 @@ impl FarmHandle {
     /// Whether the operator has paused its plotting.
     pub fn is_plotting_paused(&self) -> bool {
         self.0.is_plotting_paused.load(Ordering::Acquire)
+    }
+
+    /// How its disk is doing, with what is counted of it; farms on one disk have the same.
+    pub fn health(&self) -> &Arc<HealthCell> {
+        &self.0.health
+    }
+
+    /// What fails when its sectors are plotted; held for a moment only.
+    pub fn failing(&self) -> MutexGuard<'_, Failing> {
+        self.0.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was asked for of its scrubbing, and how far it is.
+    pub fn scrub(&self) -> &Scrub {
+        &self.0.scrub
     }
 
     /// To be held by whatever works with the farm on a slot.
@@ -396,11 +428,20 @@ async fn serve(local: Local, farm: Rc<OpenFarm>, mut jobs: mpsc::Receiver<Job>) 
     }
 }
 
-/// Names each bad sector.
+/// Names each bad sector. Those with a wrong record are looked into first.
 pub fn tell_faults(dir: &Path, faults: &[(u16, SectorFault)]) {
     let dir = dir.display();
-    for (sector, fault) in faults {
+    let is_of_record = |fault: &SectorFault| matches!(fault, SectorFault::Record(_));
+    for (sector, fault) in faults.iter().filter(|(_, fault)| !is_of_record(fault)) {
         tracing::warn!(%dir, sector, "{fault}; the sector will be plotted again");
+    }
+    let mut doubtful = faults.iter().filter(|(_, fault)| is_of_record(fault));
+    if let Some((sector, fault)) = doubtful.next() {
+        let sectors = 1 + doubtful.count();
+        tracing::warn!(
+            %dir, sectors,
+            "damaged metadata records: each is made anew of its sector if that is whole, in the background; first: sector {sector}: {fault}"
+        );
     }
 }
 

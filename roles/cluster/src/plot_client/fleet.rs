@@ -9,13 +9,16 @@
 //! Owns: the farms' handles, who has been given them, and the tasks that open and close them. Never: a decision of when, or a farm's work.
 
 use super::counters::{Counters, FarmCounts};
+use super::disks::{DiskCounts, Disks};
 use super::farms::FarmHandle;
 use super::ground::OnDisk;
 use super::holder::{Held, Holds, Stop};
+use super::mount::Mount;
 use super::opening::{OpenError, Opener};
 use super::plotting::Plots;
 use super::signing::{Signing, Store, Windows};
 use super::spec::FarmSpec;
+use super::upkeep::keep_up;
 use crate::host::Host;
 use bus::BusError;
 use control::fleet::{self, Action, Event, Failure, Passes, State};
@@ -80,6 +83,11 @@ pub struct Fleet {
     set: watch::Sender<FarmSet>,
     /// Those that were open once, whose sectors are counted.
     seen: BTreeSet<FarmId>,
+    /// Which farm was open in a folder last, as long as that folder is wanted: no other is taken for it, and none is made.
+    known: BTreeMap<PathBuf, FarmId>,
+    /// Folders whose plotting an operator has paused, as long as they are wanted.
+    paused: BTreeSet<PathBuf>,
+    disks: Disks,
     doing: JoinSet<Done>,
     /// How an open farm says that it cannot go on.
     lose: mpsc::UnboundedSender<(PathBuf, FarmId, Failure)>,
@@ -90,6 +98,7 @@ pub struct Fleet {
 /// An open farm.
 struct Member {
     farm: FarmHandle,
+    mount: Mount,
     /// What goes on for it until it is closed; ends with this.
     tasks: JoinSet<()>,
 }
@@ -114,6 +123,9 @@ impl Fleet {
             opening: BTreeMap::new(),
             set: watch::Sender::new(Vec::new().into()),
             seen: BTreeSet::new(),
+            known: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            disks: Disks::default(),
             doing: JoinSet::new(),
             lose,
             lost,
@@ -146,6 +158,33 @@ impl Fleet {
     /// Whether the farm may farm: nobody else has it.
     pub fn is_held(&self, farm: &FarmHandle) -> bool {
         self.services.held.may_farm(&farm.identity().public_key())
+    }
+
+    /// Orders and fetches no more sectors for a farm, or again, until it is removed; also when it is closed and opened again meanwhile.
+    pub fn pause_plotting(&mut self, path: &Path, is_paused: bool) {
+        if is_paused {
+            self.paused.insert(path.to_owned());
+        } else {
+            self.paused.remove(path);
+        }
+        if let Some(member) = self.open.get(path) {
+            member.farm.pause_plotting(is_paused);
+        }
+    }
+
+    /// Whether an operator has paused its plotting.
+    pub fn is_plotting_paused(&self, path: &Path) -> bool {
+        self.paused.contains(path)
+    }
+
+    /// The farm that was open there last, whether it is there now or not.
+    pub fn id(&self, path: &Path) -> Option<FarmId> {
+        self.known.get(path).copied()
+    }
+
+    /// What is counted of the farm's disk.
+    pub fn disk(&self, farm: &FarmHandle) -> DiskCounts {
+        self.disks.of(farm.health())
     }
 
     /// What comes next. Can be dropped and called again without loss.
@@ -183,7 +222,7 @@ impl Fleet {
             Comes::Event(event) => Some(event),
             Comes::Done(Ok(Done::LetGo)) | Comes::Nothing => None,
         };
-        let ended = event.map_or(Ok(()), |event| self.on(event));
+        let ended = event.map_or(Ok(()), |event| self.on(event)).and_then(|()| self.look_at_disks());
         self.count();
         ended
     }
@@ -195,9 +234,9 @@ impl Fleet {
                 Action::Open { path, spec } => {
                     let (wanted, given_up) = watch::channel(());
                     self.opening.insert(path.clone(), wanted);
-                    let opener = self.opener.clone();
+                    let (opener, known) = (self.opener.clone(), self.known.get(&path).copied());
                     self.doing.spawn(async move {
-                        let opened = open(&opener, spec, given_up).await;
+                        let opened = open(&opener, spec, known, given_up).await;
                         Done::Opened(path, opened)
                     });
                 }
@@ -212,7 +251,25 @@ impl Fleet {
                 Action::End { reason } => return Err(reason),
             }
         }
+        // What is not wanted any more is no reason for anything when it is wanted again.
+        self.known.retain(|path, _| self.decisions.state(path).is_some());
+        self.paused.retain(|path| self.decisions.state(path).is_some());
         Ok(())
+    }
+
+    /// Lets go of farms whose disk is gone, or is not what is mounted there any more.
+    fn look_at_disks(&mut self) -> Result<(), String> {
+        self.disks.look(self.open.values().map(|member| member.farm.health()));
+        let (now, mut lost) = (Instant::now(), Vec::new());
+        for (path, Member { farm, mount, .. }) in &mut self.open {
+            if let Some(why) = mount.trouble(farm.health().get(), now).filter(|_| !farm.is_leaving()) {
+                let dir = path.display();
+                let reason =
+                    format!("{dir}: {why}; farm {} is closed, and opened again when it is there", farm.id());
+                lost.push((path.clone(), Failure { reason, passes: Passes::Soon }));
+            }
+        }
+        lost.into_iter().try_for_each(|(path, why)| self.on(Event::Lost { path, why }))
     }
 
     /// Takes a farm that was just opened into service.
@@ -237,7 +294,10 @@ impl Fleet {
             self.services.counters.found_plotted.add(plotted.into());
         }
         tracing::info!(dir = %path.display(), id = %farm.id(), plotted, sectors, "farm open");
-        self.open.insert(path.clone(), Member { farm, tasks });
+        farm.pause_plotting(self.paused.contains(&path));
+        self.known.insert(path.clone(), farm.id());
+        let mount = Mount::of(&path);
+        self.open.insert(path.clone(), Member { farm, mount, tasks });
         self.publish();
         Event::Opened { path }
     }
@@ -254,6 +314,7 @@ impl Fleet {
             .add(Arc::new(OnDisk { host: host.clone(), farm: farm.clone(), verify_writes: *verify_writes }))
             .await?;
         let mut tasks = JoinSet::new();
+        tasks.spawn(keep_up(farm.clone(), counters.clone()));
         let (signer, windows, counters) = (farm.clone(), windows.clone(), counters.clone());
         let store: Store = Box::new(move |hash, may_be_new| {
             let farm = signer.clone();
@@ -275,6 +336,13 @@ impl Fleet {
         let (farm, services) = (member.farm.clone(), self.services.clone());
         let mut tasks = std::mem::take(&mut member.tasks);
         farm.leave();
+        let (dir, limit_s) = (path.display(), LEAVE_WITHIN.as_secs());
+        match farm.disk_trouble() {
+            None => tracing::info!(%dir, "the farm leaves: what it has begun may end, {limit_s} s at most"),
+            Some(trouble) => {
+                tracing::info!(%dir, "the farm leaves: {trouble}, and what it has begun has {limit_s} s");
+            }
+        }
         self.doing.spawn(async move {
             let public_key = farm.identity().public_key();
             services.plots.remove(farm.id()).await;
@@ -323,6 +391,8 @@ impl Fleet {
             };
             troubles.extend(trouble.map(|trouble| format!("{}: {trouble}", path.display())));
         }
+        counts.plotting_paused = self.paused.len();
+        counts.disks = self.disks.counts();
         counts.troubles = troubles.join("; ");
         self.services.counters.set_farms(counts);
     }
@@ -384,10 +454,11 @@ async fn quiet(farm: &FarmHandle, windows: &Windows) {
 async fn open(
     opener: &Opener,
     spec: FarmSpec,
+    known: Option<FarmId>,
     given_up: watch::Receiver<()>,
 ) -> Result<FarmHandle, OpenError> {
     let path = spec.path.clone();
-    let mut opening = pin!(opener.open(spec, given_up));
+    let mut opening = pin!(opener.open(spec, known, given_up));
     if let Ok(opened) = timeout(OPEN_WITHIN, &mut opening).await {
         return opened;
     }

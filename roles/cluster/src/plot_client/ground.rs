@@ -6,7 +6,7 @@ use crate::host::Host;
 use async_trait::async_trait;
 use control::ids::InstanceId;
 use control::messages::SectorId;
-use control::plot_jobs::{Farm, PullEnd, SectorState};
+use control::plot_jobs::{Farm, Note, PullEnd, SectorState};
 use engine::Class;
 use engine::farm::SectorStatus;
 use futures::future::{BoxFuture, FutureExt, pending};
@@ -30,6 +30,9 @@ pub trait Ground: Send + Sync + 'static {
 
     /// Whether nothing is to be begun with it at present: its jobs wait.
     fn is_paused(&self) -> bool;
+
+    /// Hears what is told of its plotting.
+    fn note(&self, _note: &Note) {}
 
     /// Every sector in order.
     async fn look(&self) -> Result<Vec<SectorState>, String>;
@@ -81,6 +84,10 @@ impl Ground for OnDisk {
         self.farm.is_plotting_paused() || self.farm.is_paused()
     }
 
+    fn note(&self, note: &Note) {
+        self.farm.failing().note(note);
+    }
+
     async fn look(&self) -> Result<Vec<SectorState>, String> {
         let looked = self.farm.run(Class::Scrub, |open| async move { open.farm.statuses() });
         let statuses = looked.await.map_err(|error| error.to_string())?;
@@ -112,7 +119,8 @@ fn state(status: SectorStatus) -> SectorState {
     match status {
         SectorStatus::NotPlotted => SectorState::NotPlotted,
         SectorStatus::Expired => SectorState::Damaged,
-        SectorStatus::Unreadable => SectorState::Unreadable,
+        // Either may be whole.
+        SectorStatus::Unreadable | SectorStatus::Doubtful => SectorState::Unreadable,
         SectorStatus::BeingWritten => SectorState::BeingWritten,
         SectorStatus::Plotted { history_size } => SectorState::Plotted { history_size },
     }

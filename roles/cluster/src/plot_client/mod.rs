@@ -5,6 +5,7 @@
 //!   RewardSigningRequest ▶ signing ─ one stored signature a hash ─▶ SigningAnswer
 //!   FarmHeld ◀───────────▶ holder ─ whether a farm is this plot-client's alone, and may do any of this
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
+//!   FarmsOrder ──────────▶ upkeep ─ damaged records, scrubbing: one sector of a farm at a time, at the lowest class
 //!   SIGHUP, FarmsOrder ──▶ desk ─▶ fleet ─ farms come and go ─▶ all of these
 //! ```
 //! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
@@ -16,35 +17,43 @@ mod audit_memory;
 mod candidates;
 mod counters;
 mod desk;
+mod disks;
 mod doubts;
+mod expected;
+mod failing;
 mod farming;
 mod farms;
 mod farms_file;
 mod fleet;
 mod ground;
 mod holder;
+mod mount;
 mod opening;
 mod plotting;
 mod proving;
 mod pull;
+mod scrubbing;
 mod sent;
 mod signatures;
 mod signing;
 mod slots;
 mod solutions;
 mod spec;
+mod upkeep;
+mod wishes;
 
 pub use self::audit::{Audited, MAX_READS, audit_sectors};
 pub use self::audit_memory::{MemoryChoice, UnknownMemory};
 pub use self::farms::AuditBuffers;
 pub use self::solutions::{Handovers, MayFarm};
 pub use counters::{Counter, Counters, FarmCounts};
-pub use desk::Wishes;
+pub use disks::DiskCounts;
 pub use farms_file::FarmsFileError;
 pub use opening::Near;
 pub use sent::SENT_FILE;
 pub use signatures::{MAX_ENTRIES, SIGNATURES_FILE};
 pub use spec::{FarmSpec, SpecError};
+pub use wishes::Wishes;
 
 use self::audit_memory::Settling;
 use self::desk::Desk;
@@ -83,7 +92,7 @@ const SLABS: usize = 32;
 const SLABS_PER_FARM: usize = 24;
 /// Slabs of farms that come later, 96 MiB; with the others' those are shared by more than they are meant for.
 const SPARE_SLABS: usize = 48;
-/// With so few a farm still does all its work: two for good, and one after another.
+/// With so few a farm still does all its work: two for good, up to two more for audits where they are free, and one after another.
 const LEAST_SLABS_PER_FARM: usize = 6;
 /// Proofs that may wait for a thread here.
 const MAX_WAITING_PROOFS: usize = 16;
@@ -334,7 +343,8 @@ async fn tell(counters: Arc<Counters>) {
 
 /// Says it once.
 fn tell_once(counters: &Counters) {
-    let FarmCounts { named, open, claimed, paused, failed, troubles } = counters.farms();
+    let FarmCounts { named, open, claimed, paused, failed, plotting_paused, disks, troubles } =
+        counters.farms();
     if open < named {
         tracing::warn!(
             farms = open,
@@ -354,6 +364,7 @@ fn tell_once(counters: &Counters) {
         refused_slots = counters.refused_slots.get(),
         skipped = counters.skipped.get(),
         paused_slots = counters.paused_slots.get(),
+        plotting_paused,
         found = counters.found.get(),
         proved = counters.proved.get(),
         queued = counters.queued.get(),
@@ -366,7 +377,14 @@ fn tell_once(counters: &Counters) {
         signed = counters.signed.get(),
         plotted = counters.plotted.get(),
         damaged = counters.damaged.get(),
+        mended = counters.mended.get(),
         audit_errors = counters.audit_errors.get(),
+        slow_disks = disks.slow,
+        sick_disks = disks.sick,
+        gone_disks = disks.gone,
+        disk_changes = disks.changes,
+        late_operations = disks.late,
+        failed_operations = disks.failed,
         audit_p50 = ?counters.audit_time(50).unwrap_or_default(),
         audit_p99 = ?counters.audit_time(99).unwrap_or_default(),
         "farming"

@@ -9,21 +9,21 @@
 //!
 //! Owns: which device is on which executor. Never: when a farm is opened, or tried again.
 
+use super::audit::MAX_READS;
 use super::audit_memory::Settling;
 use super::doubts::Doubts;
-use super::farms::{AuditBuffers, DiskTrouble, FarmHandle, OpenFarm, WeakFarmHandle, tell_faults};
+use super::expected::{Found, find};
+use super::farms::{AuditBuffers, FarmHandle, OpenFarm, WeakFarmHandle, tell_faults};
 use super::sent::SentSolutions;
 use super::signatures::{SCRATCH_BYTES, SignatureStore};
 use super::spec::FarmSpec;
 use crate::host::Host;
 use crate::placement::device_of;
 use control::fleet::Passes;
+use control::ids::FarmId;
 use control::messages::ClusterInfo;
-use engine::disk::Health;
 use engine::executor::RemoteError;
-use engine::farm::{
-    AuditMemory, FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, INFO_FILE, OpenReport, SectorError,
-};
+use engine::farm::{AuditMemory, FARM_SCRATCH_BYTES, Farm, FarmConfig, FarmError, OpenReport, SectorError};
 use engine::pool::AcquireError;
 use engine::task::off_executor;
 use engine::{Class, Disk, IoError, Limits, Local};
@@ -75,6 +75,41 @@ pub enum OpenError {
         /// Its folder.
         path: PathBuf,
     },
+    /// The farm that was open there is not.
+    #[error(
+        "{}: farm {farm} was open here and is not there: is its disk mounted? It is waited for, and no other is made in its place: for a \
+         new one remove it, and add it again", path.display()
+    )]
+    Away {
+        /// Its folder.
+        path: PathBuf,
+        /// Which one is waited for.
+        farm: FarmId,
+    },
+    /// The file system of the farm that was open there has no device any more.
+    #[error(
+        "{}: the disk of farm {farm} is gone, and its file system still mounted: unmount it, and mount the disk anew: the farm is waited for",
+        path.display()
+    )]
+    Dead {
+        /// Its folder.
+        path: PathBuf,
+        /// Which one is waited for.
+        farm: FarmId,
+    },
+    /// Another farm lies where one was open.
+    #[error(
+        "{}: farm {farm} was open here, and farm {found} is there now: is this the right disk? Nothing is read from it or written to it: to \
+         farm that one remove this one, and add it again", path.display()
+    )]
+    Other {
+        /// Its folder.
+        path: PathBuf,
+        /// Which one is waited for.
+        farm: FarmId,
+        /// Which one is there.
+        found: FarmId,
+    },
     /// No memory for its work.
     #[error("{0}: give this plot-client more buffers")]
     Memory(#[from] AcquireError),
@@ -113,8 +148,10 @@ impl OpenError {
     /// disk, a full disk.
     pub fn passes(&self) -> Passes {
         match self {
-            Self::NotThere { .. }
-            | Self::Memory(_)
+            Self::NotThere { .. } | Self::Away { .. } | Self::Dead { .. } | Self::Other { .. } => {
+                Passes::Soon
+            }
+            Self::Memory(_)
             | Self::Ring { .. }
             | Self::TooMany { .. }
             | Self::Farm(FarmError::Sector(SectorError::Buffers(_)) | FarmError::Random(_)) => Passes::Maybe,
@@ -166,6 +203,8 @@ struct Terms {
 #[derive(Clone)]
 struct Opening {
     spec: FarmSpec,
+    /// The farm that was open there before: it and no other.
+    expected: Option<FarmId>,
     terms: Terms,
     /// What is kept of each sector.
     memory: AuditMemory,
@@ -198,8 +237,14 @@ impl Opener {
         Self { host, executors, near, terms, memory, farms_max, places, devices: SyncMutex::default() }
     }
 
-    /// Opens a farm. Given up by the end of what sends to `given_up`, it gives back what it took.
-    pub async fn open(&self, spec: FarmSpec, given_up: watch::Receiver<()>) -> Result<FarmHandle, OpenError> {
+    /// Opens a farm; if one is `expected` there, it and no other, and none is made. Given up by the end of what sends to `given_up`, it
+    /// gives back what it took.
+    pub async fn open(
+        &self,
+        spec: FarmSpec,
+        expected: Option<FarmId>,
+        given_up: watch::Receiver<()>,
+    ) -> Result<FarmHandle, OpenError> {
         let Ok(place) = self.places.clone().try_acquire_owned() else {
             return Err(OpenError::TooMany { path: spec.path, farms: self.farms_max });
         };
@@ -215,8 +260,11 @@ impl Opener {
         };
         farms.retain(|farm| farm.upgrade().is_some_and(|farm| !farm.is_closed()));
         let (memory, _promised) = self.memory.of(&spec);
-        let opening = Opening { spec, terms: self.terms, memory, place: Arc::new(place), given_up };
-        let beside = farms.iter().filter_map(WeakFarmHandle::upgrade).find(|farm| !farm.is_stopped());
+        let (terms, place) = (self.terms, Arc::new(place));
+        let opening = Opening { spec, expected, terms, memory, place, given_up };
+        // One that leaves may do so since its disk is gone.
+        let is_staying = |farm: &FarmHandle| !farm.is_stopped() && !farm.is_leaving();
+        let beside = farms.iter().filter_map(WeakFarmHandle::upgrade).find(is_staying);
         let opened = match beside {
             Some(beside) => {
                 let opening = opening.clone();
@@ -269,12 +317,9 @@ async fn ended(mut receiver: watch::Receiver<()>) {
 }
 
 async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHandle, OpenError> {
-    let Opening { spec, terms, memory, place, given_up } = opening;
+    let Opening { spec, expected, terms, memory, place, given_up } = opening;
     let Terms { genesis_hash, max_pieces_in_sector, create } = terms;
-    let info = spec.path.join(INFO_FILE);
-    if !create && !off_executor("farm-open", move || info.exists()).await.unwrap_or(false) {
-        return Err(OpenError::NotThere { path: spec.path.clone() });
-    }
+    check_there(&spec.path, create, expected).await?;
     let pieces_in_sector = max_pieces_in_sector;
     let FarmSpec { size, may_shrink, .. } = spec;
     let config = FarmConfig { genesis_hash, max_pieces_in_sector, pieces_in_sector, size, may_shrink };
@@ -290,7 +335,9 @@ async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHan
     };
     tell(&spec.path, &report);
     let (pieces_in_sector, identity) = (farm.layout().pieces_in_sector(), farm.identity().clone());
-    let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), pieces_in_sector).await?);
+    farm.settle_depth().await;
+    let reads = disk.depth().min(MAX_READS);
+    let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), pieces_in_sector, reads).await?);
     let (key, lock) = (identity.public_key(), farm.lock_file());
     let sent = SentSolutions::open_apart(&spec.path, key, genesis_hash, lock.clone()).await;
     let signatures =
@@ -308,17 +355,24 @@ async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHan
         place,
         is_open: watch::Sender::new(()),
     };
-    Ok(FarmHandle::serve(&spec.path, open, sent, trouble_of(disk), !report.unreadable.is_empty()))
+    Ok(FarmHandle::serve(&spec.path, open, sent, !report.unreadable.is_empty()))
 }
 
-/// Why farms on the disk take no part at present.
-fn trouble_of(disk: &Disk) -> DiskTrouble {
-    let health = disk.health_cell();
-    Arc::new(move || match health.get() {
-        Health::Healthy | Health::Slow => None,
-        Health::Sick => Some("its disk is sick"),
-        Health::Gone => Some("its disk is gone"),
-    })
+/// Errs where a farm would be made that must not be, or one taken for the farm that is `expected`.
+async fn check_there(path: &Path, create: bool, expected: Option<FarmId>) -> Result<(), OpenError> {
+    if create && expected.is_none() {
+        return Ok(());
+    }
+    let (dir, path) = (path.to_owned(), path.to_owned());
+    let found = off_executor("farm-open", move || find(&dir)).await.unwrap_or(Found::Unclear);
+    match (found, expected) {
+        (Found::Nothing, Some(farm)) => Err(OpenError::Away { path, farm }),
+        (Found::Dead, Some(farm)) => Err(OpenError::Dead { path, farm }),
+        (Found::Nothing, None) => Err(OpenError::NotThere { path }),
+        (Found::Farm(found), Some(farm)) if found != farm => Err(OpenError::Other { path, farm, found }),
+        // What is wrong there, opening it tells.
+        (Found::Farm(_) | Found::Dead | Found::Unclear, _) => Ok(()),
+    }
 }
 
 fn tell(dir: &Path, report: &OpenReport) {
@@ -372,7 +426,7 @@ mod tests {
             (io(io::ErrorKind::FileTooLarge), Passes::Never),
             (locked, Passes::Maybe),
             (OpenError::from(FarmError::Io(full)), Passes::Slowly),
-            (OpenError::NotThere { path: path.clone() }, Passes::Maybe),
+            (OpenError::NotThere { path: path.clone() }, Passes::Soon),
             (damaged.into(), Passes::Never),
             (OpenError::TooMany { path, farms: 1 }, Passes::Maybe),
         ] {

@@ -367,7 +367,8 @@ impl Plotting {
     }
 
     fn note(&self, farm: u64, note: Note) {
-        let dir = &self.farms[&farm].place;
+        let PlottedFarm { place: dir, ground, .. } = &self.farms[&farm];
+        ground.note(&note);
         match note {
             Note::Offered { sector: SectorId { sector_index, history_size, .. }, reason, attempt } => {
                 tracing::info!(dir, sector_index, history_size, attempt, ?reason, "to be plotted");

@@ -270,6 +270,22 @@ async fn a_queue_that_was_emptied_is_filled_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_sector_that_is_damaged_before_its_job_has_left_the_queue_does_not_wait_for_long() {
+    let farm = List::new(1, &[]);
+    let bus = plot(std::slice::from_ref(&farm)).await;
+    let mut server = Hand::new(&bus, 1).await;
+    let taken = server.take().await;
+    assert_eq!(server.stage(&taken.job).await, PlotPhase::Stored);
+    farm.sectors.lock().unwrap()[0] = SectorState::Damaged;
+    // It is looked over, and the order meets the job of before.
+    tokio::time::sleep(Duration::from_secs(13)).await;
+    taken.delivery.ack().await.unwrap();
+    let acked_at = Instant::now();
+    assert_eq!(server.serve().await.1, PlotPhase::Stored);
+    assert!(farm.is_plotted() && acked_at.elapsed() <= Duration::from_secs(8), "{:?}", acked_at.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_sector_made_for_an_earlier_run_is_taken_up() {
     let farm = List::new(1, &[]);
     let local = plot(std::slice::from_ref(&farm)).await;

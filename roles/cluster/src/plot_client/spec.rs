@@ -42,6 +42,14 @@ pub enum SpecError {
         /// The directory.
         path: PathBuf,
     },
+    /// A folder that depends on where one stands.
+    #[error(
+        "path={}: a folder on that host is named from its root, as path=/mnt/disk/farm", path.display()
+    )]
+    Relative {
+        /// The folder.
+        path: PathBuf,
+    },
     /// Not a word for plotted sectors.
     #[error(
         "shrink={0}: only shrink=yes is known: plotted sectors that do not fit the size may go; leave it away where they may not"
@@ -53,6 +61,14 @@ pub enum SpecError {
     /// Not a size.
     #[error("size={0}: a number with a unit is expected, such as 7900GB, 7.2TiB or 8TB")]
     Size(String),
+}
+
+impl FarmSpec {
+    /// A farm on another host than the one where it is written: its folder is named from the root.
+    pub fn of_another_host(text: &str) -> Result<Self, SpecError> {
+        let farm: Self = text.parse()?;
+        if farm.path.is_absolute() { Ok(farm) } else { Err(SpecError::Relative { path: farm.path }) }
+    }
 }
 
 impl FromStr for FarmSpec {
@@ -121,6 +137,16 @@ mod tests {
             let expected =
                 FarmSpec { path: "a=b".into(), size: FarmSize::Allocated(bytes), may_shrink: false };
             assert_eq!(spec, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_farm_on_another_host_is_named_from_the_root() {
+        let absolute = "path=/mnt/farm,sectors=1";
+        assert_eq!(FarmSpec::of_another_host(absolute), absolute.parse());
+        for path in ["farm", "./farm", "~/farm"] {
+            let refused = FarmSpec::of_another_host(&format!("path={path},sectors=1"));
+            assert_eq!(refused, Err(SpecError::Relative { path: path.into() }));
         }
     }
 

@@ -18,6 +18,8 @@ use tokio::time::{Instant, timeout_at};
 
 /// Plot-clients answer within this; one whose disk hangs takes a second.
 pub const HEARD_WITHIN: Duration = Duration::from_secs(3);
+/// Each says at once that it is there, and of how many farms it will tell: when nobody new did for so long, nobody will.
+const NOBODY_NEW_FOR: Duration = Duration::from_millis(700);
 /// A plot-client says within 15 s what has become of a farm.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -38,15 +40,13 @@ pub enum FarmsError {
     /// No such farm or host.
     #[error("no farm, folder or host `{0}`: see `farms list`")]
     NoSuch(String),
-    /// A folder that several hosts have.
-    #[error(
-        "several plot-clients have a farm in {path}: {hosts}; name one as HOST:{path}, or the farm by its id"
-    )]
+    /// A name that several farms have.
+    #[error("`{name}` are several farms: name one of {candidates}")]
     Ambiguous {
-        /// The folder.
-        path: String,
-        /// Their hosts.
-        hosts: String,
+        /// The name.
+        name: String,
+        /// Names of them that are each of one farm.
+        candidates: String,
     },
     /// Several plot-clients on a host.
     #[error("{count} plot-clients run on host {host}: name one of them by its id instead: {ids}")]
@@ -81,18 +81,26 @@ pub struct Client {
     pub farms: Vec<FarmTold>,
 }
 
-/// Asks all plot-clients for their farms, and listens so long; `me` was never used for another question. In order of hosts.
-pub async fn list(bus: &SharedBus, me: InstanceId, listen: Duration) -> Result<Vec<Client>, FarmsError> {
+/// Asks all plot-clients for their farms, and listens until those who said that they are there have told of all, so long at most; `me` was
+/// never used for another question. In order of hosts.
+pub async fn list(bus: &SharedBus, me: InstanceId, at_most: Duration) -> Result<Vec<Client>, FarmsError> {
     let mut told = bus.subscribe(&subjects::farms_told(me)).await?;
     bus.publish(subjects::FARMS_WANTED, FarmsWanted { asker: me }.to_bytes()?).await?;
-    let until = Instant::now() + listen;
+    let (until, mut anybody_until) = (Instant::now() + at_most, Instant::now() + NOBODY_NEW_FOR);
     let mut clients: BTreeMap<InstanceId, Client> = BTreeMap::new();
-    while let Ok(Some(message)) = timeout_at(until, told.next()).await {
+    loop {
+        // Where nobody is there yet, the bus may be slow to carry the question.
+        let is_awaited = clients.is_empty() || clients.values().any(|client| !client.has_told_all());
+        let until = if is_awaited { until } else { until.min(anybody_until) };
+        let Ok(Some(message)) = timeout_at(until, told.next()).await else { break };
         // What cannot be read is of another release.
         let Ok(FarmsTold { client, host, farms_in_all, farms }) = FarmsTold::from_bytes(&message.payload)
         else {
             continue;
         };
+        if !clients.contains_key(&client) {
+            anybody_until = Instant::now() + NOBODY_NEW_FOR;
+        }
         let new = || Client { id: client, host, farms_in_all, farms: Vec::new() };
         clients.entry(client).or_insert_with(new).farms.extend(farms);
     }
@@ -103,6 +111,18 @@ pub async fn list(bus: &SharedBus, me: InstanceId, listen: Duration) -> Result<V
     clients.iter_mut().for_each(|client| client.farms.sort_by(|a, b| a.path.cmp(&b.path)));
     clients.sort_by(|a, b| (&a.host, a.id).cmp(&(&b.host, b.id)));
     Ok(clients)
+}
+
+impl Client {
+    /// Whether all of its farms were heard of.
+    pub fn has_told_all(&self) -> bool {
+        self.farms.len() >= usize::from(self.farms_in_all)
+    }
+
+    /// Whether people call it so: by its host or its id.
+    fn is_called(&self, name: &str) -> bool {
+        self.host == name || self.id.to_string() == name
+    }
 }
 
 /// Asks a plot-client to do this; gives what it did.
@@ -117,8 +137,7 @@ pub async fn change(bus: &SharedBus, client: &Client, what: FarmsChange) -> Resu
 
 /// The one plot-client of a host, or of this id.
 pub fn client<'a>(clients: &'a [Client], name: &str) -> Result<&'a Client, FarmsError> {
-    let is_it = |client: &&Client| client.host == name || client.id.to_string() == name;
-    let found: Vec<_> = clients.iter().filter(is_it).collect();
+    let found: Vec<_> = clients.iter().filter(|client| client.is_called(name)).collect();
     match found[..] {
         [] => Err(FarmsError::NoSuch(name.to_owned())),
         [one] => Ok(one),
@@ -129,24 +148,40 @@ pub fn client<'a>(clients: &'a [Client], name: &str) -> Result<&'a Client, Farms
     }
 }
 
-/// The farms of that name, with their plot-clients: an id, a folder, HOST:FOLDER, or all of a host.
+/// The farms of that name, with their plot-clients: an id, a folder, CLIENT:FOLDER, or all of one CLIENT, which is a plot-client's host or id.
+/// What several plot-clients could be meant by is refused, with the names to choose from.
 pub fn find<'a>(clients: &'a [Client], name: &str) -> Result<Vec<(&'a Client, &'a FarmTold)>, FarmsError> {
-    let all = || clients.iter().flat_map(|client| client.farms.iter().map(move |farm| (client, farm)));
-    let bounded = bounded_text(name.trim_end_matches('/'));
-    let is_there = |farm: &FarmTold, path: &str| farm.path.trim_end_matches('/') == path;
-    let by_folder: Vec<_> = all().filter(|(_, farm)| is_there(farm, &bounded)).collect();
-    if by_folder.len() > 1 {
-        let hosts: Vec<_> = by_folder.iter().map(|(client, _)| client.host.as_str()).collect();
-        return Err(FarmsError::Ambiguous { path: name.to_owned(), hosts: hosts.join(", ") });
+    if clients.iter().any(|client| client.is_called(name)) {
+        let client = self::client(clients, name)?;
+        return Ok(client.farms.iter().map(|farm| (client, farm)).collect());
     }
-    let is_named = |(client, farm): &(&Client, &FarmTold)| {
-        let of_host = name.strip_prefix(&client.host).and_then(|rest| rest.strip_prefix(':'));
-        farm.id.is_some_and(|id| id.to_string() == name)
-            || client.host == name
-            || of_host.is_some_and(|path| is_there(farm, path.trim_end_matches('/')))
+    let all = || clients.iter().flat_map(|client| client.farms.iter().map(move |farm| (client, farm)));
+    let is_there = |farm: &FarmTold, path: &str| {
+        farm.path.trim_end_matches('/') == bounded_text(path.trim_end_matches('/'))
     };
-    let found: Vec<_> = by_folder.into_iter().chain(all().filter(is_named)).collect();
-    if found.is_empty() { Err(FarmsError::NoSuch(name.to_owned())) } else { Ok(found) }
+    let is_named = |(client, farm): &(&Client, &FarmTold)| {
+        let of_client = name.split_once(':').filter(|(client_name, _)| client.is_called(client_name));
+        farm.id.is_some_and(|id| id.to_string() == name)
+            || is_there(farm, name)
+            || of_client.is_some_and(|(_, path)| is_there(farm, path))
+    };
+    let found: Vec<_> = all().filter(is_named).collect();
+    match found[..] {
+        [] => Err(FarmsError::NoSuch(name.to_owned())),
+        [_] => Ok(found),
+        _ => {
+            let candidates: Vec<_> =
+                found.iter().map(|(client, farm)| full_name(clients, client, farm)).collect();
+            Err(FarmsError::Ambiguous { name: name.to_owned(), candidates: candidates.join(", ") })
+        }
+    }
+}
+
+/// HOST:FOLDER where that is one farm, else ID:FOLDER.
+fn full_name(clients: &[Client], client: &Client, farm: &FarmTold) -> String {
+    let is_alone = clients.iter().filter(|other| other.host == client.host).count() == 1;
+    let client = if is_alone { client.host.clone() } else { client.id.to_string() };
+    format!("{client}:{}", farm.path)
 }
 
 #[cfg(test)]
@@ -162,8 +197,12 @@ mod tests {
             stage: FarmStage::Farming,
             plotted: 1,
             sectors: 1,
+            sector_bytes: 1 << 30,
             is_plotting_paused: false,
-            disk: String::new(),
+            failing: 0,
+            failing_reason: String::new(),
+            disk: None,
+            scrub: String::new(),
         };
         let farms = (0..).zip(paths).map(farm).collect();
         Client { id: InstanceId([number; 16]), host: host.to_owned(), farms_in_all: 0, farms }
@@ -185,10 +224,39 @@ mod tests {
         assert_eq!(paths("b:/x/").unwrap(), ["b/x"]);
         assert_eq!(paths("a").unwrap(), ["a/x", "a/y/"]);
         assert_eq!(paths(&FarmId([32; 16]).to_string()).unwrap(), ["b/x"]);
-        assert!(paths("/x").unwrap_err().contains("a, b") && paths("/z").unwrap_err().contains("/z"));
+        assert_eq!(paths(&clients[1].id.to_string()).unwrap(), ["b/x"]);
+        let ids = clients.each_ref().map(|client| client.id.to_string());
+        assert!(paths("/x").unwrap_err().contains(&format!("name one of a:/x, {}:/x", ids[1])));
+        assert!(paths("/z").unwrap_err().contains("/z") && paths("c:/x").unwrap_err().contains("c:/x"));
+        // Two on one host are never both met.
+        let both = paths("b").unwrap_err();
+        assert!(
+            both.contains("2 plot-clients") && both.contains(&ids[1]) && both.contains(&ids[2]),
+            "{both}"
+        );
         assert_eq!(client(&clients, "a").unwrap().id, clients[0].id);
         assert_eq!(client(&clients, &clients[2].id.to_string()).unwrap(), &clients[2]);
         assert!(client(&clients, "b").unwrap_err().to_string().contains("2 plot-clients"));
         assert!(client(&clients, "c").is_err());
+    }
+
+    #[test]
+    fn a_folder_that_two_plot_clients_of_one_host_have_is_named_by_their_ids() {
+        let clients = [client_on(1, "a", &["/x"]), client_on(2, "a", &["/x", "/y"])];
+        let ids = clients.each_ref().map(|client| client.id.to_string());
+        for name in ["/x", "a:/x"] {
+            let refused = find(&clients, name).unwrap_err().to_string();
+            assert!(refused.ends_with(&format!("name one of {}:/x, {}:/x", ids[0], ids[1])), "{refused}");
+        }
+        for name in [format!("{}:/x", ids[1]), FarmId([32; 16]).to_string()] {
+            let found = find(&clients, &name).unwrap();
+            assert_eq!(found, [(&clients[1], &clients[1].farms[0])], "{name}");
+        }
+        assert_eq!(find(&clients, "a:/y").unwrap().len(), 1);
+        // Both say that they have one farm: one of them is about to let go of it.
+        let mut clients = clients;
+        clients[1].farms[0].id = clients[0].farms[0].id;
+        let refused = find(&clients, &FarmId([16; 16]).to_string()).unwrap_err().to_string();
+        assert!(refused.contains(&ids[0]) && refused.contains(&ids[1]), "{refused}");
     }
 }

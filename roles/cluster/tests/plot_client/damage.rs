@@ -1,12 +1,14 @@
 //! A sector that is damaged while it is farmed.
 
 use crate::farming::{announce, farm, take};
-use crate::house::{Client, PATIENCE, cluster, kzg};
+use crate::fleet::{ask, until};
+use crate::house::{Client, PATIENCE, REWARD_ADDRESS, cluster, host_config, kzg};
 use crate::staging::{make, stage};
 use bus::SharedBus;
+use cluster::plot_client::{Config, MemoryChoice};
 use consensus::constants::contents_map_size;
-use control::messages::{PlotJob, PlotPhase};
-use engine::farm::PLOT_FILE;
+use control::messages::{FarmStage, FarmsChange, PlotJob, PlotPhase, Role};
+use engine::farm::{AuditMemory, METADATA_FILE, PLOT_FILE};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -14,7 +16,16 @@ use std::time::Duration;
 
 /// Changes a bit of the only sector.
 fn damage(farm: &Path, at: u64) {
-    let file = File::options().read(true).write(true).open(farm.join(PLOT_FILE)).unwrap();
+    flip(&farm.join(PLOT_FILE), at);
+}
+
+/// Changes a bit of the record of the only sector.
+fn damage_record(farm: &Path) {
+    flip(&farm.join(METADATA_FILE), 1_048_576 + 1000);
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
@@ -53,5 +64,67 @@ async fn a_sector_that_is_found_damaged_when_it_is_proved_is_plotted_again() {
         assert_eq!((client.counters.damaged.get(), client.counters.plotted.get()), (damaged, damaged));
         job = again;
     }
+    client.stop().await;
+}
+
+async fn becomes(what: &str, is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+#[tokio::test]
+async fn damaged_records_of_a_whole_sector_are_made_anew_and_a_scrub_finds_the_rest() {
+    let (bus, kzg, dir) = (cluster().await, kzg(), tempfile::tempdir().unwrap());
+    let start = || {
+        let config = Config {
+            host: host_config(Role::PlotClient),
+            audit_memory: MemoryChoice::Of(AuditMemory::Lean),
+            ..Config::new(vec![farm(dir.path(), 1)], REWARD_ADDRESS)
+        };
+        Client::with(&bus, config)
+    };
+    let metadata = || std::fs::read(dir.path().join(METADATA_FILE)).unwrap();
+    let client = start();
+    let job = take(&bus, PATIENCE).await.unwrap();
+    let made = make(&job, &kzg);
+    let checksum = *made.bytes.last_chunk().unwrap();
+    assert_eq!(stage(&bus, &job, made, checksum, 0).await, PlotPhase::Stored);
+    client.stop().await;
+    let whole = metadata();
+
+    // Damaged while nobody looked: it is made anew after the start, and nothing is ordered.
+    damage_record(dir.path());
+    let client = start();
+    becomes("the record is made anew", || client.counters.mended.get() == 1).await;
+    assert!(metadata() == whole);
+
+    // Damaged under the eyes of the client: a scrub finds that, and then what is damaged in the sector itself.
+    let path = dir.path().display().to_string();
+    let order = |is_wanted| FarmsChange::Scrub { path: path.clone(), is_wanted };
+    let told = until(&bus, |farms| matches!(farms, [(_, FarmStage::Farming)])).await;
+    assert!(ask(&bus, &told[0], order(false)).await.unwrap_err().contains("not being scrubbed"));
+    assert_eq!(told[0].farms[0].scrub, "");
+    damage_record(dir.path());
+    ask(&bus, &told[0], order(true)).await.unwrap();
+    becomes("the scrub makes it anew", || client.counters.mended.get() == 2).await;
+    assert!(metadata() == whole && client.counters.damaged.get() == 0);
+    assert!(take(&bus, Duration::from_secs(1)).await.is_none(), "nothing is plotted again");
+    damage(dir.path(), 1_000_000);
+    let begun = async {
+        // The one before may still be under way for a moment.
+        while ask(&bus, &told[0], order(true)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.unwrap();
+    let again = take(&bus, PATIENCE).await.unwrap();
+    assert_eq!((again.sector, client.counters.damaged.get()), (job.sector, 1));
+    let found = "ended: 1 of 1 sectors, 0 whole, 0 with a record made anew, 1 damaged and plotted again";
+    let ended = async { while until(&bus, |farms| farms.len() == 1).await[0].farms[0].scrub != found {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("it says what it found");
     client.stop().await;
 }

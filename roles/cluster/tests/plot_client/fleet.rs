@@ -7,13 +7,13 @@ use bus::{Fresh, SharedBus};
 use cluster::plot_client::Config;
 use cluster::tools::farms::{self, change, list};
 use control::ids::InstanceId;
-use control::messages::{FarmStage, FarmsChange, PlotJob, PlotPhase, Role};
+use control::messages::{DiskHealth, FarmStage, FarmsChange, PlotJob, PlotPhase, Role};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 /// Each farm of the cluster by its folder, and what becomes of it; asked again until that pleases.
-async fn until(bus: &SharedBus, pleases: impl Fn(&[(String, FarmStage)]) -> bool) -> Vec<farms::Client> {
+pub async fn until(bus: &SharedBus, pleases: impl Fn(&[(String, FarmStage)]) -> bool) -> Vec<farms::Client> {
     let ask = async {
         loop {
             let told =
@@ -33,7 +33,7 @@ fn is(path: &Path, stage: FarmStage) -> (String, FarmStage) {
 }
 
 /// Asks the plot-client; its words, good or bad.
-async fn ask(bus: &SharedBus, client: &farms::Client, what: FarmsChange) -> Result<String, String> {
+pub async fn ask(bus: &SharedBus, client: &farms::Client, what: FarmsChange) -> Result<String, String> {
     change(bus, client, what).await.map_err(|error| error.to_string())
 }
 
@@ -61,17 +61,31 @@ async fn a_farm_that_comes_is_plotted_and_wins_and_one_that_goes_is_anothers() {
     let [first, second, copy] = ["first", "second", "copy"].map(|name| dir.path().join(name));
     let client = Client::start(&bus, vec![farm(&first, 1)]);
     let job = take(&bus, PATIENCE).await.unwrap();
-    let told = until(&bus, |farms| farms == [is(&first, FarmStage::Farming)]).await;
-    assert_eq!((told[0].farms[0].plotted, told[0].farms[0].sectors), (0, 1));
+    until(&bus, |farms| farms == [is(&first, FarmStage::Farming)]).await;
+    // Who asks is done when all have told of their farms, however long he would listen.
+    let asked = list(&bus, InstanceId::generate(), 4 * PATIENCE);
+    let told = tokio::time::timeout(PATIENCE, asked).await.expect("it goes on listening").unwrap();
+    let its = &told[0].farms[0];
+    assert_eq!((told.len(), its.plotted, its.sectors, its.failing), (1, 0, 1, 0));
+    assert!(its.sector_bytes > 0 && its.disk.as_ref().unwrap().health == DiskHealth::Healthy);
 
     // Bad wishes change nothing.
     let refused = ask(&bus, &told[0], FarmsChange::Add { farm: "path=/x".into() }).await.unwrap_err();
     assert!(refused.contains("neither size="), "{refused}");
+    let relative = FarmsChange::Add { farm: "path=x,sectors=1".into() };
+    let refused = ask(&bus, &told[0], relative).await.unwrap_err();
+    assert!(refused.contains("from its root"), "{refused}");
     let refused = ask(&bus, &told[0], remove(&second)).await.unwrap_err();
     assert!(refused.contains("there is no farm"), "{refused}");
 
     // One that is added is plotted and farmed, while slots run; added again, it stays as it is.
-    assert!(ask(&bus, &told[0], add(&second, 1)).await.unwrap().contains("open"));
+    let added = ask(&bus, &told[0], add(&second, 1)).await.unwrap();
+    assert!(
+        added.starts_with("open, until this plot-client ends") && added.contains("does not name it"),
+        "{added}"
+    );
+    // Of one that is named in its place nothing is remarked.
+    assert_eq!(ask(&bus, &told[0], add(&first, 1)).await.unwrap(), "open");
     let other = take_other(&bus, &job).await;
     let made = make(&other, &kzg);
     let checksum = *made.bytes.last_chunk().unwrap();
@@ -148,8 +162,61 @@ async fn a_farm_whose_disk_comes_later_is_waited_for_and_none_is_made_in_its_pla
         assert_eq!(told[0].farms[0].is_plotting_paused, is_paused);
     }
     // The last one may go: it is waited for others.
-    assert_eq!(ask(&bus, &told[0], remove(&mount)).await.unwrap(), "closed");
-    assert!(ask(&bus, &told[0], add(&mount, 1)).await.unwrap().contains("open"));
+    let removed = ask(&bus, &told[0], remove(&mount)).await.unwrap();
+    assert!(removed.starts_with("closed; its command line names it still"), "{removed}");
+    assert_eq!(ask(&bus, &told[0], add(&mount, 1)).await.unwrap(), "open");
+    client.stop().await;
+}
+
+/// As when a disk is unmounted and another is mounted there: the farm that was open is waited for, and the operator's pause with it.
+#[tokio::test]
+async fn a_farm_that_is_not_where_it_was_is_waited_for_and_no_other_is_taken_for_it() {
+    let (bus, dir) = (cluster().await, tempfile::tempdir().unwrap());
+    let [mount, away, other] = ["mount", "away", "other"].map(|name| dir.path().join(name));
+    let client = Client::start(&bus, vec![farm(&mount, 1)]);
+    let told = until(&bus, |farms| farms == [is(&mount, FarmStage::Farming)]).await;
+    let (client_told, id) = (&told[0], told[0].farms[0].id.unwrap());
+    assert!(ask(&bus, client_told, add(&other, 1)).await.is_ok());
+    let both = until(&bus, |farms| farms.contains(&is(&other, FarmStage::Farming))).await;
+    let other_id = both[0].farms.iter().find(|farm| farm.id != Some(id)).unwrap().id.unwrap();
+    assert_eq!(ask(&bus, client_told, remove(&other)).await.unwrap(), "closed");
+    let path = mount.display().to_string();
+    ask(&bus, client_told, FarmsChange::PausePlotting { path, is_paused: true }).await.unwrap();
+
+    // Opened anew for another size, it is not there: an empty folder gets no farm.
+    fs::rename(&mount, &away).unwrap();
+    fs::create_dir(&mount).unwrap();
+    let refused = ask(&bus, client_told, add(&mount, 2)).await.unwrap_err();
+    assert!(refused.contains(&format!("farm {id} was open here and is not there")), "{refused}");
+    assert!(fs::read_dir(&mount).unwrap().next().is_none(), "nothing is made");
+
+    // Another farm is not touched.
+    fs::remove_dir(&mount).unwrap();
+    fs::rename(&other, &mount).unwrap();
+    let contents = || {
+        let mut files: Vec<_> = fs::read_dir(&mount).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort();
+        files.into_iter().map(|file| (fs::read(&file).unwrap(), file)).collect::<Vec<_>>()
+    };
+    let before = contents();
+    let is_other = |farms: &[(String, FarmStage)]| matches!(farms, [(_, FarmStage::Failed { reason, again_in_s: Some(0..=10) })] if reason.contains(&format!("farm {other_id} is there now")));
+    until(&bus, is_other).await;
+    assert!(contents() == before, "it is as it was");
+
+    // The right one is there again.
+    fs::rename(&mount, &other).unwrap();
+    fs::rename(&away, &mount).unwrap();
+    let told = until(&bus, |farms| farms == [is(&mount, FarmStage::Farming)]).await;
+    let its = &told[0].farms[0];
+    assert!(its.id == Some(id) && its.is_plotting_paused, "{its:?}");
+    assert_eq!(client.counters.farms().plotting_paused, 1);
+
+    // Removed, it is remembered no more: what is added there then is a farm like any.
+    ask(&bus, client_told, remove(&mount)).await.unwrap();
+    fs::rename(&mount, &away).unwrap();
+    assert_eq!(ask(&bus, client_told, add(&mount, 1)).await.unwrap(), "open");
+    let told = until(&bus, |farms| farms == [is(&mount, FarmStage::Farming)]).await;
+    assert!(told[0].farms[0].id != Some(id) && !told[0].farms[0].is_plotting_paused);
     client.stop().await;
 }
 

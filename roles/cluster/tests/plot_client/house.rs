@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 
 /// Tests share two cores with others.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// One that is told to end waits so long for solutions that no controller takes.
+const FARMING_TIMEOUT: Duration = Duration::from_secs(20);
 pub const PIECES: u16 = 2;
 pub const REWARD_ADDRESS: [u8; 32] = [8; 32];
 
@@ -48,7 +50,7 @@ pub async fn cluster() -> SharedBus {
         genesis_hash: [2; 32],
         protocol_info,
         is_dev: true,
-        farming_timeout_ms: PATIENCE.as_millis() as u32,
+        farming_timeout_ms: FARMING_TIMEOUT.as_millis() as u32,
     };
     Cluster::open(&*bus).await.unwrap().put_info(&info).await.unwrap();
     bus

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   named, added ─▶ opening ── opened ──▶ open ── removed, or named with another size ──▶ closing ─▶ gone, or opening again
-//!                     ▲  └──── failed ──▶ shut ◀── lost: stopped as a copy, its executor ended ─┘
+//!                     ▲  └──── failed ──▶ shut ◀── lost: a copy, no executor, its disk is gone ─┘
 //!                     └─ again in 10 s, doubling to 5 min ─┘ └─ for good where no waiting helps, until it is named again
+//!                        (every 10 s where its disk is not there)
 //! ```
 //! A farm is known by its folder. At most one opening or closing of a folder is under way, whatever is wished meanwhile; the last wish
 //! holds when it has ended. An opening that nobody wants any more is given up. A farm that cannot be opened as it is named now goes on as
@@ -81,8 +82,11 @@ pub struct Failure {
 pub enum Passes {
     /// No waiting helps.
     Never,
-    /// A disk that is not there, a lock, an error of the disk: tried less and less often.
+    /// A lock, an error of the disk: tried less and less often.
     Maybe,
+    /// A farm that is not there, since its disk is not: looking costs nothing, so it is tried every [`FIRST_PAUSE`] and farms soon after
+    /// its disk is mounted.
+    Soon,
     /// A disk that is full: tried rarely from the start, since each try takes long.
     Slowly,
     /// What is in the way is about to go: never a reason to end.
@@ -299,10 +303,7 @@ impl<S: Clone + PartialEq> Fleet<S> {
             out.push(Action::TellKept { path: path.to_owned(), reason: why.reason });
             return;
         }
-        place.retry.failed(now);
-        if why.passes == Passes::Slowly {
-            place.retry.due = now + LONGEST_PAUSE;
-        }
+        place.wait(why.passes, now);
         place.stage = Stage::Shut(why.clone());
         self.tell(path, why, now, out);
     }
@@ -312,7 +313,7 @@ impl<S: Clone + PartialEq> Fleet<S> {
         if !matches!(place.stage, Stage::Open(_)) {
             return;
         }
-        place.retry.failed(now);
+        place.wait(why.passes, now);
         place.stage = Stage::Closing(Some(why.clone()));
         out.push(Action::Close { path: path.to_owned() });
         self.tell(path, why, now, out);
@@ -370,6 +371,17 @@ impl<S: Clone + PartialEq> Place<S> {
             Stage::Shut(_) | Stage::Closing(Some(_)) => true,
             Stage::Closing(None) => self.wanted.is_none(),
             Stage::Opening { .. } | Stage::Open(_) => false,
+        }
+    }
+
+    /// Until it is tried again.
+    fn wait(&mut self, passes: Passes, now: Duration) {
+        if passes == Passes::Soon {
+            self.retry.begin_anew(now);
+        }
+        self.retry.failed(now);
+        if passes == Passes::Slowly {
+            self.retry.due = now + LONGEST_PAUSE;
         }
     }
 

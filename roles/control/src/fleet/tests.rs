@@ -7,7 +7,8 @@ const S: Duration = Duration::from_secs(1);
 type Act = Action<u8>;
 
 /// How openings fail, by number; 0 does not.
-const PASSES: [Passes; 5] = [Passes::Maybe, Passes::Maybe, Passes::Never, Passes::Slowly, Passes::Surely];
+const PASSES: [Passes; 6] =
+    [Passes::Maybe, Passes::Maybe, Passes::Never, Passes::Slowly, Passes::Surely, Passes::Soon];
 
 fn at(path: &str) -> PathBuf {
     path.into()
@@ -181,6 +182,35 @@ fn what_passes_surely_is_never_the_end_and_what_passes_slowly_is_tried_rarely() 
     assert_eq!(fleet.on(Event::Tick, 301 * S), [Act::Open { path: at("/a"), spec: 1 }]);
 }
 
+#[test]
+fn a_farm_whose_disk_is_gone_is_let_go_of_and_looked_for_every_ten_seconds() {
+    let gone = || Failure { reason: "its disk is gone".into(), passes: Passes::Soon };
+    let mut fleet = self::fleet(&["/a", "/b"]);
+    fleet.on(opened("/a"), S);
+    fleet.on(opened("/b"), S);
+    let close = Act::Close { path: at("/a") };
+    let lost = fleet.on(Event::Lost { path: at("/a"), why: gone() }, 2 * S);
+    assert_eq!(lost, [close, told("/a", "its disk is gone", Some(10))]);
+    assert_eq!(fleet.on(Event::Lost { path: at("/a"), why: gone() }, 3 * S), [], "known");
+    assert_eq!(fleet.on(Event::Closed { path: at("/a") }, 4 * S), []);
+    let mut now = 2 * S;
+    for told_now in [vec![told("/a", "not mounted", Some(10))], vec![], vec![], vec![]] {
+        assert_eq!(fleet.wake_at(), Some(now + FIRST_PAUSE));
+        now += FIRST_PAUSE;
+        assert_eq!(fleet.on(Event::Tick, now), [Act::Open { path: at("/a"), spec: 1 }]);
+        let why = Failure { reason: "not mounted".into(), passes: Passes::Soon };
+        assert_eq!(fleet.on(Event::Failed { path: at("/a"), why }, now), told_now, "once");
+    }
+    // One that takes long to let go of is opened when it has been.
+    now += FIRST_PAUSE;
+    fleet.on(Event::Tick, now);
+    assert_eq!(fleet.on(opened("/a"), now), []);
+    fleet.on(Event::Lost { path: at("/a"), why: gone() }, now);
+    assert_eq!(fleet.on(Event::Tick, now + 300 * S), []);
+    let closed = fleet.on(Event::Closed { path: at("/a") }, now + 301 * S);
+    assert_eq!(closed, [Act::Open { path: at("/a"), spec: 1 }]);
+}
+
 /// What happens, by numbers.
 #[derive(Debug, Clone, Copy)]
 enum Step {
@@ -200,7 +230,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..16u8, 1..3u8).prop_map(|(set, spec)| Step::Named(set, spec)),
         (0..4u8, 1..3u8).prop_map(|(path, spec)| Step::Added(path, spec)),
         (0..4u8).prop_map(Step::Removed),
-        (0..4u8, 0..5u8).prop_map(|(path, end)| Step::Ends(path, end)),
+        (0..4u8, 0..6u8).prop_map(|(path, end)| Step::Ends(path, end)),
         (0..4u8, any::<bool>()).prop_map(|(path, may_pass)| Step::Lost(path, may_pass)),
         (0..400u16).prop_map(Step::Passes),
         (0..4u8, 0..4u8).prop_map(|(path, what)| Step::Nonsense(path, what)),

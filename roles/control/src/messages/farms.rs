@@ -1,6 +1,7 @@
 //! What plot-clients say about the farms they hold, and what is asked of them about farms.
 
 use super::MAX_FARMS_TOLD;
+use super::text::check_reason;
 use super::{Control, MessageError, check_text};
 use crate::ids::{FarmId, InstanceId};
 use parity_scale_codec::{Decode, DecodeWithMemTracking, Encode};
@@ -43,7 +44,8 @@ impl Control for FarmsWanted {
 }
 
 message! {
-    /// A plot-client's answer to [`FarmsWanted`], on [`super::subjects::farms_told`]; several where it has more than [`MAX_FARMS_TOLD`] farms.
+    /// A plot-client's answer to [`FarmsWanted`], on [`super::subjects::farms_told`]: one without farms at once, so that who asks knows whom to
+    /// wait for; then all farms, at most [`MAX_FARMS_TOLD`] in one.
     struct FarmsTold {
         /// Which plot-client.
         pub client: InstanceId,
@@ -72,7 +74,7 @@ message! {
     struct FarmTold {
         /// Its folder.
         pub path: String,
-        /// Its id, once it was open.
+        /// Its id, once it was open; also of one that is waited for.
         pub id: Option<FarmId>,
         /// What becomes of it.
         pub stage: FarmStage,
@@ -80,19 +82,62 @@ message! {
         pub plotted: u16,
         /// Sectors it has room for; 0 where it is not open.
         pub sectors: u16,
+        /// Bytes of each; 0 where it is not open.
+        pub sector_bytes: u64,
         /// Whether an operator has paused its plotting.
         pub is_plotting_paused: bool,
-        /// What is known of its disk's health; empty: nothing.
-        pub disk: String,
+        /// Sectors that failed when they were plotted, and were not stored since.
+        pub failing: u16,
+        /// Why the last of them did; empty: none fails.
+        pub failing_reason: String,
+        /// Its disk, while it is open.
+        pub disk: Option<DiskTold>,
+        /// How far a scrub is, or what the last one found; empty: there was none since the farm was opened.
+        pub scrub: String,
+    }
+}
+
+message! {
+    /// A disk with farms; counts are since its plot-client's start.
+    struct DiskTold {
+        /// The device as its host names it; empty where that is not known.
+        pub device: String,
+        /// How it is doing.
+        pub health: DiskHealth,
+        /// How often that changed.
+        pub changes: u64,
+        /// Operations that were not done in their time.
+        pub late: u64,
+        /// That the system refused.
+        pub failed: u64,
+        /// That were not begun since the disk was sick or gone.
+        pub refused: u64,
+    }
+}
+
+message! {
+    /// How a disk is doing.
+    #[derive(Copy)]
+    enum DiskHealth {
+        /// It answers, in time.
+        Healthy,
+        /// It errs now and then, or comes late.
+        Slow,
+        /// It hangs, or errs on most it is asked.
+        Sick,
+        /// The system does not have it any more.
+        Gone,
     }
 }
 
 impl FarmTold {
     fn check(&self) -> Result<(), MessageError> {
         check_text(&self.path)?;
-        check_text(&self.disk)?;
+        check_reason(&self.failing_reason)?;
+        check_text(&self.scrub)?;
+        self.disk.as_ref().map_or(Ok(()), |disk| check_text(&disk.device))?;
         match &self.stage {
-            FarmStage::Paused { reason } | FarmStage::Failed { reason, .. } => check_text(reason),
+            FarmStage::Paused { reason } | FarmStage::Failed { reason, .. } => check_reason(reason),
             FarmStage::Opening | FarmStage::Claimed | FarmStage::Farming | FarmStage::Closing => Ok(()),
         }
     }
@@ -137,7 +182,9 @@ impl Control for FarmsOrder {
     fn check(&self) -> Result<(), MessageError> {
         match &self.what {
             FarmsChange::Add { farm } => check_text(farm),
-            FarmsChange::Remove { path } | FarmsChange::PausePlotting { path, .. } => check_text(path),
+            FarmsChange::Remove { path }
+            | FarmsChange::PausePlotting { path, .. }
+            | FarmsChange::Scrub { path, .. } => check_text(path),
         }
     }
 }
@@ -162,6 +209,13 @@ message! {
             /// Whether to pause.
             is_paused: bool,
         },
+        /// Read every sector of a farm beside farming it, and mend or mark what is damaged; or stop that.
+        Scrub {
+            /// Its folder, as the plot-client told it.
+            path: String,
+            /// Whether to begin.
+            is_wanted: bool,
+        },
     }
 }
 
@@ -185,6 +239,6 @@ impl Control for FarmsDone {
 
     fn check(&self) -> Result<(), MessageError> {
         let (Self::Done { what: text } | Self::Refused { reason: text }) = self;
-        check_text(text)
+        check_reason(text)
     }
 }

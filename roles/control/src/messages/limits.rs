@@ -19,5 +19,7 @@ pub const MAX_ADDRESSES: usize = 16;
 pub const MAX_AVOIDED_SERVERS: usize = 8;
 /// Longest text anywhere in a message, bytes.
 pub const MAX_TEXT_BYTES: usize = 256;
-/// Farms in one message: each has three texts of the longest.
-pub const MAX_FARMS_TOLD: usize = 64;
+/// Longest reason why a farm takes no part, bytes: people need all of it.
+pub const MAX_REASON_BYTES: usize = 1024;
+/// Farms in one message: each has two texts of the longest, and two reasons.
+pub const MAX_FARMS_TOLD: usize = 20;

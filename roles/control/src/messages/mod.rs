@@ -15,9 +15,9 @@ mod text;
 pub use codec::{Control, MessageError};
 pub use limits::{
     MAX_ADDRESSES, MAX_AVOIDED_SERVERS, MAX_COPIES, MAX_EPOCH_MEMBERS, MAX_FARMS_TOLD, MAX_MESSAGE_BYTES,
-    MAX_TEXT_BYTES, OLDEST_VERSION, SOLUTION_SIZE, VERSION,
+    MAX_REASON_BYTES, MAX_TEXT_BYTES, OLDEST_VERSION, SOLUTION_SIZE, VERSION,
 };
-pub use text::bounded_text;
+pub use text::{bounded_reason, bounded_text};
 
 use text::check_text;
 
@@ -129,7 +129,10 @@ mod signing;
 mod slots;
 
 pub use caches::{CacheCounters, Epoch, EpochMember, Invalidation, ItemKind, ReinitializeCaches};
-pub use farms::{FarmHeld, FarmStage, FarmTold, FarmsChange, FarmsDone, FarmsOrder, FarmsTold, FarmsWanted};
+pub use farms::{
+    DiskHealth, DiskTold, FarmHeld, FarmStage, FarmTold, FarmsChange, FarmsDone, FarmsOrder, FarmsTold,
+    FarmsWanted,
+};
 pub use holdings::{HoldingsAnswer, HoldingsRequest, MAX_HOLDINGS_SEGMENTS};
 pub use members::{Heartbeat, MemberEntry, Role};
 pub use network::{ClusterInfo, ProtocolInfo, SegmentCommitment, SegmentPlaced, SettingsWanted};

@@ -183,15 +183,21 @@ fn the_largest_holdings_fit_and_no_larger_ones() {
 
 #[test]
 fn as_many_farms_as_are_told_at_once_fit_whatever_they_say() {
-    let text = "x".repeat(MAX_TEXT_BYTES);
+    let (text, reason) = ("x".repeat(MAX_TEXT_BYTES), "y".repeat(MAX_REASON_BYTES));
+    let health = DiskHealth::Sick;
+    let disk = DiskTold { device: text.clone(), health, changes: 1, late: 2, failed: 3, refused: 4 };
     let farm = FarmTold {
         path: text.clone(),
         id: Some(FarmId([1; 16])),
-        stage: FarmStage::Failed { reason: text.clone(), again_in_s: Some(300) },
+        stage: FarmStage::Failed { reason: reason.clone(), again_in_s: Some(300) },
         plotted: 7,
         sectors: 8,
+        sector_bytes: 1 << 30,
         is_plotting_paused: true,
-        disk: text.clone(),
+        failing: 9,
+        failing_reason: reason.clone(),
+        disk: Some(disk),
+        scrub: text.clone(),
     };
     let told = |count| FarmsTold {
         client: InstanceId([2; 16]),
@@ -206,10 +212,12 @@ fn as_many_farms_as_are_told_at_once_fit_whatever_they_say() {
         FarmsChange::Add { farm: text.clone() + "x" },
         FarmsChange::Remove { path: "two\nlines".into() },
         FarmsChange::PausePlotting { path: text.clone() + "x", is_paused: true },
+        FarmsChange::Scrub { path: text.clone() + "x", is_wanted: true },
     ] {
         assert!(FarmsOrder { what }.to_bytes().is_err());
     }
-    let done = FarmsDone::Refused { reason: bounded_text("no\nsuch farm") };
+    let done = FarmsDone::Refused { reason: bounded_reason("no\nsuch farm") };
+    assert_eq!(bounded_reason(&(reason.clone() + "z")), reason);
     assert_eq!(FarmsDone::from_bytes(&done.to_bytes().unwrap()).unwrap(), done);
 }
 

@@ -1,9 +1,9 @@
 //! What a plot-server's word means for its farm.
 
 use super::events::Action;
-use super::open::Open;
+use super::open::{OFFER_AGAIN_AFTER, Open};
 use super::troubles::Fault;
-use super::{FarmJobs, MAX_FOLLOWED, OFFER_AGAIN_AFTER, plan};
+use super::{FarmJobs, MAX_FOLLOWED, plan};
 use crate::ids::InstanceId;
 use crate::messages::{PlotPhase, PlotProgress, SectorId};
 

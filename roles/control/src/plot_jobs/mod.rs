@@ -30,7 +30,7 @@ pub use plan::{Reason, SectorState};
 pub use troubles::Trouble;
 
 use self::expiry::{Age, Segments};
-use self::open::{Open, PULLS, Staged};
+use self::open::{OFFER_AGAIN_AFTER, Open, PULLS, Staged};
 use self::pause::Pause;
 use self::troubles::{Fault, MAX_WAITING, Troubles};
 use crate::ids::InstanceId;
@@ -45,8 +45,6 @@ pub const MAX_OPEN_JOBS: usize = 2;
 pub const MAX_FOLLOWED: usize = 8;
 /// How often a farm is looked over without a reason.
 pub const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Silence of a job after which it is offered again; that is refused while it still waits or is worked on.
-pub const OFFER_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Pause after an offer that the queue did not take.
 pub const OFFER_PAUSE: Duration = Duration::from_secs(10);
 
@@ -168,6 +166,10 @@ impl FarmJobs {
         match answer {
             // Nobody had the job any more: what is staged from now on was made for this one.
             OfferAnswer::Queued => self.troubles.is_made_anew(sector.sector_index, None),
+            // Perhaps it is one that is over, and is about to be taken out.
+            OfferAnswer::AlreadyThere if job.server.is_none() => {
+                job.offer_at = self.now + job.meeting_pause();
+            }
             OfferAnswer::AlreadyThere => {}
             OfferAnswer::Failed(reason) => {
                 if job.server.is_none() {

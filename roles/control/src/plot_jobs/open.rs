@@ -9,6 +9,12 @@ use std::time::Duration;
 pub const PULLS: u16 = 6;
 /// How often a server that works on a sector is told that somebody wants it; it gives up much later.
 pub const WANTED_EVERY: Duration = Duration::from_secs(20);
+/// Silence of a job after which it is offered again; that is refused while it still waits or is worked on. An offer that was refused so is
+/// made again sooner.
+pub const OFFER_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// First pause after an offer that met the job in the queue while no server is at it, the same farm's job of before perhaps; doubles up to
+/// [`OFFER_AGAIN_AFTER`].
+const FIRST_MEETING_PAUSE: Duration = Duration::from_secs(1);
 /// Silence of a server after which another one that has the sector too is pulled from.
 pub const HOLDER_SILENT_AFTER: Duration = Duration::from_secs(30);
 
@@ -27,6 +33,8 @@ pub(super) struct Open {
     pub staged: Option<Staged>,
     /// Whom it was told last that the sector is wanted, and when.
     pub told: Option<(InstanceId, Duration)>,
+    /// Pause after the next offer that meets the job in the queue.
+    meeting_pause: Duration,
 }
 
 /// A sector that waits at a plot-server.
@@ -45,7 +53,15 @@ pub(super) struct Staged {
 
 impl Open {
     pub fn new(history_size: u64, attempt: u16, offer_at: Duration) -> Self {
-        Self { history_size, attempt, offer_at, server: None, staged: None, told: None }
+        let meeting_pause = FIRST_MEETING_PAUSE;
+        Self { history_size, attempt, offer_at, server: None, staged: None, told: None, meeting_pause }
+    }
+
+    /// How long after an offer that met the job in the queue it is offered again.
+    pub fn meeting_pause(&mut self) -> Duration {
+        let pause = self.meeting_pause;
+        self.meeting_pause = (2 * pause).min(OFFER_AGAIN_AFTER);
+        pause
     }
 
     /// Notes that a server has the sector, unless another one has it that does well.

@@ -344,6 +344,26 @@ fn a_queue_made_anew_is_filled_at_once() {
 }
 
 #[test]
+fn an_offer_that_met_the_job_of_before_is_made_again_soon_and_ever_more_seldom() {
+    let (mut story, _) = Story::begin(&[NotPlotted]);
+    story.hear(A, 0, staged());
+    story.pulled(A, 0, PullEnd::Stored);
+    // The server has heard so, and the queue has not heard it of the server.
+    let met = Event::Offered { sector: sector(0), answer: OfferAnswer::AlreadyThere };
+    assert_eq!(indexes(&offers(&story.on(Event::Looked(vec![Damaged])))), [0]);
+    for pause in [1, 2, 4, 8, 16, 32, 60, 60] {
+        assert_eq!(offers(&story.on(met.clone())), []);
+        assert_eq!(story.jobs.wake_at().map(|at| at <= story.now + Duration::from_secs(pause)), Some(true));
+        assert_eq!(offers(&story.after(pause - 1)), []);
+        assert_eq!(indexes(&offers(&story.after(1))), [0]);
+    }
+    // It is worked on after all: who is at it says so.
+    story.hear(B, 0, Downloading { pieces: 1 });
+    story.on(met);
+    assert_eq!(offers(&story.after(59)), []);
+}
+
+#[test]
 fn what_servers_have_for_an_earlier_run_is_taken_up_within_bounds() {
     let (mut story, _) = Story::begin(&[NotPlotted; 40]);
     for index in 10..40 {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 const SEGMENTS: u64 = 3;
-const CASES: u32 = 48;
+const CASES: u32 = 96;
 
 fn id(n: u8) -> InstanceId {
     InstanceId([n; 16])

@@ -73,8 +73,8 @@ impl Looked {
         Ok(Self { farm, plotted, faults: report.faults.len() })
     }
 
-    /// Memory for its audits.
-    pub async fn audit_buffers(&self, local: &Local) -> Result<AuditBuffers, FarmFailed> {
-        Ok(AuditBuffers::new(local.pool(), self.farm.layout().pieces_in_sector()).await?)
+    /// Memory for its audits, so many `reads` at once.
+    pub async fn audit_buffers(&self, local: &Local, reads: usize) -> Result<AuditBuffers, FarmFailed> {
+        Ok(AuditBuffers::new(local.pool(), self.farm.layout().pieces_in_sector(), reads).await?)
     }
 }

@@ -2,11 +2,13 @@
 
 use crate::cluster::{self, info};
 use crate::farm::{SECTORS, make};
+use crate::loop_disk::LoopDisk;
 use crate::process::{PATIENCE, Running, contents, farmer, member, refused};
+use bus::SharedBus;
 use bus::jobs::{Offered, PlotJobs};
 use control::ids::{FarmId, InstanceId};
 use control::messages::{
-    ClusterInfo, Control, PlotJob, PlotPhase, PlotProgress, ProtocolInfo, SectorId, subjects,
+    ClusterInfo, Control, PlotJob, PlotPhase, PlotProgress, ProtocolInfo, SectorId, SlotInfo, subjects,
 };
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -47,7 +49,7 @@ fn plot_client(nats_url: &str, farm: &Path, sectors: u16) -> Command {
 }
 
 fn is_clean(farm: &Path) -> bool {
-    farmer().arg("scrub").arg(farm).status().unwrap().success()
+    farmer().args(["scrub", "--dry-run"]).arg(farm).status().unwrap().success()
 }
 
 #[tokio::test]
@@ -65,6 +67,53 @@ async fn a_farm_that_does_not_fit_leaves_the_one_there_as_it_is() {
     assert!(is_clean(&farm));
     let mut client = Running::start(&mut plot_client(&nats.url(), &farm, SECTORS));
     client.hear(&["farm open"]);
+    client.terminate();
+    assert!(is_clean(&farm));
+}
+
+/// A slot in which nothing wins, so that farms read.
+async fn announce(bus: &SharedBus, slot: u64) {
+    let slot = SlotInfo {
+        slot,
+        global_challenge: *blake3::hash(&slot.to_le_bytes()).as_bytes(),
+        solution_range: 1,
+        voting_solution_range: 1,
+        controller: InstanceId([1; 16]),
+        announced_ms: slot * 1000,
+    };
+    bus.publish(subjects::SLOT, slot.to_bytes().unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_is_pulled_out_and_put_in_again_is_farmed_again_and_none_is_made_meanwhile() {
+    let images = tempfile::tempdir().unwrap();
+    let Some(mut disk) = LoopDisk::on(images.path().join("disk")) else { return };
+    let (mount, farm) = (disk.path().to_owned(), disk.path().join("farm"));
+    make(&farm);
+    let (nats, bus) = cluster::start(&info()).await;
+    let mut client = Running::start(&mut plot_client(&nats.url(), &farm, SECTORS));
+    client.hear(&["farm open", "plotted=2"]);
+    let slots = tokio::spawn(async move {
+        for slot in 1.. {
+            announce(&bus, slot).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    disk.pull_out();
+    let (client, lost) = tokio::task::spawn_blocking(move || {
+        let lost = client.hear(&["this farm takes no part", "is closed, and opened again when it is there"]);
+        client.hear(&["farm closed"]);
+        client.hear(&["was open here and is not there", "is its disk mounted", "tried again in 10 s"]);
+        (client, lost)
+    })
+    .await
+    .unwrap();
+    assert!(lost.contains("is not what is mounted there") || lost.contains("its disk is gone"), "{lost}");
+    assert!(std::fs::read_dir(&mount).unwrap().next().is_none(), "nothing is made");
+    disk.put_in();
+    slots.abort();
+    let mut client = client;
+    client.hear(&["farm open", "plotted=2"]);
     client.terminate();
     assert!(is_clean(&farm));
 }

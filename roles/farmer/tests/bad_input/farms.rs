@@ -115,6 +115,22 @@ async fn a_farms_file_is_read_again_on_sighup_and_a_bad_one_changes_nothing() {
     client.hear(&["farm closed", "first"]);
     assert!(scrubbed(&first).contains("2 good, 0 expired"), "its lock is free");
     refused(&mut scrub(&second), &["already locked by a process"]);
+    let listed = member(&nats.url(), &["farms", "list"]).output().unwrap();
+    let said = String::from_utf8(listed.stdout).unwrap();
+    for part in ["PLOTTED", "FOLDER", "2/3", second.to_str().unwrap(), "1 farms on 1 plot-clients"] {
+        assert!(listed.status.success() && said.contains(part), "{part}: {said}");
+    }
+    // What a request removed stays so, and that is told, until its line is another one.
+    let mut remove = member(&nats.url(), &["farms", "remove", second.to_str().unwrap()]);
+    let removed = remove.output().unwrap();
+    let said = String::from_utf8(removed.stdout).unwrap();
+    assert!(removed.status.success() && said.contains("farms names it still"), "{said}");
+    client.hear(&["farm closed", "second"]);
+    client.hang_up();
+    client.hear(&["SIGHUP", "second stays removed", "farms add"]);
+    fs::write(&file, line(&second).replace('\n', ",shrink=yes\n")).unwrap();
+    client.hang_up();
+    client.hear(&["farm open", "second"]);
     client.terminate();
     assert!(scrubbed(&second).contains("2 good, 0 expired"));
     let mut client = Running::start(&mut plot_client(&nats.url(), &first));
@@ -196,7 +212,6 @@ async fn damaged_records_and_cut_off_plots_cost_their_own_sectors() {
         let mut client = Running::start(&mut plot_client(&nats.url(), farm));
         let line = client.hear(&["sector=1", "will be plotted again"]);
         assert!(parts.iter().all(|part| line.contains(part)), "{line}");
-        client.hear(&["farm open"]);
         client.terminate();
         assert!(sector(farm, 0) == first, "the other sector is as it was");
         assert!(scrubbed(farm).contains("1 good, 1 expired"), "and what is bad is marked");
@@ -210,7 +225,7 @@ fn a_flipped_bit_of_a_plot_is_found_by_scrub_and_its_sector_marked() {
         make(folder.path());
         let first = sector(folder.path(), 0);
         flip(&folder.path().join(PLOT_FILE), SECTOR_BYTES * u64::from(PLOTTED - 1) + at);
-        refused(&mut scrub(folder.path()), &["1 bad sectors"]);
+        assert!(scrubbed(folder.path()).contains("1 bad that are marked"));
         assert!(scrubbed(folder.path()).contains("1 good, 1 expired"), "it is marked");
         assert!(sector(folder.path(), 0) == first);
     }

@@ -191,6 +191,7 @@ fn cpus_that_cannot_be_are_refused_by_every_role() {
 fn farms_that_cannot_be_asked_for_are_refused() {
     let farms = |line: &[&str]| member(NATS, &[&["farms"], line].concat());
     refused(&mut farms(&["add", "storage-1", "path=/mnt/farm"]), &["neither size= nor sectors="]);
+    refused(&mut farms(&["add", "storage-1", "path=farm,sectors=1"]), &["path=farm", "from its root"]);
     misunderstood(&mut farms(&["add", "storage-1"]), &["<FARM>"]);
     misunderstood(&mut farms(&["pause", "storage-1"]), &["pause", "pause-plotting"]);
     refused(farmer().args(["cluster", "farms", "list"]), &["--nats-server nats://HOST:4222"]);

@@ -14,6 +14,9 @@ mod farm;
 mod farms;
 mod flags;
 mod kzg;
+#[allow(dead_code, reason = "shared with the foul days")]
+#[path = "../../../shared_tests/loop_disk.rs"]
+mod loop_disk;
 mod nats;
 #[allow(dead_code, reason = "shared with the tests of the bus")]
 #[path = "../../../shared_tests/nats_cluster.rs"]
@@ -22,6 +25,8 @@ mod nats_cluster;
 #[path = "../../../shared_tests/nats_server.rs"]
 mod nats_server;
 mod node;
+#[path = "../../../shared_tests/plotted.rs"]
+mod plotted;
 mod process;
 #[path = "../../../shared_tests/stored_chain.rs"]
 mod stored_chain;

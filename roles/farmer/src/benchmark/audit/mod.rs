@@ -6,6 +6,7 @@
 //! Owns: the figures and their report. Never: changing a farm. Only where writing beside audits is asked for, a file without a
 //! name is written in the farm's directory.
 
+mod compare;
 mod load;
 mod options;
 mod report;
@@ -14,23 +15,20 @@ mod slots;
 pub use self::options::{Options, challenge};
 pub use self::report::{FarmReport, Way};
 
+use self::compare::{HashNs, plain_ns};
 use self::load::{LOAD_SLABS, Load};
 use self::slots::{Slots, audit_slots};
-use super::cpu_time::{cpu_since, cpu_time};
 use super::farms::{FARM_SLABS, FarmFailed, FarmsError, Looked};
 use cluster::plot_client::MAX_READS;
 use consensus::constants::MAX_PIECES_IN_SECTOR;
 use engine::farm::s_bucket_buf_bytes;
 use engine::pool::{Pool, SLAB_BYTES};
 use engine::{Access, Disk, Executors, ExecutorsConfig, Limits, Local};
-use std::hint::black_box;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Most reads of a farm at once.
 pub const MAX_DEPTH: usize = 1024;
-/// Hashes that are taken one at a time to compare with.
-const HASHES: u32 = 2_000_000;
 /// For operations to end once all is measured.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -65,7 +63,7 @@ pub fn measure(options: &Options) -> Result<Vec<Measured>, FarmsError> {
     let mut measured: Vec<_> = measured.collect();
     // All audits have been waited for.
     let _ = executors.shutdown(SHUTDOWN_LIMIT);
-    let hash_ns = one_hash_ns();
+    let hash_ns = HashNs::measure(options.level);
     measured
         .iter_mut()
         .filter_map(|(_, report)| report.as_mut().ok())
@@ -82,8 +80,7 @@ async fn farm(local: &Local, path: &Path, options: &Options) -> Result<FarmRepor
     for &access in accesses {
         let disk = Disk::new(local.ring().clone(), limits);
         let looked = Looked::open(local, &disk, path, access).await?;
-        let buffers = looked.audit_buffers(local).await?;
-        let farmer_depth = buffers.count().min(MAX_READS);
+        let buffers = looked.audit_buffers(local, depth).await?;
         let mut ways = Vec::new();
         let mut run = async |depth: usize, load: Option<&Load>| {
             let way =
@@ -102,6 +99,10 @@ async fn farm(local: &Local, path: &Path, options: &Options) -> Result<FarmRepor
         for &depth in &options.depths {
             run(depth, None).await;
         }
+        let cached_plain_ns = match access {
+            Access::ReadCached => plain_ns(&looked, &buffers, options).await?,
+            _ => None,
+        };
         if let (Access::Read, Some(bytes)) = (access, options.written_bytes) {
             let load = Load::start(local, &disk, path, bytes).await?;
             for &depth in &options.depths {
@@ -115,22 +116,13 @@ async fn farm(local: &Local, path: &Path, options: &Options) -> Result<FarmRepor
             pieces_in_sector: looked.farm.layout().pieces_in_sector(),
             sectors: looked.plotted.len() as u64,
             faults: looked.faults as u64,
-            farmer_depth,
-            hash_ns: 0.0,
+            farmer_depth: MAX_READS,
+            hash_ns: HashNs::default(),
+            cached_plain_ns: None,
             ways: Vec::new(),
         });
+        of_farm.cached_plain_ns = of_farm.cached_plain_ns.or(cached_plain_ns);
         of_farm.ways.append(&mut ways);
     }
     report.ok_or(FarmFailed::Empty)
-}
-
-/// Nanoseconds that a core takes for a keyed hash of a chunk, one at a time.
-fn one_hash_ns() -> f64 {
-    let (key, mut chunk) = ([7; 32], [0; 32]);
-    let (started, cpu) = (Instant::now(), cpu_time());
-    for number in 0..HASHES {
-        chunk[..4].copy_from_slice(&number.to_le_bytes());
-        black_box(blake3::keyed_hash(black_box(&key), black_box(&chunk)));
-    }
-    cpu_since(cpu).unwrap_or(started.elapsed()).as_secs_f64() * 1e9 / f64::from(HASHES)
 }

@@ -56,18 +56,20 @@ impl Slots {
 pub async fn audit_slots(looked: &Looked, buffers: &AuditBuffers, depth: usize, options: &Options) -> Slots {
     let (mut slots, mut number, mut challenges) = (Slots::default(), 0, 0);
     let plotted = looked.plotted.len() as u64;
-    let rounds = options.as_sectors.map_or(1, |sectors| sectors.div_ceil(plotted).max(1));
+    let wanted = options.as_sectors.unwrap_or(plotted);
     let (started, cpu) = (Instant::now(), cpu_time());
     loop {
         let begun = Instant::now();
-        for _ in 0..rounds {
-            let slot = slot(options, challenges);
-            slots.add(&audit_sectors(&looked.farm, 0, buffers, depth, &slot, options.level).await);
-            challenges += 1;
+        let mut left = wanted;
+        while left > 0 {
+            let (slot, count) = (slot(options, challenges), left.min(plotted));
+            let sectors = looked.plotted.iter().map(|&(sector, _)| sector).take(count as usize);
+            slots.add(&audit_sectors(&looked.farm, sectors, 0, buffers, depth, &slot, options.level).await);
+            (left, challenges) = (left - count, challenges + 1);
         }
         slots.times.add(begun.elapsed());
         slots.busy += begun.elapsed();
-        slots.sectors += plotted * rounds;
+        slots.sectors += wanted;
         number += 1;
         if let Some(interval) = options.interval {
             let due = next_due(number, interval, started.elapsed());

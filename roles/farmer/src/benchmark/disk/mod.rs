@@ -24,6 +24,8 @@ use engine::pool::{Pool, PoolError, SLAB_BYTES};
 use engine::{BLOCK_BYTES, Executors, ExecutorsConfig};
 use serde_json::{Value, json};
 use std::fmt;
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -409,11 +411,34 @@ pub fn write_svg(report: &Report, path: &Path) -> std::io::Result<()> {
     std::fs::write(path, report.to_svg())
 }
 
+/// Whether a drawing can be written there, before hours are spent on what it shows; leaves things as they are.
+pub fn check_svg(path: &Path) -> std::io::Result<()> {
+    match File::create_new(path) {
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            File::options().append(true).open(path).map(drop)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::chart::tests::check_well_formed;
     use super::super::latencies::Latencies;
     use super::*;
+
+    #[test]
+    fn a_place_for_the_drawing_is_known_before_and_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("new.svg"), dir.path().join("old.svg"));
+        std::fs::write(&old, "as it was").unwrap();
+        check_svg(&new).unwrap();
+        check_svg(&old).unwrap();
+        assert!(!new.exists() && std::fs::read(&old).unwrap() == b"as it was");
+        assert!(check_svg(&dir.path().join("not there/new.svg")).is_err());
+        assert!(check_svg(dir.path()).is_err());
+    }
 
     fn report(disks: usize) -> Report {
         let point = |depth| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, value_parser};
 use consensus::constants::MAX_PIECES_IN_SECTOR;
 use engine::BLOCK_BYTES;
-use farmer::benchmark::disk::{MAX_DEPTH, Options, measure, write_svg};
+use farmer::benchmark::disk::{MAX_DEPTH, Options, check_svg, measure, write_svg};
 
 use super::super::CommandResult;
 use super::lists::Depths;
@@ -58,6 +58,9 @@ fn read_bytes(text: &str) -> Result<usize, String> {
 
 impl DiskBenchmark {
     pub fn run(self) -> CommandResult {
+        if let Some(path) = &self.svg {
+            check_svg(path).map_err(|error| format!("--svg {}: {error}", path.display()))?;
+        }
         let options = Options {
             paths: self.paths,
             depths: self.depths.0,

@@ -36,11 +36,13 @@ pub struct PlotClientArgs {
     /// Whether a farm that is not there is made; with `false` one whose disk is not mounted is waited for
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     create: bool,
-    /// End with an error as soon as any farm cannot be opened, or cannot go on; else such a farm is tried again, and the others are farmed
+    /// End with an error as soon as any farm cannot be opened, or cannot go on, as one whose disk is gone for a minute; else such a farm is
+    /// tried again, and the others are farmed
     #[arg(long)]
     exit_on_farm_error: bool,
     /// File of more farms, one on a line as here, `#` begins a comment; read at the start and again on SIGHUP: farms that it names anew
-    /// are opened, those that it names no more are closed
+    /// are opened, those that it names no more are closed. What `cluster … farms add|remove` did holds until the line of that farm changes, and
+    /// a SIGHUP tells of it
     #[arg(long, value_name = "FILE")]
     farms_file: Option<PathBuf>,
     /// Farms, one a disk: path=DIRECTORY,sectors=NUMBER or path=DIRECTORY,size=SIZE; a smaller size that would cost plotted sectors is

@@ -63,6 +63,26 @@ impl LoopDisk {
     }
 }
 
+impl LoopDisk {
+    /// It is pulled out: whoever has files open reads errors, and nothing is mounted there any more.
+    pub fn pull_out(&mut self) {
+        self.take_medium();
+        run(Command::new("umount").arg("-l").arg(self.path())).unwrap();
+    }
+
+    /// It is put in again, where the system takes it for another device, and is mounted in the same place.
+    pub fn put_in(&mut self) {
+        let image = self.image.with_extension("again");
+        fs::write(&image, self.taken.take().unwrap()).unwrap();
+        run(Command::new("losetup").args(["--detach", &self.device]));
+        let shown = image.to_str().unwrap();
+        self.device =
+            run(Command::new("losetup").args(["--find", "--show", shown])).unwrap().trim().to_owned();
+        self.image = image;
+        run(Command::new("mount").arg(&self.device).arg(self.path())).unwrap();
+    }
+}
+
 impl Drop for LoopDisk {
     fn drop(&mut self) {
         self.give_medium_back();

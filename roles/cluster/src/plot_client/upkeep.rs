@@ -1,0 +1,156 @@
+//! What is done for the sectors of a farm beside farming them: damaged records are made anew of whole sectors, and all are scrubbed where an
+//! operator asks for it.
+//!
+//! ```text
+//!   doubtful sectors: at the opening, and once a minute ─┐
+//!                                                        ├─▶ one sector at a time, Class::Scrub ─▶ mended │ marked, and plotted again │ left
+//!   the next sector of a scrub that was asked for ───────┘
+//! ```
+//! The disk gives this what farming and plotting leave of it. A sick disk is waited for.
+//!
+//! Owns: the task of a farm in which that is done. Never: two sectors at once, or a mark without bytes that were read and are wrong.
+
+use super::counters::Counters;
+use super::farms::{FarmHandle, OpenFarm, is_replaced};
+use super::scrubbing::Looked;
+use engine::Class;
+use engine::farm::{Depth, Mended, SectorError, SectorFault, SectorStatus};
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{sleep, timeout};
+
+/// How often it is looked for doubtful sectors.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether a sick disk is well again.
+const LOOK_AT_DISK_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks after the sectors of a farm until it is dropped; then what it does ends, too.
+pub async fn keep_up(farm: FarmHandle, counters: Arc<Counters>) {
+    while !farm.is_stopped() && !farm.is_closed() {
+        heal(&farm, &counters).await;
+        if farm.scrub().is_running() {
+            scrub(&farm, &counters).await;
+        }
+        // Over by the one or by the other.
+        let _ = timeout(LOOK_EVERY, farm.scrub().wanted()).await;
+    }
+}
+
+/// Looks into the sectors whose record is wrong. What cannot be looked into now is left for the next time.
+async fn heal(farm: &FarmHandle, counters: &Counters) {
+    let doubtful = look(farm, async |open| open.farm.doubtful()).await.unwrap_or_default();
+    for (sector, fault) in doubtful {
+        well_again(farm).await;
+        let healed = look(farm, async move |open| {
+            let _turn = open.doubts.turn().await;
+            open.farm.heal(Class::Scrub, sector).await
+        });
+        match healed.await {
+            Some(Ok(Some(mended))) => tell_mended(farm, sector, &fault.to_string(), mended, counters),
+            Some(Ok(None)) => {}
+            Some(Err(error)) if is_replaced(&error) => {}
+            Some(Err(error)) => {
+                let dir = farm.dir().display();
+                tracing::warn!(%dir, sector, "{fault}; it cannot be looked into now, and stays as it is: {error}");
+            }
+            None => return,
+        }
+    }
+}
+
+/// Looks at the sectors one after another until all were, or it is stopped.
+async fn scrub(farm: &FarmHandle, counters: &Counters) {
+    let dir = farm.dir().display();
+    tracing::info!(%dir, "scrubbing begins, beside farming");
+    while let Some(sectors) = look(farm, async |open| open.farm.count()).await
+        && let Some(sector) = farm.scrub().next(sectors)
+    {
+        well_again(farm).await;
+        let found = look(farm, async move |open| {
+            let _turn = open.doubts.turn().await;
+            match open.farm.status(sector) {
+                SectorStatus::Plotted { .. } => {
+                    let found = open.farm.check_and_mend(Class::Scrub, sector, Depth::Whole).await;
+                    Some(found)
+                }
+                _ => None,
+            }
+        });
+        let Some(found) = found.await else { return };
+        let looked = judge(farm, sector, found, counters);
+        farm.scrub().looked(sector, looked);
+    }
+    tracing::info!(%dir, "scrubbing: {}", farm.scrub().told(None));
+}
+
+/// What a look at a sector has come to; tells what an operator is to know.
+fn judge(
+    farm: &FarmHandle,
+    sector: u16,
+    found: Option<Result<Option<(SectorFault, Mended)>, SectorError>>,
+    counters: &Counters,
+) -> Looked {
+    match found {
+        None => Looked::PassedOver,
+        Some(Ok(None)) => Looked::Whole,
+        Some(Ok(Some((fault, mended)))) => {
+            tell_mended(farm, sector, &format!("scrubbing: {fault}"), mended, counters);
+            match mended {
+                Mended::Rebuilt => Looked::Mended,
+                Mended::Marked => Looked::Marked,
+            }
+        }
+        Some(Err(error)) if is_replaced(&error) => Looked::PassedOver,
+        Some(Err(error)) => {
+            let dir = farm.dir().display();
+            tracing::warn!(%dir, sector, "scrubbing: {error}; the sector stays as it is");
+            Looked::Unreadable
+        }
+    }
+}
+
+/// Says what has become of a sector with something wrong, counts it, and has it plotted again where it is marked.
+pub fn tell_mended(farm: &FarmHandle, sector: u16, reason: &str, mended: Mended, counters: &Counters) {
+    let dir = farm.dir().display();
+    match mended {
+        Mended::Rebuilt => {
+            counters.mended.increment();
+            tracing::warn!(%dir, sector, "{reason}; the sector is whole, and its record is made anew");
+        }
+        Mended::Marked => {
+            counters.damaged.increment();
+            tracing::warn!(%dir, sector, "{reason}; the sector will be plotted again");
+        }
+    }
+    farm.changed().notify_one();
+}
+
+/// Ready when the farm's disk is not sick; says once that it waits.
+async fn well_again(farm: &FarmHandle) {
+    let Some(trouble) = farm.disk_trouble() else { return };
+    let dir = farm.dir().display();
+    tracing::warn!(%dir, "{trouble}: damaged records and scrubbing wait until it is well again");
+    while farm.is_paused() {
+        sleep(LOOK_AT_DISK_EVERY).await;
+    }
+    tracing::info!(%dir, "damaged records and scrubbing are looked after again");
+}
+
+/// Does something on the farm's executor, which ends when nobody waits for it any more. None when the farm is gone.
+async fn look<T: Send + 'static>(
+    farm: &FarmHandle,
+    work: impl AsyncFnOnce(Rc<OpenFarm>) -> T + Send + 'static,
+) -> Option<T> {
+    let (_is_wanted, given_up) = oneshot::channel::<()>();
+    let work = move |open: Rc<OpenFarm>| async move {
+        match select(pin!(work(open)), given_up).await {
+            Either::Left((done, _)) => Some(done),
+            Either::Right(_) => None,
+        }
+    };
+    farm.run(Class::Scrub, work).await.ok().flatten()
+}
