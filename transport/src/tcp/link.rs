@@ -3,7 +3,7 @@
 use super::memory::{Memory, Peer, Share};
 use super::notify::Notify;
 use super::payload::SlabPayload;
-use crate::connection::{BufferWanted, Config, Connection, Event, PayloadOf, RequestId, Space};
+use crate::connection::{BufferWanted, Config, Connection, Event, PayloadOf, RequestId, Space, Transmit};
 use crate::payload::PayloadBuf;
 use crate::tls::{Fingerprint, Session};
 use engine::task::sleep;
@@ -15,6 +15,9 @@ use std::ops::Deref;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
+
+/// What ended a connection whose socket has no more bytes.
+pub(super) const PEER_ENDED: &str = "the peer closed the socket";
 
 pub(super) type Core = Connection<SlabPayload>;
 pub(super) type LinkEvent = Event<SlabPayload>;
@@ -120,6 +123,11 @@ impl Link {
         if next < self.next_tick_ms.get() {
             self.to_tick.notify();
         }
+    }
+
+    /// What is to be sent next.
+    pub(super) fn next_frame(&self) -> Option<Transmit<SlabPayload>> {
+        self.core.borrow_mut().transmit(self.now_ms())
     }
 
     /// Ends the connection; its tasks send the last words.
