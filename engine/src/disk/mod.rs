@@ -104,10 +104,15 @@ impl Disk {
         }
         *known = measure.await;
         if let Some(depth) = *known {
-            let mut state = self.core.state.borrow_mut();
-            state.limits.depth = depth;
-            state.scheduler.set_depth(depth);
+            self.set_depth(depth);
         }
+    }
+
+    /// So many requests at once from now on, at most as many as its ring was made for.
+    pub fn set_depth(&self, depth: usize) {
+        let mut state = self.core.state.borrow_mut();
+        state.limits.depth = depth;
+        state.scheduler.set_depth(depth);
     }
 
     /// The device's name, as far as it is known.

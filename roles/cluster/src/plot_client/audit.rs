@@ -13,6 +13,15 @@ use std::time::{Duration, Instant};
 /// Most reads of one farm at once in a slot; the disk's depth is what was measured of it, and may be less.
 pub const MAX_READS: usize = 128;
 
+/// Sectors that are audited at once beyond the reads that the disk does at once: their reads wait in its queue, so that it has work
+/// while the chunks of others are hashed.
+const AHEAD: usize = 32;
+
+/// How many sectors a farm audits at once on a disk of this depth.
+pub fn sectors_at_once(depth: usize) -> usize {
+    depth.min(MAX_READS) + AHEAD
+}
+
 /// What an audit came to.
 #[derive(Default)]
 pub struct Audited {
@@ -37,19 +46,19 @@ pub struct Audited {
 pub async fn audit_farm(open: &OpenFarm, farm: usize, slot: &SlotInfo, level: CpuLevel) -> Option<Audited> {
     let buffers = open.audit_buffers.try_lock()?;
     buffers.fill_up();
-    let reads = open.disk.depth().min(MAX_READS);
-    let audited = audit_sectors(&open.farm, 0..open.farm.count(), farm, &buffers, reads, slot, level).await;
+    let at_once = sectors_at_once(open.disk.depth());
+    let audited = audit_sectors(&open.farm, 0..open.farm.count(), farm, &buffers, at_once, slot, level).await;
     open.reads.audited(audited.errors);
     Some(audited)
 }
 
-/// The same for these sectors, with memory of the caller's, `reads` at once.
+/// The same for these sectors, with memory of the caller's, so many `at_once`.
 pub async fn audit_sectors(
     farm: &Farm,
     sectors: impl Iterator<Item = u16>,
     farm_index: usize,
     buffers: &AuditBuffers,
-    reads: usize,
+    at_once: usize,
     slot: &SlotInfo,
     level: CpuLevel,
 ) -> Audited {
@@ -57,7 +66,7 @@ pub async fn audit_sectors(
     let mut audited = Audited::default();
     let mut sectors = stream::iter(sectors)
         .map(|sector| audit_sector(farm, buffers, (farm_index, sector), slot, level))
-        .buffer_unordered(buffers.count().min(reads));
+        .buffer_unordered(buffers.count().min(at_once));
     while let Some(sector) = sectors.next().await {
         match sector {
             Ok(mut sector) => {

@@ -42,7 +42,7 @@ mod spec;
 mod upkeep;
 mod wishes;
 
-pub use self::audit::{Audited, MAX_READS, audit_sectors};
+pub use self::audit::{Audited, MAX_READS, audit_sectors, sectors_at_once};
 pub use self::audit_memory::{MemoryChoice, UnknownMemory};
 pub use self::farms::AuditBuffers;
 pub use self::solutions::{Handovers, MayFarm};

@@ -9,7 +9,7 @@
 //!
 //! Owns: which device is on which executor. Never: when a farm is opened, or tried again.
 
-use super::audit::MAX_READS;
+use super::audit::sectors_at_once;
 use super::audit_memory::Settling;
 use super::doubts::Doubts;
 use super::expected::{Found, find};
@@ -336,8 +336,8 @@ async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHan
     tell(&spec.path, &report);
     let (pieces_in_sector, identity) = (farm.layout().pieces_in_sector(), farm.identity().clone());
     farm.settle_depth().await;
-    let reads = disk.depth().min(MAX_READS);
-    let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), pieces_in_sector, reads).await?);
+    let at_once = sectors_at_once(disk.depth());
+    let audit_buffers = Mutex::new(AuditBuffers::new(local.pool(), pieces_in_sector, at_once).await?);
     let (key, lock) = (identity.public_key(), farm.lock_file());
     let sent = SentSolutions::open_apart(&spec.path, key, genesis_hash, lock.clone()).await;
     let signatures =

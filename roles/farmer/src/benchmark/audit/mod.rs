@@ -19,7 +19,7 @@ use self::compare::{HashNs, plain_ns};
 use self::load::{LOAD_SLABS, Load};
 use self::slots::{Slots, audit_slots};
 use super::farms::{FARM_SLABS, FarmFailed, FarmsError, Looked};
-use cluster::plot_client::MAX_READS;
+use cluster::plot_client::{MAX_READS, sectors_at_once};
 use consensus::constants::MAX_PIECES_IN_SECTOR;
 use engine::farm::s_bucket_buf_bytes;
 use engine::pool::{Pool, SLAB_BYTES};
@@ -43,9 +43,9 @@ pub fn measure(options: &Options) -> Result<Vec<Measured>, FarmsError> {
     let depth = options.depths.iter().copied().max().unwrap_or(1);
     let part_bytes = s_bucket_buf_bytes(MAX_PIECES_IN_SECTOR);
     let load_slabs = if options.written_bytes.is_some() { LOAD_SLABS } else { 0 };
-    let each = FARM_SLABS + depth.div_ceil(SLAB_BYTES / part_bytes) + load_slabs;
+    let each = FARM_SLABS + at_once(depth).div_ceil(SLAB_BYTES / part_bytes) + load_slabs;
     let slabs = each * options.paths.len().max(1);
-    let pool = Pool::new(slabs, slabs + depth * options.paths.len())?;
+    let pool = Pool::new(slabs, slabs + at_once(depth) * options.paths.len())?;
     let cores = vec![None; options.paths.len().max(1)];
     let executors =
         Executors::start(&ExecutorsConfig { name: "audit".into(), cores, ring_depth: depth.max(64) }, &pool)?;
@@ -71,6 +71,11 @@ pub fn measure(options: &Options) -> Result<Vec<Measured>, FarmsError> {
     Ok(measured)
 }
 
+/// As a plot-client does it, also at depths that it does not use.
+fn at_once(depth: usize) -> usize {
+    depth.max(sectors_at_once(depth))
+}
+
 /// One farm, one way after the other.
 async fn farm(local: &Local, path: &Path, options: &Options) -> Result<FarmReport, FarmFailed> {
     let depth = options.depths.iter().copied().max().unwrap_or(1);
@@ -80,21 +85,22 @@ async fn farm(local: &Local, path: &Path, options: &Options) -> Result<FarmRepor
     for &access in accesses {
         let disk = Disk::new(local.ring().clone(), limits);
         let looked = Looked::open(local, &disk, path, access).await?;
-        let buffers = looked.audit_buffers(local, depth).await?;
+        let buffers = looked.audit_buffers(local, at_once(depth)).await?;
         let mut ways = Vec::new();
         let mut run = async |depth: usize, load: Option<&Load>| {
             let way =
                 Way { access, depth, is_written: load.is_some(), written_bytes: 0, slots: Slots::default() };
             tracing::info!("{}: {way}", path.display());
             let before = load.map_or(0, Load::written_bytes);
-            let slots = audit_slots(&looked, &buffers, depth, options).await;
+            disk.set_depth(depth);
+            let slots = audit_slots(&looked, &buffers, at_once(depth), options).await;
             let written_bytes = load.map_or(0, Load::written_bytes) - before;
             ways.push(Way { slots, written_bytes, ..way });
         };
         if let (Access::ReadCached, Some(challenges)) = (access, options.challenges) {
             // What is in the cache is compared, not how it comes there.
             let warm = Options { slots: u32::try_from(challenges).ok(), interval: None, ..options.clone() };
-            audit_slots(&looked, &buffers, depth, &warm).await;
+            audit_slots(&looked, &buffers, at_once(depth), &warm).await;
         }
         for &depth in &options.depths {
             run(depth, None).await;

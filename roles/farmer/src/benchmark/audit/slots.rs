@@ -53,7 +53,12 @@ impl Slots {
 }
 
 /// Audits until the time or the slots are over, at least once. On the farm's executor.
-pub async fn audit_slots(looked: &Looked, buffers: &AuditBuffers, depth: usize, options: &Options) -> Slots {
+pub async fn audit_slots(
+    looked: &Looked,
+    buffers: &AuditBuffers,
+    at_once: usize,
+    options: &Options,
+) -> Slots {
     let (mut slots, mut number, mut challenges) = (Slots::default(), 0, 0);
     let plotted = looked.plotted.len() as u64;
     let wanted = options.as_sectors.unwrap_or(plotted);
@@ -64,7 +69,7 @@ pub async fn audit_slots(looked: &Looked, buffers: &AuditBuffers, depth: usize, 
         while left > 0 {
             let (slot, count) = (slot(options, challenges), left.min(plotted));
             let sectors = looked.plotted.iter().map(|&(sector, _)| sector).take(count as usize);
-            slots.add(&audit_sectors(&looked.farm, sectors, 0, buffers, depth, &slot, options.level).await);
+            slots.add(&audit_sectors(&looked.farm, sectors, 0, buffers, at_once, &slot, options.level).await);
             (left, challenges) = (left - count, challenges + 1);
         }
         slots.times.add(begun.elapsed());
