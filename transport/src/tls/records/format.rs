@@ -92,8 +92,15 @@ pub fn record_bytes(ciphertext: &[u8]) -> usize {
     }
 }
 
-/// The record that begins `ciphertext`, as header and rest; none while it is not all there.
-pub fn record(ciphertext: &[u8]) -> Result<Option<(&[u8], &[u8])>, RecordError> {
+/// A record that is all there, and may be one.
+pub struct Record<'a> {
+    pub header: &'a [u8],
+    /// Ciphertext and tag.
+    pub body: &'a [u8],
+}
+
+/// The record that begins `ciphertext`; none while it is not all there.
+pub fn record(ciphertext: &[u8]) -> Result<Option<Record<'_>>, RecordError> {
     let bytes = record_bytes(ciphertext);
     if let Some(&kind) = ciphertext.first()
         && kind != DATA
@@ -109,5 +116,7 @@ pub fn record(ciphertext: &[u8]) -> Result<Option<(&[u8], &[u8])>, RecordError> 
             return Err(RecordError::TooLong(bytes));
         }
     }
-    Ok(ciphertext.get(..bytes).filter(|_| bytes > HEADER_BYTES).map(|record| record.split_at(HEADER_BYTES)))
+    // Of less than a header only that is known.
+    let whole = ciphertext.get(..bytes).filter(|whole| whole.len() > HEADER_BYTES);
+    Ok(whole.map(|whole| whole.split_at(HEADER_BYTES)).map(|(header, body)| Record { header, body }))
 }

@@ -17,16 +17,12 @@ mod key;
 mod opener;
 mod sealer;
 
-pub use format::{MAX_RECORD_BYTES, RecordError};
+pub use format::{DATA, RecordError};
 pub use key::Key;
 pub use opener::{Opened, Opener};
 pub use sealer::{RECORDS_A_KEY, Sealer};
 
 pub(super) use format::record_bytes;
-
-/// Records that no honest peer sends, for tests.
-#[doc(hidden)]
-pub use format::{ALERT, DATA, HANDSHAKE};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! Records into plaintext.
 
 use super::format::{
-    self, ALERT, CLOSE_NOTIFY, DATA, HANDSHAKE, HEADER_BYTES, MAX_CONTENT_BYTES, MAX_RECORD_BYTES,
+    self, ALERT, CLOSE_NOTIFY, DATA, HANDSHAKE, HEADER_BYTES, MAX_CONTENT_BYTES, MAX_RECORD_BYTES, Record,
     RecordError, TAG_BYTES, USER_CANCELED,
 };
 use super::key::Key;
@@ -83,7 +83,7 @@ impl Opener {
     }
 
     fn open_record(&mut self, ciphertext: &[u8], place: &mut [u8]) -> Result<(usize, Opened), RecordError> {
-        let Some((header, body)) = format::record(ciphertext)? else { return Ok((0, Opened::More)) };
+        let Some(Record { header, body }) = format::record(ciphertext)? else { return Ok((0, Opened::More)) };
         let used = header.len() + body.len();
         let inner_bytes = body.len() - TAG_BYTES;
         // The type takes a byte too, so the last record of a payload goes the long way round.

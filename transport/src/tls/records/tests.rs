@@ -1,4 +1,6 @@
-use super::format::{CLOSE_NOTIFY, HEADER_BYTES, MAX_CONTENT_BYTES, USER_CANCELED};
+use super::format::{
+    ALERT, CLOSE_NOTIFY, HANDSHAKE, HEADER_BYTES, MAX_CONTENT_BYTES, MAX_RECORD_BYTES, USER_CANCELED,
+};
 use super::*;
 use crate::tls::outgoing::Outgoing;
 use proptest::prelude::*;
@@ -71,7 +73,7 @@ fn payload_of_any_length_arrives_with_either_cipher() {
         let key = || Key::new(&vec![7; key_bytes], [9; 12], 3).unwrap();
         let (mut sealer, mut opener) = (Sealer::new(key(), RECORDS_A_KEY), Opener::new(key()));
         for length in [1, 2, 1000, MAX_CONTENT_BYTES - 1, MAX_CONTENT_BYTES, MAX_CONTENT_BYTES + 1, 100_000] {
-            let payload: Vec<u8> = (0..length).map(|at| (at * 7 >> 2) as u8).collect();
+            let payload: Vec<u8> = (0..length).map(|at| ((at * 7) >> 2) as u8).collect();
             let ciphertext = sealed(&mut sealer, &payload);
             assert_eq!(ciphertext.len(), length + 22 * length.div_ceil(MAX_CONTENT_BYTES));
             let mut plain = Vec::new();
@@ -134,8 +136,8 @@ fn padding_is_taken_off_and_must_not_be_all() {
     assert_eq!(open(&mut opener, &padded, 10, &mut plain), Ok(Opened::More));
     assert_eq!(plain, b"ends with zeros\0\0");
     assert_eq!(refused(&[0; 50], &[0]), RecordError::NoType);
-    assert!(matches!(refused(&[1; MAX_CONTENT_BYTES], &[DATA, 0]), RecordError::TooLong(_)));
-    assert!(matches!(refused(&[1; MAX_CONTENT_BYTES + 1], &[DATA]), RecordError::TooLong(_)));
+    assert!(matches!(refused(&vec![1; MAX_CONTENT_BYTES], &[DATA, 0]), RecordError::TooLong(_)));
+    assert!(matches!(refused(&vec![1; MAX_CONTENT_BYTES + 1], &[DATA]), RecordError::TooLong(_)));
 }
 
 #[test]
@@ -253,7 +255,7 @@ proptest! {
         let (mut sealer, mut opener) = ends();
         let (mut payload, mut ciphertext) = (Vec::new(), Vec::new());
         for (at, &(length, padding)) in messages.iter().enumerate() {
-            let message: Vec<u8> = (0..length).map(|byte| (byte * 13 >> 3) as u8 ^ at as u8).collect();
+            let message: Vec<u8> = (0..length).map(|byte| ((byte * 13) >> 3) as u8 ^ at as u8).collect();
             ciphertext.extend(sealed(&mut sealer, &message));
             let mut trailer = vec![0; 1 + padding];
             trailer[0] = DATA;

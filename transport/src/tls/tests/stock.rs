@@ -82,7 +82,7 @@ impl Talk {
 }
 
 fn bytes(count: usize, salt: usize) -> Vec<u8> {
-    (0..count).map(|at| ((at + salt) * 31 >> 3) as u8).collect()
+    (0..count).map(|at| (((at + salt) * 31) >> 3) as u8).collect()
 }
 
 /// Keys change after every five records of ours, and after every round of theirs, who ask us for one then.
