@@ -141,19 +141,6 @@ impl Link {
         self.changed();
     }
 
-    /// Gives received plaintext to the core; what finds no memory is appended to `waiting`.
-    pub(super) fn take(&self, mut plain: &[u8], waiting: &mut Vec<u8>) {
-        let mut core = self.core.borrow_mut();
-        while waiting.is_empty() && !plain.is_empty() && !core.is_closed() {
-            let taken = core.receive(plain, self.now_ms());
-            plain = &plain[taken..];
-            let Space::Wanted(wanted) = core.space() else { continue };
-            let Some(memory) = self.memory_at_hand(&wanted) else { break };
-            core.provide(memory, self.now_ms());
-        }
-        waiting.extend_from_slice(plain);
-    }
-
     /// Memory that nobody has to wait for: what the request reserved, or what the peer may have of what is free.
     fn memory_at_hand(&self, wanted: &BufferWanted) -> Option<SlabPayload> {
         if let PayloadOf::Response(id) = wanted.of

@@ -5,14 +5,20 @@
 //! published fingerprint. So verification is two checks, the fingerprint and the handshake's signature; names,
 //! dates and chains mean nothing here.
 //!
-//! Owns: identities, the two verifiers, and [`Session`], TLS without sockets. Never: where fingerprints come from.
+//! Owns: identities, the two verifiers, and [`Session`], TLS without sockets, down to its records. Never: where
+//! fingerprints come from.
 
+mod handshake;
+pub(crate) mod outgoing;
+pub(crate) mod records;
 mod session;
 
-pub use session::{Session, SessionError};
+pub use handshake::HandshakeError;
+pub use records::RecordError;
+pub use session::{Received, Session, SessionError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls13_signature};
+use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{
@@ -198,9 +204,16 @@ impl Members {
     }
 }
 
+/// Ciphers that the records know, the cheapest first: a server takes the client's first choice.
+fn provider() -> CryptoProvider {
+    use ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
+    let cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384];
+    CryptoProvider { cipher_suites, ..ring::default_provider() }
+}
+
 /// Settings of a client that talks to the one server with `expected`.
 pub fn client_config(identity: &Identity, expected: Fingerprint) -> Result<Arc<ClientConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(provider());
     let verifier = Arc::new(PinnedServer { expected, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -211,12 +224,14 @@ pub fn client_config(identity: &Identity, expected: Fingerprint) -> Result<Arc<C
     // Every connection proves its key anew.
     config.resumption = rustls::client::Resumption::disabled();
     config.enable_sni = false;
+    // The records need the keys.
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 
 /// Settings of a server that lets `members` in.
 pub fn server_config(identity: &Identity, members: Arc<Members>) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(provider());
     let verifier = Arc::new(PinnedClients { members, provider: provider.clone() });
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -224,6 +239,7 @@ pub fn server_config(identity: &Identity, members: Arc<Members>) -> Result<Arc<S
         .with_single_cert(vec![identity.certificate.clone()], identity.key())?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true;
     Ok(Arc::new(config))
 }
 

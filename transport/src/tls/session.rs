@@ -1,307 +1,234 @@
 //! One TLS connection without sockets: ciphertext in, plaintext out, and the reverse.
 //!
-//! rustls decrypts in place in the buffer that received the ciphertext and hands out one record at a time; the
-//! caller copies it to where it belongs, and that is the only copy of ours on the way in.
+//! First rustls shakes hands, then the keys it agreed on go to the records of this crate, which read and write payload where
+//! it lies.
 
-use rustls::client::UnbufferedClientConnection;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
-};
-use rustls::{ClientConfig, ServerConfig};
+use super::handshake::{Finished, Handshake, HandshakeError, Successor};
+use super::outgoing::Outgoing;
+use super::records::{Opened, Opener, RECORDS_A_KEY, RecordError, Sealer};
+use rustls::pki_types::CertificateDer;
+use rustls::{AlertDescription, ClientConfig, ServerConfig};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// Ciphertext taken from the socket at once: several records, small enough to stay in the cache of a core. A record
-/// is at most 16 KiB and a bit, so there is always room for a whole one; so is there for any handshake message.
-const INCOMING_BYTES: usize = 128 << 10;
+/// Plaintext is sealed until so much ciphertext waits for the socket: few calls of the kernel, and it stays in the cache of
+/// a core.
+const BATCH_BYTES: usize = 256 << 10;
 
 /// Why a session cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
-    /// The handshake or a record is wrong.
+    /// The handshake is wrong, or the peer gives up.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
-    /// More plaintext than the session has keys for, before the handshake is done, or after an error.
+    /// A handshake that rustls finds nothing wrong with.
+    #[error(transparent)]
+    Handshake(HandshakeError),
+    /// A record is wrong.
+    #[error(transparent)]
+    Record(RecordError),
+    /// Plaintext before the handshake is done, or after the end.
     #[error("TLS cannot encrypt now")]
     CannotEncrypt,
-    /// It failed or was closed before.
-    #[error("TLS session is over")]
-    Over,
-    /// A handshake message that does not fit the buffer.
-    #[error("TLS handshake message is too long")]
-    HandshakeTooLong,
 }
 
-enum Side {
-    Client(Box<UnbufferedClientConnection>),
-    Server(Box<UnbufferedServerConnection>),
-}
-
-/// One TLS connection. Call [`Session::advance`] after creation and after every arrival of bytes.
-pub struct Session {
-    side: Side,
-    incoming: Vec<u8>,
-    /// The ciphertext that is there and not yet used.
-    from: usize,
-    to: usize,
-    outgoing: Outgoing,
-    established: bool,
-    peer_closed: bool,
-    /// After an error, and after its farewell, rustls must be left alone.
-    over: bool,
-}
-
-/// Ciphertext that waits for the socket, at the front of a buffer that only grows.
-#[derive(Default)]
-struct Outgoing {
-    buffer: Vec<u8>,
-    used: usize,
-}
-
-impl Outgoing {
-    /// Lets `write` append, with more room on its demand.
-    fn append<E>(
-        &mut self,
-        mut write: impl FnMut(&mut [u8]) -> Result<usize, E>,
-        room: impl Fn(&E) -> Option<usize>,
-    ) -> Result<(), E> {
-        loop {
-            match write(&mut self.buffer[self.used..]) {
-                Ok(count) => {
-                    self.used += count;
-                    return Ok(());
-                }
-                Err(error) => match room(&error) {
-                    Some(bytes) => self.buffer.resize(self.used + bytes, 0),
-                    None => return Err(error),
-                },
-            }
+impl From<HandshakeError> for SessionError {
+    fn from(error: HandshakeError) -> Self {
+        match error {
+            HandshakeError::Tls(error) => Self::Tls(error),
+            other => Self::Handshake(other),
         }
     }
 }
 
-fn encrypt_room(error: &EncryptError) -> Option<usize> {
-    match error {
-        EncryptError::InsufficientSize(InsufficientSizeError { required_size }) => Some(*required_size),
-        EncryptError::EncryptExhausted => None,
+impl From<RecordError> for SessionError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Alert(number) => {
+                Self::Tls(rustls::Error::AlertReceived(AlertDescription::from(number)))
+            }
+            other => Self::Record(other),
+        }
     }
 }
 
-fn encode_room(error: &EncodeError) -> Option<usize> {
-    match error {
-        EncodeError::InsufficientSize(InsufficientSizeError { required_size }) => Some(*required_size),
-        EncodeError::AlreadyEncoded => None,
-    }
+/// What became of ciphertext.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// More is needed.
+    More,
+    /// So many bytes of plaintext lie at the front of the place; at least one.
+    Plaintext(usize),
+    /// The peer said that no more plaintext will come.
+    Closed,
 }
 
-/// What one state of rustls led to.
-enum Step {
-    Again,
-    /// Nothing more to do with the ciphertext at hand.
-    Blocked,
-    /// The same, and plaintext can be sent.
-    Open,
-    PeerClosed,
+enum Stage {
+    Handshake(Box<Handshake>),
+    Open(Box<Records>),
+    Over,
+}
+
+struct Records {
+    sealer: Sealer,
+    opener: Opener,
+    successor: Successor,
+}
+
+/// One TLS connection. Call [`Session::receive`] after creation and after every arrival of bytes.
+pub struct Session {
+    stage: Stage,
+    outgoing: Outgoing,
+    records_a_key: u64,
+    peer: Option<CertificateDer<'static>>,
 }
 
 impl Session {
-    /// A client's side; its first handshake message is made by [`Session::advance`].
+    /// A client's side; its first handshake message is made by [`Session::receive`].
     pub fn client(config: Arc<ClientConfig>, server: IpAddr) -> Result<Self, rustls::Error> {
-        let connection = UnbufferedClientConnection::new(config, ServerName::IpAddress(server.into()))?;
-        Ok(Self::new(Side::Client(Box::new(connection))))
+        Ok(Self::new(Handshake::client(config, server)?))
     }
 
     /// A server's side.
     pub fn server(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
-        Ok(Self::new(Side::Server(Box::new(UnbufferedServerConnection::new(config)?))))
+        Ok(Self::new(Handshake::server(config)?))
     }
 
-    fn new(side: Side) -> Self {
-        let (incoming, outgoing) = (vec![0; INCOMING_BYTES], Outgoing::default());
-        Self { side, incoming, from: 0, to: 0, outgoing, established: false, peer_closed: false, over: false }
+    fn new(handshake: Handshake) -> Self {
+        let stage = Stage::Handshake(Box::new(handshake));
+        Self { stage, outgoing: Outgoing::default(), records_a_key: RECORDS_A_KEY, peer: None }
     }
 
-    /// Where ciphertext from the socket goes; never empty while [`Session::advance`] is called after each arrival.
-    pub fn space(&mut self) -> &mut [u8] {
-        self.incoming.copy_within(self.from..self.to, 0);
-        self.to -= self.from;
-        self.from = 0;
-        &mut self.incoming[self.to..]
+    /// Sends so many records before it takes the next key, in place of [`RECORDS_A_KEY`]. Call it before the handshake is
+    /// done.
+    #[must_use]
+    pub fn with_records_a_key(self, records: u64) -> Self {
+        Self { records_a_key: records, ..self }
     }
 
-    /// Uses the `count` bytes that were put into [`Session::space`]; gives plaintext to `sink`, record by record. After
-    /// an error [`Session::take_outgoing`] may still hold the alert for the peer.
-    pub fn advance(&mut self, count: usize, mut sink: impl FnMut(&[u8])) -> Result<(), SessionError> {
-        if self.over {
-            return Err(SessionError::Over);
-        }
-        self.to += count;
-        if let Err(error) = self.run(&mut sink, |_, _| Ok(())) {
-            self.over = true;
-            self.take_alert();
-            return Err(error);
-        }
-        let is_full = self.to - self.from == self.incoming.len();
-        if is_full { Err(SessionError::HandshakeTooLong) } else { Ok(()) }
-    }
-
-    /// Takes the alert that tells the peer why, which rustls has ready after most errors. It must not be asked for more:
-    /// reading on after an error it found itself, it panics.
-    fn take_alert(&mut self) {
-        let ciphertext = &mut self.incoming[self.from..self.to];
-        let mut nothing = Some(|_: &mut dyn Writer, _: &mut Outgoing| Ok(()));
-        let outgoing = &mut self.outgoing;
-        let (_, _done) = match &mut self.side {
-            Side::Client(connection) => {
-                step(connection.process_tls_records(ciphertext), outgoing, &mut |_| {}, &mut nothing)
+    /// Uses up the front of `ciphertext`, as many bytes as the first number of the result says; what is left must be at the
+    /// front of the next call's, with what comes behind it. Plaintext comes to the front of `place`, which is not empty;
+    /// behind it `place` may be written too. After an error [`Session::take_outgoing`] may still hold the alert for the peer.
+    pub fn receive(
+        &mut self,
+        ciphertext: &mut [u8],
+        place: &mut [u8],
+    ) -> Result<(usize, Received), SessionError> {
+        let mut used = 0;
+        loop {
+            let once = self.receive_once(&mut ciphertext[used..], place);
+            let (count, received) = once.inspect_err(|error| self.fail(error))?;
+            used += count;
+            if let Some(received) = received {
+                return Ok((used, received));
             }
-            Side::Server(connection) => {
-                step(connection.process_tls_records(ciphertext), outgoing, &mut |_| {}, &mut nothing)
+        }
+    }
+
+    fn receive_once(
+        &mut self,
+        ciphertext: &mut [u8],
+        place: &mut [u8],
+    ) -> Result<(usize, Option<Received>), SessionError> {
+        let records = match &mut self.stage {
+            Stage::Handshake(handshake) => {
+                let (used, is_done) = handshake.advance(ciphertext, &mut self.outgoing);
+                if !is_done? {
+                    return Ok((used, Some(Received::More)));
+                }
+                self.begin_records()?;
+                return Ok((used, None));
+            }
+            Stage::Open(records) => records,
+            Stage::Over => return Err(RecordError::Over.into()),
+        };
+        let (used, opened) = records.opener.open(ciphertext, place)?;
+        let received = match opened {
+            Opened::More => Some(Received::More),
+            Opened::Payload(bytes) => (bytes > 0).then_some(Received::Plaintext(bytes)),
+            Opened::Closed => Some(Received::Closed),
+            Opened::KeyUpdate { answer } => {
+                records.opener.update(records.successor.receiving()?);
+                if answer {
+                    records.sealer.asked_to_update();
+                }
+                None
             }
         };
+        Ok((used, received))
     }
 
-    /// Encrypts `plaintext` into [`Session::take_outgoing`].
-    pub fn encrypt(&mut self, plaintext: &[u8]) -> Result<(), SessionError> {
-        self.write(|writer, outgoing| outgoing.append(|space| writer.encrypt(plaintext, space), encrypt_room))
+    fn begin_records(&mut self) -> Result<(), SessionError> {
+        let Stage::Handshake(handshake) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return Ok(());
+        };
+        let Finished { peer, sending, receiving, successor } = handshake.finish()?;
+        let (sealer, opener) = (Sealer::new(sending, self.records_a_key), Opener::new(receiving));
+        self.peer = peer;
+        self.stage = Stage::Open(Box::new(Records { sealer, opener, successor }));
+        Ok(())
+    }
+
+    /// Ends the session, with an alert for the peer; of the handshake it is sent already.
+    fn fail(&mut self, error: &SessionError) {
+        if let Stage::Open(mut records) = std::mem::replace(&mut self.stage, Stage::Over)
+            && let SessionError::Record(error) = error
+            && let Some(alert) = error.alert()
+        {
+            // Nothing can be said after a close.
+            let _ = records.sealer.fail(alert, &mut self.outgoing);
+        }
+    }
+
+    /// Encrypts the front of `plaintext` into [`Session::take_outgoing`], as much as belongs into one batch; returns how many
+    /// bytes that was. None when a batch waits to be taken.
+    pub fn encrypt(&mut self, plaintext: &[u8]) -> Result<usize, SessionError> {
+        let mut sealed = 0;
+        while sealed < plaintext.len() && self.outgoing.bytes() < BATCH_BYTES {
+            self.update_if_due()?;
+            let Stage::Open(records) = &mut self.stage else { return Err(SessionError::CannotEncrypt) };
+            sealed += records.sealer.seal(&plaintext[sealed..], &mut self.outgoing)?;
+        }
+        Ok(sealed)
+    }
+
+    /// Takes the next key for what is sent, when it is time.
+    fn update_if_due(&mut self) -> Result<(), SessionError> {
+        if let Stage::Open(records) = &mut self.stage
+            && records.sealer.is_update_due()
+        {
+            records.sealer.update(records.successor.sending()?, &mut self.outgoing);
+        }
+        Ok(())
     }
 
     /// Tells the peer that no more plaintext will come, and ends the session here too.
     pub fn close(&mut self) -> Result<(), SessionError> {
-        let closed =
-            self.write(|writer, outgoing| outgoing.append(|space| writer.close(space), encrypt_room));
-        self.over = true;
-        closed
-    }
-
-    fn write(
-        &mut self,
-        write: impl FnOnce(&mut dyn Writer, &mut Outgoing) -> Result<(), EncryptError>,
-    ) -> Result<(), SessionError> {
-        if !self.established || self.over {
-            return Err(SessionError::CannotEncrypt);
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Open(mut records) => Ok(records.sealer.close(&mut self.outgoing)?),
+            Stage::Handshake(_) | Stage::Over => Err(SessionError::CannotEncrypt),
         }
-        // Every whole record was handed out when it arrived, so there is nothing for the sink.
-        let mut sink = |_: &[u8]| debug_assert!(false, "plaintext was left behind");
-        self.run(&mut sink, write).inspect_err(|_| self.over = true)
     }
 
     /// Exchanges `buffer`, whose content is spent, for the ciphertext for the socket; returns its length.
-    pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> usize {
-        std::mem::swap(&mut self.outgoing.buffer, buffer);
-        std::mem::take(&mut self.outgoing.used)
+    pub fn take_outgoing(&mut self, buffer: &mut Vec<u8>) -> Result<usize, SessionError> {
+        // The peer may have asked for a key while there is nothing to send.
+        self.update_if_due()?;
+        Ok(self.outgoing.take(buffer))
+    }
+
+    /// Whether a batch waits for [`Session::take_outgoing`].
+    pub fn has_batch(&self) -> bool {
+        self.outgoing.bytes() >= BATCH_BYTES
     }
 
     /// Whether plaintext can be sent. A client learns only later whether the server accepts its certificate.
     pub fn is_established(&self) -> bool {
-        self.established
+        matches!(self.stage, Stage::Open(_))
     }
 
     /// The peer's certificate, once it has proven to own it.
     pub fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        let certificates = match &self.side {
-            Side::Client(connection) => connection.peer_certificates(),
-            Side::Server(connection) => connection.peer_certificates(),
-        };
-        certificates.filter(|_| self.established)?.first()
+        self.peer.as_ref()
     }
-
-    /// Whether the peer said that no more plaintext will come.
-    pub fn is_peer_closed(&self) -> bool {
-        self.peer_closed
-    }
-
-    /// Works off the ciphertext at hand, then lets `write` encrypt.
-    fn run(
-        &mut self,
-        sink: &mut dyn FnMut(&[u8]),
-        write: impl FnOnce(&mut dyn Writer, &mut Outgoing) -> Result<(), EncryptError>,
-    ) -> Result<(), SessionError> {
-        let mut write = Some(write);
-        loop {
-            let ciphertext = &mut self.incoming[self.from..self.to];
-            let outgoing = &mut self.outgoing;
-            let (used, step) = match &mut self.side {
-                Side::Client(connection) => {
-                    step(connection.process_tls_records(ciphertext), outgoing, sink, &mut write)
-                }
-                Side::Server(connection) => {
-                    step(connection.process_tls_records(ciphertext), outgoing, sink, &mut write)
-                }
-            };
-            self.from += used;
-            match step? {
-                Step::Again => {}
-                Step::Blocked => return Ok(()),
-                Step::PeerClosed => self.peer_closed = true,
-                Step::Open => {
-                    self.established = true;
-                    return Ok(());
-                }
-            }
-        }
-    }
-}
-
-/// The two things that can be written, whichever side writes.
-trait Writer {
-    fn encrypt(&mut self, plaintext: &[u8], space: &mut [u8]) -> Result<usize, EncryptError>;
-    fn close(&mut self, space: &mut [u8]) -> Result<usize, EncryptError>;
-}
-
-impl<Data> Writer for WriteTraffic<'_, Data> {
-    fn encrypt(&mut self, plaintext: &[u8], space: &mut [u8]) -> Result<usize, EncryptError> {
-        WriteTraffic::encrypt(self, plaintext, space)
-    }
-
-    fn close(&mut self, space: &mut [u8]) -> Result<usize, EncryptError> {
-        self.queue_close_notify(space)
-    }
-}
-
-/// Handles one state; also says how many bytes of ciphertext are used up.
-fn step<Data>(
-    status: UnbufferedStatus<'_, '_, Data>,
-    outgoing: &mut Outgoing,
-    sink: &mut dyn FnMut(&[u8]),
-    write: &mut Option<impl FnOnce(&mut dyn Writer, &mut Outgoing) -> Result<(), EncryptError>>,
-) -> (usize, Result<Step, SessionError>) {
-    let mut used = status.discard;
-    let state = match status.state {
-        Ok(state) => state,
-        Err(error) => return (used, Err(error.into())),
-    };
-    let step = match state {
-        ConnectionState::ReadTraffic(mut traffic) => loop {
-            match traffic.next_record() {
-                None => break Ok(Step::Again),
-                Some(Err(error)) => break Err(error.into()),
-                Some(Ok(record)) => {
-                    used += record.discard;
-                    sink(record.payload);
-                }
-            }
-        },
-        ConnectionState::EncodeTlsData(mut message) => outgoing
-            .append(|space| message.encode(space), encode_room)
-            .map(|()| Step::Again)
-            .map_err(|_| SessionError::CannotEncrypt),
-        // It lies in `outgoing`, in order with everything else that is sent.
-        ConnectionState::TransmitTlsData(message) => {
-            message.done();
-            Ok(Step::Again)
-        }
-        ConnectionState::WriteTraffic(mut writer) => write
-            .take()
-            .map_or(Ok(()), |write| write(&mut writer, outgoing))
-            .map(|()| Step::Open)
-            .map_err(|_| SessionError::CannotEncrypt),
-        ConnectionState::PeerClosed => Ok(Step::PeerClosed),
-        ConnectionState::Closed | ConnectionState::BlockedHandshake => Ok(Step::Blocked),
-        // Early data is not enabled, and rustls may grow states that nobody asked for.
-        _ => Err(SessionError::CannotEncrypt),
-    };
-    (used, step)
 }
