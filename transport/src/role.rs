@@ -77,7 +77,7 @@ impl Role {
     }
 
     /// Whether a member that is known as this may say in its hello that it is `said`. What a newer release's roles are called
-    /// there only that release knows, and tools of releases before 0.2 say that they are plot-clients.
+    /// there only that release knows, and tools of the release before say that they are plot-clients.
     pub fn may_say(self, said: Self) -> bool {
         match self {
             Self::Other(_) => true,
