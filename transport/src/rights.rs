@@ -5,7 +5,7 @@
 //! | controller | yes | yes | | |
 //! | caches | yes | | | |
 //! | plot-server | yes | | | |
-//! | plot-client | | | yes | yes |
+//! | plot-client | yes, to rebuild a damaged sector | | yes | yes |
 //! | proof-server | | | | |
 //! | tool | yes | | | |
 //! | role of a newer release | | | | |
@@ -56,7 +56,7 @@ pub const fn may_send(role: Role, kind: RequestKind) -> bool {
     match role {
         Role::Controller => matches!(kind, GetItem | PutItem),
         Role::ShardedCache | Role::FullPieceCache | Role::PlotServer | Role::Tool => matches!(kind, GetItem),
-        Role::PlotClient => matches!(kind, GetSectorRange | GetSectorMetadata | Prove),
+        Role::PlotClient => matches!(kind, GetItem | GetSectorRange | GetSectorMetadata | Prove),
         Role::ProofServer | Role::Other(_) => false,
     }
 }
@@ -73,7 +73,7 @@ mod tests {
             (Role::ShardedCache, [true, false, false, false, false]),
             (Role::FullPieceCache, [true, false, false, false, false]),
             (Role::PlotServer, [true, false, false, false, false]),
-            (Role::PlotClient, [false, false, true, true, true]),
+            (Role::PlotClient, [true, false, true, true, true]),
             (Role::ProofServer, [false; 5]),
             (Role::Tool, [true, false, false, false, false]),
         ];
