@@ -24,7 +24,7 @@ use transport::tcp::{
     Answer, Client, ClientConfig, Handler, PeerInfo, Received, Server, ServerConfig, ServerLock, ServerPin,
     SlabPayload,
 };
-use transport::tls::{Identity, Members};
+use transport::tls::{Identity, Members, Pin};
 use transport::transfer::{self, Range, SectorPlace, SectorTransfer};
 
 /// Bytes of the sector: 64 ranges.
@@ -168,7 +168,7 @@ fn transfer(c: &mut Criterion) {
     let identity = || Arc::new(Identity::generate().expect("random numbers"));
     let (ours, theirs) = (identity(), identity());
     let members = Members::default();
-    members.set([ours.fingerprint()]);
+    members.set([(ours.fingerprint(), Pin::of(Role::PlotClient))]);
     let tls = ServerLock::Certificates(theirs.clone(), Arc::new(members));
     let tls_pin = ServerPin::Certificate(ours, theirs.fingerprint());
     let mut ratios = Vec::new();

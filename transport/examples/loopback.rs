@@ -20,7 +20,7 @@ use transport::tcp::{
     Answer, Client, ClientConfig, Handler, PeerInfo, Received, Server, ServerConfig, ServerLock, ServerPin,
     SlabPayload,
 };
-use transport::tls::{Identity, Members};
+use transport::tls::{Identity, Members, Pin};
 
 /// Serves the same piece under every index.
 struct OnePiece {
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let check = args.iter().any(|arg| arg == "--check");
     let (ours, theirs) = (Arc::new(Identity::generate()?), Arc::new(Identity::generate()?));
     let members = Arc::new(Members::default());
-    members.set([ours.fingerprint()]);
+    members.set([(ours.fingerprint(), Pin::of(Role::Tool))]);
     let (lock, pin) = match is_tls {
         true => (
             ServerLock::Certificates(theirs.clone(), members),

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Owns: the frame format ([`frame`]), the messages ([`message`]), the protocol between two members
-//! ([`connection`]), what a peer may hold ([`budget`]), who is let in ([`places`]), when a peer is dialled ([`dialing`]) and the resumable pull of a whole sector ([`transfer`]).
+//! ([`connection`]), what a peer may hold ([`budget`]), who is let in ([`places`]), who may ask what ([`rights`]), when a peer is dialled ([`dialing`]) and the resumable pull of a whole sector ([`transfer`]).
 //! Never: the content of a piece or sector, or who owns which item. The core has no sockets, no clock and no
 //! async code: time comes in as milliseconds since any fixed moment, and one seed replays a run.
 #![deny(missing_docs)]
@@ -24,6 +24,8 @@ pub mod message;
 pub mod parse;
 pub mod payload;
 pub mod places;
+pub mod rights;
+pub mod role;
 pub mod tcp;
 pub mod tls;
 pub mod transfer;

@@ -20,6 +20,8 @@
 #![allow(missing_docs, reason = "rkyv's derive leaves fields it generates undocumented")]
 
 use crate::frame::{HeaderBuf, MAX_PAYLOAD_BYTES};
+use crate::role::AsNumber;
+pub use crate::role::Role;
 use consensus::constants::{
     HASH_SIZE, PIECE_SIZE, POINT_SIZE, POS_PROOF_SIZE, RECORD_SIZE, S_BUCKET_BITFIELD_SIZE, SCALAR_BYTES,
     SECTOR_METADATA_SIZE,
@@ -88,25 +90,6 @@ pub enum MessageError {
     },
 }
 
-/// What a member is to the cluster (FIELD section 1).
-#[derive(Archive, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Connects to a node and verifies what comes from it.
-    Controller,
-    /// One shard of the piece cache.
-    ShardedCache,
-    /// A cache that holds every piece.
-    FullPieceCache,
-    /// Makes sectors.
-    PlotServer,
-    /// Stores sectors and audits them.
-    PlotClient,
-    /// Proves for plot clients.
-    ProofServer,
-    /// Tools and benchmarks.
-    Tool,
-}
-
 /// First frame of each side.
 #[derive(Archive, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
@@ -114,7 +97,8 @@ pub struct Hello {
     pub min_version: u8,
     /// Highest version of the headers this side reads.
     pub max_version: u8,
-    /// Who speaks.
+    /// What it says that it is; what counts is what its certificate has.
+    #[rkyv(with = AsNumber)]
     pub role: Role,
     /// Optional abilities as bits; unknown bits are ignored. None are defined in this version.
     pub features: u64,
@@ -167,7 +151,7 @@ pub enum Request {
         /// Which item of that piece.
         kind: ItemKind,
     },
-    /// Keep this item (controller to cache, or between caches).
+    /// Keep this item; only controllers may ask it.
     PutItem {
         /// Piece index in the history.
         index: u64,

@@ -5,12 +5,13 @@ use super::requests::{Arriving, Asked};
 use super::types::{
     BufferWanted, CloseReason, Event, PayloadOf, PeerRequestId, RequestError, RequestId, Space, Violation,
 };
-use super::{Connection, MAX_REQUESTS, Stage};
+use super::{Connection, MAX_REQUESTS, Stage, Who};
 use crate::frame::{Kind, Prefix};
 use crate::limits::REQUEST_MAX_MS;
 use crate::message::{GoAway, Hello, Ping, Refusal, RefusalCode, RequestHeader, Response};
 use crate::parse::{self, Message};
 use crate::payload::PayloadBuf;
+use crate::rights::RequestKind;
 
 impl<B: PayloadBuf> Connection<B> {
     /// Where the next bytes from the peer belong.
@@ -115,7 +116,19 @@ impl<B: PayloadBuf> Connection<B> {
         Ok(())
     }
 
-    fn on_hello(&mut self, hello: Hello) -> Result<(), Violation> {
+    pub(super) fn on_hello(&mut self, hello: Hello) -> Result<(), Violation> {
+        match &mut self.who {
+            Who::ToBeTold(Some(_)) => return Err(Violation::OutOfTurn(Kind::Hello)),
+            Who::ToBeTold(waiting) => {
+                *waiting = Some(hello);
+                return Ok(());
+            }
+            Who::Known(known) if !known.may_say(hello.role) => {
+                return Err(Violation::WrongRole { said: hello.role, known: *known });
+            }
+            Who::Known(_) => {}
+            Who::AsSaid => self.who = Who::Known(hello.role),
+        }
         self.stage = Stage::Open;
         self.peer_max_requests = hello.max_requests.min(MAX_REQUESTS);
         self.send_credit.grant(hello.credit_bytes).map_err(|_| Violation::CreditOverflow)?;
@@ -145,9 +158,8 @@ impl<B: PayloadBuf> Connection<B> {
         self.requests
             .asked
             .insert(id, Asked { request: request.clone(), deadline_ms, ends_ms, answered: false });
-        if self.leaving {
+        if let Err(refusal) = self.admit(RequestKind::of(&request)) {
             self.discard(length);
-            let refusal = Refusal::new(RefusalCode::Busy, "this member is leaving: ask another one");
             self.refuse(id, &refusal).expect("the request was just entered");
         } else if length == 0 {
             self.events.push_back(Event::Request { id, request, payload: None, deadline_ms });
@@ -157,6 +169,20 @@ impl<B: PayloadBuf> Connection<B> {
             self.receiver.wait();
         }
         Ok(())
+    }
+
+    /// Whether anybody here may be asked this by the peer.
+    fn admit(&self, kind: RequestKind) -> Result<(), Refusal> {
+        if self.leaving {
+            return Err(Refusal::new(RefusalCode::Busy, "this member is leaving: ask another one"));
+        }
+        match self.who {
+            Who::Known(role) if (self.config.may_send)(role, kind) => Ok(()),
+            Who::Known(role) => {
+                Err(Refusal::new(RefusalCode::Invalid, format!("a {role} may not ask this: {kind:?}")))
+            }
+            Who::AsSaid | Who::ToBeTold(_) => unreachable!("requests come after the hello"),
+        }
     }
 
     fn on_response(&mut self, id: RequestId, response: Response, length: usize) -> Result<(), Violation> {

@@ -9,6 +9,8 @@
 //!
 //! Both sides are equal: each says hello, each may make requests and serve the other's, answers come in any order.
 //! - **Opening.** The first frame of each side is its hello. A side that waits in vain gives up.
+//!   Where certificates say what a peer is, that counts: a hello that contradicts it ends the connection.
+//! - **Rights.** What the peer's role may not ask is refused before it takes memory.
 //! - **Requests.** Each ends with exactly one final frame, response or refusal. `cancel` and a passed deadline end a
 //!   request for the caller at once; on the wire it is still open until the peer's final frame.
 //! - **Credits.** A payload leaves only when the peer granted its bytes, and counts until `release` over there.
@@ -41,6 +43,7 @@ use crate::message::{
     RequestHeader, Response,
 };
 use crate::payload::PayloadBuf;
+use crate::role::Role;
 use credits::{ReceiveCredit, SendCredit};
 use output::{Output, Tag};
 use pace::Pace;
@@ -57,10 +60,22 @@ enum Stage {
     Closed,
 }
 
+/// What is known of the peer's role.
+#[derive(Debug)]
+enum Who {
+    /// Nothing proves it: what the hello says counts.
+    AsSaid,
+    /// The driver will tell; a hello that came before waits for it.
+    ToBeTold(Option<Hello>),
+    /// Its certificate's.
+    Known(Role),
+}
+
 /// One side of a connection. See the module's text.
 pub struct Connection<B> {
     config: Config,
     stage: Stage,
+    who: Who,
     /// Zero until the peer said hello.
     peer_max_requests: u32,
     peer_leaving: bool,
@@ -113,6 +128,7 @@ impl<B: PayloadBuf> Connection<B> {
         output.push(Tag::Connection, encode(Kind::Hello, 0, 0, &hello), None);
         Self {
             stage: Stage::Opening,
+            who: Who::AsSaid,
             peer_max_requests: 0,
             peer_leaving: false,
             leaving: false,
@@ -135,6 +151,22 @@ impl<B: PayloadBuf> Connection<B> {
             last_received_ms: now_ms,
             stats: Stats::default(),
             config,
+        }
+    }
+
+    /// From now on nothing that the peer says of its role counts: the connection opens when [`Connection::tell_role`] and the
+    /// hello have come.
+    pub fn await_role(&mut self) {
+        self.who = Who::ToBeTold(None);
+    }
+
+    /// What the peer is, by its certificate.
+    pub fn tell_role(&mut self, role: Role) {
+        if let Who::ToBeTold(Some(hello)) = std::mem::replace(&mut self.who, Who::Known(role))
+            && self.stage == Stage::Opening
+            && let Err(violation) = self.on_hello(hello)
+        {
+            self.close_for(CloseReason::Violation(violation));
         }
     }
 

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::frame::{FrameError, PREFIX_BYTES};
-use crate::message::{Header, ItemKind, MAX_TEXT_BYTES, MessageError, Role};
+use crate::message::{Header, ItemKind, MAX_TEXT_BYTES, MessageError};
+use crate::rights::RequestKind;
 
 type Conn = Connection<Vec<u8>>;
 
@@ -10,7 +11,7 @@ fn hello() -> Hello {
     Hello {
         min_version: 1,
         max_version: 3,
-        role: Role::Tool,
+        role: Role::PlotClient,
         features: u64::MAX,
         max_requests: 5,
         credit_bytes: 2 << 20,
@@ -20,7 +21,7 @@ fn hello() -> Hello {
 
 /// What the connection says about `bytes` from its peer after a good hello.
 fn after_hello(bytes: &[u8]) -> (Conn, Option<CloseReason>) {
-    let config = Config { max_requests: 2, credit_bytes: 2 << 20, ..Config::new(Role::Tool, "") };
+    let config = Config { max_requests: 2, credit_bytes: 2 << 20, ..Config::new(Role::PlotClient, "") };
     let mut conn = Connection::new(config, 0);
     conn.receive(&encode(Kind::Hello, 0, 0, &hello()), 0);
     assert_eq!(conn.event(), Some(Event::Connected(hello())));
@@ -128,12 +129,12 @@ fn hellos_that_cannot_work_are_refused() {
         (Hello { name: "n".repeat(257), ..hello() }, MessageError::TextTooLong(257)),
     ];
     for (hello, error) in bad {
-        let mut conn = Conn::new(Config::new(Role::Tool, ""), 0);
+        let mut conn = Conn::new(Config::new(Role::PlotClient, ""), 0);
         let reason = feed(&mut conn, &encode(Kind::Hello, 0, 0, &hello));
         let expected = Violation::Message(Kind::Hello, error);
         assert_eq!(reason, Some(CloseReason::Violation(expected)));
     }
-    let mut conn = Conn::new(Config::new(Role::Tool, ""), 0);
+    let mut conn = Conn::new(Config::new(Role::PlotClient, ""), 0);
     let reason = feed(&mut conn, &encode(Kind::Request, 1, 0, &range(1)));
     assert_eq!(reason, Some(CloseReason::Violation(Violation::OutOfTurn(Kind::Request))));
 }
@@ -177,4 +178,91 @@ fn an_answer_that_does_not_fit_can_still_be_refused() {
     assert_eq!(answer, Err(AnswerError::Misfit(misfit)));
     assert_eq!(conn.refuse(id, &Refusal::new(RefusalCode::Failed, "")), Ok(()));
     assert_eq!(conn.respond(id, &Response::Stored, None, 0), Err(AnswerError::Unwanted));
+}
+
+/// A connection that waits for word of its peer's role.
+fn waiting_for_role() -> Conn {
+    let mut conn = Conn::new(Config::new(Role::ShardedCache, ""), 0);
+    conn.await_role();
+    conn
+}
+
+#[test]
+fn a_role_that_is_known_counts_and_not_the_one_that_is_said() {
+    let hello = encode(Kind::Hello, 0, 0, &hello());
+    // Told before the hello and after it.
+    for told_first in [true, false] {
+        for (known, agrees) in [(Role::PlotClient, true), (Role::Other(9), true), (Role::Controller, false)] {
+            let mut conn = waiting_for_role();
+            if told_first {
+                conn.tell_role(known);
+            }
+            conn.receive(&hello, 0);
+            if !told_first {
+                assert_eq!(conn.event(), None);
+                conn.tell_role(known);
+            }
+            let wrong = Violation::WrongRole { said: Role::PlotClient, known };
+            let expected = match agrees {
+                true => Event::Connected(self::hello()),
+                false => Event::Closed(CloseReason::Violation(wrong)),
+            };
+            assert_eq!(conn.event(), Some(expected), "{known}, {told_first}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_asked_before_the_role_is_known() {
+    let hello = encode(Kind::Hello, 0, 0, &hello());
+    for (second, kind) in [(&encode(Kind::Request, 1, 0, &range(9)), Kind::Request), (&hello, Kind::Hello)] {
+        let mut conn = waiting_for_role();
+        conn.receive(&hello, 0);
+        assert_eq!(feed(&mut conn, second), Some(CloseReason::Violation(Violation::OutOfTurn(kind))));
+        conn.tell_role(Role::PlotClient);
+        assert_eq!(conn.event(), None);
+    }
+}
+
+/// Every kind of request from every role: what the table forbids is refused before it takes memory, and the connection goes on.
+#[test]
+fn what_a_role_may_not_ask_takes_no_memory() {
+    let (index, kind, blake3, staging) = (1, ItemKind::Piece, [0; 32], [0; 16]);
+    let requests = [
+        Request::GetItem { index, kind },
+        Request::PutItem { index, kind, blake3 },
+        range(10).request,
+        Request::GetSectorMetadata { staging },
+        Request::Prove { blake3, sector_id: [0; 32], piece_offset: 0, s_bucket: 0 },
+    ];
+    for role in Role::ALL.into_iter().chain([Role::Other(7), Role::Other(255)]) {
+        let mut conn = waiting_for_role();
+        conn.receive(&encode(Kind::Hello, 0, 0, &Hello { role, ..hello() }), 0);
+        conn.tell_role(role);
+        while conn.event().is_some() || conn.transmit(0).is_some() {}
+        for (id, request) in (1..).zip(requests.clone()) {
+            let may = crate::rights::may_send(role, RequestKind::of(&request));
+            let bytes = request.payload_bytes();
+            let mut frame =
+                encode(Kind::Request, id, bytes, &RequestHeader { timeout_ms: 0, request }).to_vec();
+            frame.resize(frame.len() + bytes, 7);
+            let mut rest = &frame[..];
+            let mut memory = 0;
+            while !rest.is_empty() {
+                if let Space::Wanted(wanted) = conn.space() {
+                    memory += 1;
+                    conn.provide(vec![0; wanted.length], 0);
+                }
+                rest = &rest[conn.receive(rest, 0)..];
+            }
+            let asked = matches!(conn.event(), Some(Event::Request { .. }));
+            assert_eq!((asked, memory), (may, usize::from(may && bytes > 0)), "{role}, request {id}");
+            if !may {
+                let words = conn.transmit(0).unwrap().head;
+                let refusal = Refusal::read(&words[PREFIX_BYTES..]).unwrap();
+                assert!(refusal.text.contains(&format!("a {role} may not ask this")), "{refusal}");
+            }
+        }
+        assert!(!conn.is_closed());
+    }
 }

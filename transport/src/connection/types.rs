@@ -2,7 +2,9 @@
 
 use crate::frame::{FrameError, Kind, MAX_PAYLOAD_BYTES};
 use crate::limits::{LEAST_BYTES_PER_S, PAYLOAD_GRACE_MS, SLAB_WAIT_MS};
-use crate::message::{Hello, Layout, MessageError, Refusal, Request, Response, Role};
+use crate::message::{Hello, Layout, MessageError, Refusal, Request, Response};
+use crate::rights::{self, RequestKind};
+use crate::role::Role;
 
 /// Most requests a side may allow at once: bounds the memory a peer's small frames can take.
 pub const MAX_REQUESTS: u32 = 1024;
@@ -38,6 +40,8 @@ pub struct Config {
     pub least_bytes_per_s: u64,
     /// A payload that comes with a request waits so long for memory; then it is read past and refused.
     pub memory_wait_ms: u64,
+    /// Who may ask what; in a cluster [`rights::may_send`].
+    pub may_send: fn(Role, RequestKind) -> bool,
 }
 
 impl Config {
@@ -54,6 +58,7 @@ impl Config {
             payload_grace_ms: PAYLOAD_GRACE_MS,
             least_bytes_per_s: LEAST_BYTES_PER_S,
             memory_wait_ms: SLAB_WAIT_MS,
+            may_send: rights::may_send,
         }
     }
 }
@@ -70,6 +75,14 @@ pub enum Violation {
     /// Anything before the hello, or a second hello.
     #[error("{0:?} frame out of turn")]
     OutOfTurn(Kind),
+    /// It says that it is something else than its certificate's owner.
+    #[error("the peer says that it is a {said}, its certificate is that of a {known}")]
+    WrongRole {
+        /// What its hello says.
+        said: Role,
+        /// What it is known as.
+        known: Role,
+    },
     /// The id belongs to a request in progress.
     #[error("request id {0} is in use")]
     RequestIdInUse(u64),

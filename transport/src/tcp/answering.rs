@@ -7,7 +7,7 @@
 
 use super::handler::{Answer, Handler, PeerInfo};
 use super::link::{Credit, Link, LinkEvent, Received};
-use super::memory::{Memory, Share};
+use super::memory::{Memory, Peer, Share};
 use super::payload::SlabPayload;
 use crate::connection::{AnswerError, CloseReason, Event, PeerRequestId};
 use crate::limits::CANCEL_LINGER_MS;
@@ -54,8 +54,14 @@ impl<H: Handler> Requests<H> {
     pub(super) fn on(self: &Rc<Self>, link: &Rc<Link>, event: LinkEvent) {
         match event {
             Event::Connected(hello) => {
-                tracing::debug!(peer = %self.address, role = ?hello.role, name = %hello.name, "peer connected");
-                *self.peer.borrow_mut() = Some(Rc::new(PeerInfo { address: self.address, hello }));
+                let role = link.pin().map_or(hello.role, |pin| pin.role);
+                tracing::debug!(peer = %self.address, %role, name = %hello.name, "peer connected");
+                let fingerprint = match link.peer_id() {
+                    Peer::Certificate(fingerprint) => Some(fingerprint),
+                    Peer::Socket(_) => None,
+                };
+                let peer = PeerInfo { address: self.address, role, fingerprint, hello };
+                *self.peer.borrow_mut() = Some(Rc::new(peer));
             }
             Event::Request { id, request, payload, deadline_ms } => {
                 self.start(link, id, request, payload, deadline_ms);

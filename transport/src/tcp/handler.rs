@@ -3,6 +3,8 @@
 use super::link::Received;
 use super::payload::SlabPayload;
 use crate::message::{Hello, Refusal, Request, Response};
+use crate::role::Role;
+use crate::tls::Fingerprint;
 use futures::future::LocalBoxFuture;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,7 +15,11 @@ use std::time::Duration;
 pub struct PeerInfo {
     /// Where it comes from.
     pub address: SocketAddr,
-    /// What it said of itself.
+    /// What it is: by its certificate, or as it says where there are no certificates.
+    pub role: Role,
+    /// Its certificate; none where there are none.
+    pub fingerprint: Option<Fingerprint>,
+    /// What it said of itself; proves nothing.
     pub hello: Hello,
 }
 

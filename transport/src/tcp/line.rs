@@ -213,7 +213,7 @@ fn start(
             let made = client_config(identity, *expected)
                 .and_then(|settings| Session::client(settings, peer.ip()))
                 .map_err(|error| TlsError::explain(error, peer, own))?;
-            Wire::Tls { session: RefCell::new(Box::new(made)), own }
+            Wire::Tls { session: RefCell::new(Box::new(made)), own, members: None }
         }
     };
     let (answers, opened) = Answers::new();

@@ -5,7 +5,7 @@ use super::notify::Notify;
 use super::payload::SlabPayload;
 use crate::connection::{BufferWanted, Config, Connection, Event, PayloadOf, RequestId, Space, Transmit};
 use crate::payload::PayloadBuf;
-use crate::tls::{Fingerprint, Session};
+use crate::tls::{Fingerprint, Members, Pin, Session};
 use engine::task::sleep;
 use futures::future::{Either, select};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -14,10 +14,14 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What ended a connection whose socket has no more bytes.
 pub(super) const PEER_ENDED: &str = "the peer closed the socket";
+
+/// Last words to a peer whose certificate has been withdrawn.
+pub(super) const WITHDRAWN: &str = "the member list no longer has this certificate, or has it for another role: restart the member if it should be there";
 
 pub(super) type Core = Connection<SlabPayload>;
 pub(super) type LinkEvent = Event<SlabPayload>;
@@ -32,6 +36,8 @@ pub(super) enum Wire {
         session: RefCell<Box<Session>>,
         /// This member's certificate, for texts.
         own: Fingerprint,
+        /// Of a server: what its peers are.
+        members: Option<Arc<Members>>,
     },
 }
 
@@ -44,6 +50,8 @@ pub(super) struct Link {
     pub(super) memory: Memory,
     /// Who is there, once that is known.
     peer_id: OnceCell<Peer>,
+    /// What it is by its certificate, once that is known.
+    pin: OnceCell<Pin>,
     /// Memory for the answers to requests under way.
     reserved: RefCell<HashMap<RequestId, SlabPayload>>,
     /// Memory that is waited for may be wanted no more.
@@ -65,13 +73,18 @@ impl Link {
         memory: Memory,
         on_event: OnEvent,
     ) -> Rc<Self> {
+        let mut core = Connection::new(config, 0);
+        if matches!(wire, Wire::Tls { members: Some(_), .. }) {
+            core.await_role();
+        }
         Rc::new_cyclic(|itself| Self {
-            core: RefCell::new(Connection::new(config, 0)),
+            core: RefCell::new(core),
             wire,
             peer,
             to_send: Notify::default(),
             memory,
             peer_id: OnceCell::new(),
+            pin: OnceCell::new(),
             reserved: RefCell::default(),
             unwanted: Notify::default(),
             on_event,
@@ -89,13 +102,44 @@ impl Link {
 
     /// Who is there. Call it only when the peer has said hello.
     pub(super) fn peer_id(&self) -> Peer {
-        *self.peer_id.get_or_init(|| {
-            let certificate = match &self.wire {
-                Wire::Plain => None,
-                Wire::Tls { session, .. } => session.borrow().peer_certificate().map(Fingerprint::of),
-            };
-            certificate.map_or(Peer::Socket(self.peer), Peer::Certificate)
-        })
+        *self.peer_id.get_or_init(|| self.certificate().map_or(Peer::Socket(self.peer), Peer::Certificate))
+    }
+
+    /// The peer's certificate, when it has proven to own it.
+    fn certificate(&self) -> Option<Fingerprint> {
+        let Wire::Tls { session, .. } = &self.wire else { return None };
+        session.try_borrow().ok()?.peer_certificate().map(Fingerprint::of)
+    }
+
+    /// What the peer is by its certificate; none without TLS, and on the side of a client.
+    pub(super) fn pin(&self) -> Option<Pin> {
+        self.pin.get().copied()
+    }
+
+    /// Looks up what the peer is as soon as its certificate is there.
+    fn identify(&self) {
+        let Wire::Tls { members: Some(members), .. } = &self.wire else { return };
+        if self.pin.get().is_some() {
+            return;
+        }
+        let Some(certificate) = self.certificate() else { return };
+        match members.pin_of(&certificate) {
+            Some(pin) => {
+                let pin = self.pin.get_or_init(|| pin);
+                self.core.borrow_mut().tell_role(pin.role);
+            }
+            // It was one when it shook hands.
+            None => self.core.borrow_mut().close(WITHDRAWN),
+        }
+    }
+
+    /// Whether the peer is no member any more, or another one than it was when it connected.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        let (Wire::Tls { members: Some(members), .. }, Some(pin)) = (&self.wire, self.pin()) else {
+            return false;
+        };
+        let now = self.certificate().and_then(|certificate| members.pin_of(&certificate));
+        now.is_none_or(|now| now.role != pin.role)
     }
 
     /// Keeps memory for the answer to a request.
@@ -112,6 +156,7 @@ impl Link {
     /// Hands out events and wakes whom they concern; call it after every change of the core.
     pub(super) fn changed(&self) {
         let Some(link) = self.itself.upgrade() else { return };
+        self.identify();
         loop {
             let event = self.core.borrow_mut().event();
             let Some(event) = event else { break };

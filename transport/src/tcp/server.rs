@@ -11,7 +11,7 @@ use crate::limits::STRANGER_MS;
 use crate::tls::{Fingerprint, Identity, Members, Session, TlsError, server_config};
 use engine::net::{TcpListener, TcpStream};
 use engine::pool::Pool;
-use engine::task::sleep;
+use engine::task::{sleep, spawn_local};
 use futures::future::{Either, select};
 use rustls::ServerConfig as TlsSettings;
 use std::cell::RefCell;
@@ -19,19 +19,22 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Pause after an accept that failed, as when descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often a server looks whether the members have changed: whoever is withdrawn is cut off within a second.
+const MEMBERS_POLL: Duration = Duration::from_millis(200);
+
 /// Who is let in.
 #[derive(Debug, Clone)]
 pub enum ServerLock {
-    /// TLS, with this member's certificate; peers whose fingerprints are among the members.
+    /// TLS, with this member's certificate; peers whose fingerprints are among the members, as long as they are.
     Certificates(Arc<Identity>, Arc<Members>),
-    /// Everybody, unencrypted: for benchmarks (`--insecure-plain-tcp`).
+    /// Everybody, unencrypted, in the role that each says: for benchmarks (`--insecure-plain-tcp`).
     InsecurePlainTcp,
 }
 
@@ -104,6 +107,7 @@ impl Server {
     /// Serves until `stop` is ready, then finishes the requests in progress. Dropping the future ends all at once.
     pub async fn serve<H: Handler>(self, handler: Rc<H>, stop: impl Future<Output = ()>) {
         let serving = Rc::new(Serving::default());
+        let _watching = self.members().map(|members| spawn_local(cut_off(members, Rc::downgrade(&serving))));
         let mut stop = pin!(stop);
         loop {
             match select(pin!(self.listener.accept()), stop.as_mut()).await {
@@ -145,9 +149,29 @@ impl Server {
         }
     }
 
+    fn members(&self) -> Option<Arc<Members>> {
+        match &self.config.lock {
+            ServerLock::Certificates(_, members) => Some(members.clone()),
+            ServerLock::InsecurePlainTcp => None,
+        }
+    }
+
     fn wire(&self) -> Result<Wire, rustls::Error> {
         let Some((settings, own)) = &self.tls else { return Ok(Wire::Plain) };
         let session = Session::server(settings.clone())?;
-        Ok(Wire::Tls { session: RefCell::new(Box::new(session)), own: *own })
+        Ok(Wire::Tls { session: RefCell::new(Box::new(session)), own: *own, members: self.members() })
+    }
+}
+
+/// Ends the connections of those who are no members any more.
+async fn cut_off(members: Arc<Members>, serving: Weak<Serving>) {
+    let mut seen = members.changes();
+    loop {
+        sleep(MEMBERS_POLL).await;
+        let (now, Some(serving)) = (members.changes(), serving.upgrade()) else { return };
+        if now != seen {
+            seen = now;
+            serving.cut_off();
+        }
     }
 }

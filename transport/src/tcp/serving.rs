@@ -1,6 +1,6 @@
 //! The connections of a server: who has a place, who gives way, and their end.
 
-use super::link::Link;
+use super::link::{Link, WITHDRAWN};
 use super::memory::Peer;
 use super::told::Told;
 use crate::connection::CloseReason;
@@ -33,6 +33,7 @@ struct Lines {
     crowded: Told,
     slow: Told,
     broken: Told,
+    withdrawn: Told,
 }
 
 impl Serving {
@@ -81,6 +82,17 @@ impl Serving {
             tracing::warn!(peer = %link.peer, times, strangers, members, "too many connections: the oldest gave way");
         }
         link.close(GIVES_WAY);
+    }
+
+    /// Ends the connections of peers whose certificates are no more among the members', or have another role now.
+    pub(super) fn cut_off(&self) {
+        for link in self.open().iter().filter(|link| link.is_withdrawn()) {
+            if let Some(times) = self.told.withdrawn.count() {
+                let role = link.pin().map(|pin| pin.role.to_string());
+                tracing::warn!(peer = %link.peer, role, times, "a member was withdrawn: its connection is ended");
+            }
+            link.close(WITHDRAWN);
+        }
     }
 
     /// Ends each connection when its requests are done.

@@ -8,7 +8,7 @@ use engine::net::{TcpReader, TcpWriter};
 pub(super) async fn receive(link: &Link, mut reader: TcpReader) {
     let ended = match &link.wire {
         Wire::Plain => plain::receive(link, &mut reader).await,
-        Wire::Tls { session, own } => secure::receive(link, &mut reader, session, *own).await,
+        Wire::Tls { session, own, .. } => secure::receive(link, &mut reader, session, *own).await,
     };
     if let Err(text) = ended {
         link.lost(&text);

@@ -17,6 +17,7 @@ pub use handshake::HandshakeError;
 pub use records::RecordError;
 pub use session::{Received, Session, SessionError};
 
+use crate::role::Role;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
@@ -26,10 +27,11 @@ use rustls::{
     PeerIncompatible, ServerConfig, SignatureScheme,
 };
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Tells this protocol from others in the handshake.
@@ -189,18 +191,49 @@ impl Identity {
     }
 }
 
-/// The fingerprints a server lets in; changes while it runs.
+/// What a certificate's owner is known as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pin {
+    /// Its role, which counts whatever it says.
+    pub role: Role,
+    /// Its id in the cluster, where that is known.
+    pub member: Option<[u8; 16]>,
+}
+
+impl Pin {
+    /// Of a member whose id is not known.
+    pub const fn of(role: Role) -> Self {
+        Self { role, member: None }
+    }
+}
+
+/// The certificates a server lets in, and what their owners are; changes while it runs.
 #[derive(Debug, Default)]
-pub struct Members(RwLock<HashSet<Fingerprint>>);
+pub struct Members {
+    pins: RwLock<HashMap<Fingerprint, Pin>>,
+    changes: AtomicU64,
+}
 
 impl Members {
-    /// Replaces the set. Connections that are open stay so.
-    pub fn set(&self, members: impl IntoIterator<Item = Fingerprint>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = members.into_iter().collect();
+    /// Replaces all. Servers end the connections of those who are no more among them, or are something else now, within a
+    /// second.
+    pub fn set(&self, members: impl IntoIterator<Item = (Fingerprint, Pin)>) {
+        let members = members.into_iter().collect();
+        let mut pins = self.pins.write().unwrap_or_else(PoisonError::into_inner);
+        if *pins != members {
+            *pins = members;
+            self.changes.fetch_add(1, Ordering::Release);
+        }
     }
 
-    fn contains(&self, fingerprint: &Fingerprint) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).contains(fingerprint)
+    /// What the owner of a certificate is, if it is let in.
+    pub fn pin_of(&self, fingerprint: &Fingerprint) -> Option<Pin> {
+        self.pins.read().unwrap_or_else(PoisonError::into_inner).get(fingerprint).copied()
+    }
+
+    /// Grows with each change.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 }
 
@@ -312,7 +345,7 @@ impl ClientCertVerifier for PinnedClients {
         _now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
         let presented = Fingerprint::of(certificate);
-        if self.members.contains(&presented) {
+        if self.members.pin_of(&presented).is_some() {
             return Ok(ClientCertVerified::assertion());
         }
         Err(Unknown { presented, expected: None }.into_error())

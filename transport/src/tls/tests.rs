@@ -71,7 +71,7 @@ fn address() -> SocketAddr {
 
 fn pair(client: &Identity, server: &Identity, expected: Fingerprint, members: &[Fingerprint]) -> Pair {
     let known = Arc::new(Members::default());
-    known.set(members.iter().copied());
+    known.set(members.iter().map(|member| (*member, Pin::of(Role::PlotClient))));
     Pair {
         client: End::new(Session::client(client_config(client, expected).unwrap(), address().ip()).unwrap()),
         server: End::new(Session::server(server_config(server, known).unwrap()).unwrap()),

@@ -15,7 +15,8 @@ pub fn sector_bytes(staging: [u8; 16], offset: u64, length: usize) -> Vec<u8> {
 }
 
 pub fn config(role: Role) -> Config {
-    Config { max_requests: 20, ..Config::new(role, "test") }
+    // Both sides ask everything.
+    Config { max_requests: 20, may_send: |_, _| true, ..Config::new(role, "test") }
 }
 
 pub fn connect(is_client: bool, now_ms: u64) -> Conn {

@@ -141,7 +141,7 @@ fn a_server_that_comes_back_is_found_again() {
         let config = transport::tcp::ServerConfig {
             listen: address,
             lock: keys.lock(),
-            connection: transport::connection::Config::new(transport::message::Role::PlotServer, "again"),
+            connection: Config { may_send: |_, _| true, ..Config::new(Role::PlotServer, "again") },
             slabs: usize::MAX,
         };
         // The socket is closed when the last words are out.

@@ -151,7 +151,8 @@ fn odd_server(how: impl Fn(usize) -> Answers + 'static) -> (SocketAddr, Rc<Cell<
 }
 
 async fn answer_oddly(mut stream: TcpStream, how: Answers) {
-    let config = Config { idle_timeout_ms: 1 << 40, ..Config::new(Role::ShardedCache, "odd") };
+    let config =
+        Config { idle_timeout_ms: 1 << 40, may_send: |_, _| true, ..Config::new(Role::ShardedCache, "odd") };
     let mut conn = Connection::<Vec<u8>>::new(config, 0);
     loop {
         while let Some(frame) = conn.transmit(0) {

@@ -20,7 +20,7 @@ use transport::tcp::{
     Answer, Client, ClientConfig, Handler, PIECE_POINTS_AT, PIECE_RECORD_AT, PeerInfo, Received, Server,
     ServerConfig, ServerLock, ServerPin, SlabPayload,
 };
-use transport::tls::{Identity, Members};
+use transport::tls::{Identity, Members, Pin};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -56,7 +56,7 @@ impl Keys {
 
     pub fn lock(&self) -> ServerLock {
         let members = Members::default();
-        members.set([self.client.fingerprint()]);
+        members.set([(self.client.fingerprint(), Pin::of(Role::PlotClient))]);
         match self.plain {
             true => ServerLock::InsecurePlainTcp,
             false => ServerLock::Certificates(self.server.clone(), Arc::new(members)),
@@ -79,7 +79,13 @@ pub fn bind(lock: ServerLock, pool: &Pool) -> (Server, SocketAddr) {
     bind_with(lock, pool, Config::new(Role::PlotServer, "server"))
 }
 
+/// Whoever comes may ask everything: rights have tests of their own.
 pub fn bind_with(lock: ServerLock, pool: &Pool, connection: Config) -> (Server, SocketAddr) {
+    let connection = Config { may_send: |_, _| true, ..connection };
+    bind_strictly(lock, pool, connection)
+}
+
+pub fn bind_strictly(lock: ServerLock, pool: &Pool, connection: Config) -> (Server, SocketAddr) {
     let listen = "127.0.0.1:0".parse().unwrap();
     let server =
         Server::bind(ServerConfig { listen, lock, connection, slabs: usize::MAX }, pool.clone()).unwrap();
@@ -215,7 +221,7 @@ impl Handler for Library {
         payload: Option<Received>,
         deadline_in: Option<Duration>,
     ) -> LocalBoxFuture<'static, Answer> {
-        assert_eq!(peer.hello.role, Role::PlotClient);
+        assert_eq!((peer.role, peer.hello.role), (Role::PlotClient, Role::PlotClient));
         assert!(deadline_in.is_some_and(|left| left <= PATIENCE));
         self.started.set(self.started.get() + 1);
         Box::pin(async move { self.answer(request, payload).await })

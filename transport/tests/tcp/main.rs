@@ -6,3 +6,4 @@ mod hostile;
 mod house;
 mod pull;
 mod serve;
+mod who;

@@ -97,3 +97,18 @@ impl HostConfig {
         }
     }
 }
+
+/// The role as the transport names it; the numbers of the two differ.
+pub(super) fn wire_role(role: Role) -> transport::message::Role {
+    use transport::message::Role as Wire;
+    match role {
+        Role::Controller => Wire::Controller,
+        Role::ShardedCache => Wire::ShardedCache,
+        Role::FullPieceCache => Wire::FullPieceCache,
+        Role::ProofServer => Wire::ProofServer,
+        Role::PlotServer => Wire::PlotServer,
+        Role::PlotClient => Wire::PlotClient,
+        Role::TOOL => Wire::Tool,
+        Role::Other(number) => Wire::Other(number),
+    }
+}

@@ -22,6 +22,7 @@ pub use nothing::ServesNothing;
 pub use present::Present;
 pub use reply::HostReply;
 
+use self::config::wire_role;
 use self::peers::{Ask, Peers};
 use self::present::watch_members;
 use bus::SharedBus;
@@ -236,18 +237,4 @@ async fn serve<H: Handler>(
         }
     }));
     Ok(is_bound.await.map_err(|_| HostError::Ended)??)
-}
-
-/// The role as the transport's hello names it.
-fn wire_role(role: Role) -> transport::message::Role {
-    use transport::message::Role as Wire;
-    match role {
-        Role::Controller => Wire::Controller,
-        Role::ShardedCache => Wire::ShardedCache,
-        Role::FullPieceCache => Wire::FullPieceCache,
-        Role::ProofServer => Wire::ProofServer,
-        Role::PlotServer => Wire::PlotServer,
-        // Of tools, the one that may least.
-        Role::PlotClient | Role::Other(_) => Wire::PlotClient,
-    }
 }

@@ -1,18 +1,26 @@
 //! The members that are present, as the bus tells.
 
+use super::config::wire_role;
 use bus::members::{MemberEvent, MemberWatch};
 use control::ids::InstanceId;
 use control::messages::MemberEntry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::watch;
-use transport::tls::{Fingerprint, Members};
+use transport::tls::{Fingerprint, Members, Pin};
 
 /// The members that are present, by id: alive or suspect where their heartbeats are heard, listed where they are not. A
 /// plot-client knows only of those whom it asks ([`control::members::entries_for`]).
 pub type Present = Arc<BTreeMap<InstanceId, MemberEntry>>;
 
-/// Keeps the list of present members, and lets those in whose entries are there, until the bus is closed.
+/// The certificate of a member and what it is by it.
+fn pinned(entry: &MemberEntry) -> (Fingerprint, Pin) {
+    let pin = Pin { role: wire_role(entry.role), member: Some(entry.id.0) };
+    (Fingerprint(entry.certificate_sha256), pin)
+}
+
+/// Keeps the list of present members, and lets those in whose entries are there, until the bus is closed. A bus that is away or lost its
+/// store takes nobody from the list ([`control::members`]), so no connection ends for that.
 pub(super) async fn watch_members(
     mut watch: MemberWatch,
     present: watch::Sender<Present>,
@@ -29,7 +37,7 @@ pub(super) async fn watch_members(
                 None => tracing::info!(%id, "member gone"),
             },
             MemberEvent::Listed(_) | MemberEvent::Unlisted(_) => {
-                let_in.set(watch.listed().map(|entry| Fingerprint(entry.certificate_sha256)));
+                let_in.set(watch.listed().map(pinned));
                 continue;
             }
         }

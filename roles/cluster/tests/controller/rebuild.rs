@@ -84,7 +84,7 @@ async fn half_of_a_segment_comes_back_from_the_other_half() {
     };
     let (keep_running, shutdown) = Shutdown::new();
     let controller = Running(keep_running, tokio::spawn(controller::run(config, bus.clone(), shutdown)));
-    let config = HostConfig { capacity: 1, ..HostConfig::new(Role::ProofServer) };
+    let config = HostConfig { capacity: 1, ..HostConfig::new(Role::TOOL) };
     let asker =
         Host::start(config, bus.clone(), |_| std::rc::Rc::new(cluster::host::ServesNothing)).await.unwrap();
     eventually(async || cluster.is_placed(0).await.unwrap().then_some(())).await;

@@ -24,7 +24,7 @@ async fn items_go_both_ways() {
     acquainted(&[&a, &b]).await;
     assert_eq!(b.members(Role::Controller)[0].id, a.id());
     for (asker, holder, index) in [(&a, &b, 3), (&b, &a, 4)] {
-        put(asker, holder.id(), index).await;
+        put(&a, holder.id(), index).await;
         let reply = asker.request(holder.id(), get(index), vec![], RUN, PATIENCE).await.unwrap();
         let slab = reply.payload.unwrap();
         let expected = piece(asker.pool(), index);

@@ -36,7 +36,7 @@ async fn the_owner_the_next_owner_a_full_cache_or_a_controller_has_it() {
     let by_rank = owners.borrow().of(ItemKind::Piece, 7, 2);
     let holders = [by_rank[0], by_rank[1], hosts[2].id(), hosts[3].id()];
     for (index, holder) in [7, 7 + 100, 7 + 200, 7 + 300].into_iter().zip(holders) {
-        put(&server, holder, index).await;
+        put(&hosts[3], holder, index).await;
         let (found, hash) =
             tokio::time::timeout(PATIENCE, source.get(index, &|_| ())).await.unwrap().unwrap();
         let expected = piece(server.pool(), index);
@@ -47,7 +47,7 @@ async fn the_owner_the_next_owner_a_full_cache_or_a_controller_has_it() {
     }
     // The second owner has what the first has not only while that is away: near full-piece caches come before it.
     let full = hosts[2].id();
-    put(&server, full, 8).await;
+    put(&hosts[3], full, 8).await;
     let near = near_first.once(8).await.unwrap();
     assert_eq!((near.from, near.in_vain), (full, 1), "its owner alone was asked before");
 
@@ -55,7 +55,7 @@ async fn the_owner_the_next_owner_a_full_cache_or_a_controller_has_it() {
     let searching = tokio::spawn(async move { source.get(1000, &|_| ()).await });
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!searching.is_finished());
-    put(&server, holders[3], 1000).await;
+    put(&hosts[3], holders[3], 1000).await;
     assert!(tokio::time::timeout(PATIENCE, searching).await.unwrap().unwrap().is_ok());
     for host in hosts {
         host.shutdown(PATIENCE).await;

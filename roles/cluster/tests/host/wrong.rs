@@ -50,21 +50,22 @@ async fn a_cache_that_gives_wrong_bytes_is_told_and_passed_over() {
     let config = HostConfig { slabs: 8, liveness: liveness(), ..HostConfig::new(Role::ShardedCache) };
     let make = |local: Local| Rc::new(Liar { pool: local.pool().clone(), asked: Cell::new(0) });
     let liar = Host::start(config, bus.clone(), make).await.unwrap();
-    acquainted(&[&reader, &full, &liar]).await;
+    let controller = start(&bus, Role::Controller).await;
+    acquainted(&[&reader, &full, &liar, &controller]).await;
     let epoch = Epoch { number: 1, members: vec![EpochMember { id: liar.id(), weight: 1 }], copies: 1 };
     Epochs::open(&*bus).await.unwrap().replace(&epoch, None).await.unwrap();
     let mut complaints = bus.subscribe(subjects::INVALIDATION).await.unwrap();
     let source = PieceSource::start(reader.clone(), false).await.unwrap();
     source.owners().wait_for(|owners| !owners.is_empty()).await.unwrap();
     for index in [5, 6] {
-        put(&reader, full.id(), index).await;
+        put(&controller, full.id(), index).await;
         let given = source.once(index).await.unwrap();
         assert_eq!(given.from, full.id());
     }
     let complaint = tokio::time::timeout(PATIENCE, complaints.next()).await.unwrap().unwrap();
     let expected = Invalidation { kind: ItemKind::Piece, piece_index: 5, holder: liar.id() };
     assert_eq!(Invalidation::from_bytes(&complaint.payload), Ok(expected));
-    for host in [reader, full, liar] {
+    for host in [reader, full, liar, controller] {
         host.shutdown(PATIENCE).await;
     }
 }

@@ -16,7 +16,7 @@ fn stock(is_server: bool, us: &Identity, them: &Identity, suites: &[SupportedCip
     let chain = vec![them.certificate.clone()];
     if is_server {
         let members = Arc::new(Members::default());
-        members.set([us.fingerprint()]);
+        members.set([(us.fingerprint(), Pin::of(Role::Tool))]);
         let verifier = Arc::new(PinnedClients { members, provider: provider.clone() });
         let builder = ServerConfig::builder_with_provider(provider);
         let builder = builder.with_protocol_versions(&[&rustls::version::TLS13]).unwrap();
