@@ -70,7 +70,7 @@ impl Farm {
 
     /// Makes a sector that was found whole at this generation count by this record, unless it was changed since.
     pub(super) async fn restore(&self, record: &SectorMetadata, generation: u32) -> Result<(), SectorError> {
-        self.0.files.plot.sync(CLASS).await?;
+        self.sync_plot().await?;
         let _commit = self.0.commit.lock().await;
         self.check_same(record.sector_index, generation)?;
         self.write_commit(record).await
