@@ -343,9 +343,12 @@ proptest! {
             }
             prop_assert!(world.open.keys().chain(&world.closing).all(|path| states.contains_key(path)));
         }
-        // Everything works from now on, and what had failed is named again.
+        // Everything works from now on, and what had failed is asked for again.
         let named = world.wanted.clone();
         world.does(&mut fleet, Event::Named(named.clone().into_iter().collect()));
+        for (path, spec) in named.clone() {
+            world.does(&mut fleet, Event::Added { path, spec });
+        }
         for _ in 0..4 {
             world.now += LONGEST_PAUSE;
             world.does(&mut fleet, Event::Tick);
