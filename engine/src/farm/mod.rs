@@ -42,6 +42,7 @@ mod map_bytes;
 mod open;
 mod progress;
 mod read;
+mod rebuild;
 mod scrub;
 mod sector_hash;
 mod sizes;
@@ -67,6 +68,7 @@ pub use self::layout::{FIXED_BYTES, Layout, METADATA_RESERVED_BYTES, size_for_ne
 pub use self::open::OpenReport;
 pub use self::progress::{MAX_PROGRESS_BYTES, PROGRESS_FILE};
 pub use self::read::{RecordReads, SBucket, StoredRecord, s_bucket_buf_bytes};
+pub use self::rebuild::{Damage, EncodedRecord, Rebuild, RebuildLook};
 pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
 pub use self::sizes::{AuditMemory, SBucketSizes};
 pub use self::survey::{Elements, SectorCounts, Survey};
