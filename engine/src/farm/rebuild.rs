@@ -141,9 +141,9 @@ impl Rebuild {
         self.encoded.insert(record, encoded);
     }
 
-    /// Units that are others on disk.
-    pub fn wrong_units(&self) -> usize {
-        self.fixes.len()
+    /// Bytes that are others on disk: whole units.
+    pub fn wrong_bytes(&self) -> usize {
+        UNIT_BYTES * self.fixes.len()
     }
 
     fn first_chunk(&self) -> u32 {
@@ -314,7 +314,8 @@ impl Farm {
         let s_bucket_sizes = self.s_bucket_sizes(class, sector).await?;
         let (layout, parts) = (*self.layout(), Parts::new(&self.0.files.pool, PART_BYTES));
         let bytes = contents_map_size(layout.pieces_in_sector()) - HASH_SIZE;
-        let map = self.0.files.plot(class).read_to_vec(layout.sector_offset(sector), bytes as u64, &parts).await?;
+        let map =
+            self.0.files.plot(class).read_to_vec(layout.sector_offset(sector), bytes as u64, &parts).await?;
         self.check_same(sector, generation)?;
         let bitfield = |bytes: &[u8; S_BUCKET_BITFIELD_SIZE]| Bitfield::from_bytes(bytes).unwrap_or_default();
         Ok(Rebuild {

@@ -5,7 +5,9 @@ use super::inspect::Ends;
 use super::map_bytes::MapBytes;
 use super::sizes::first_difference;
 use super::state::{Sector, State};
-use super::{AuditMemory, Damage, Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
+use super::{
+    AuditMemory, Damage, Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus,
+};
 use crate::disk::{Class, Disk};
 use crate::file::Access;
 use crate::parts::Parts;

@@ -209,7 +209,10 @@ fn a_loss_of_power_amid_a_rebuild_leaves_a_mark() {
                 let is_plotted = matches!(farm.status(0), SectorStatus::Plotted { .. });
                 let bytes = power.bytes(&dir.path().join(PLOT_FILE), 0, made.bytes.len());
                 assert!(!is_plotted || bytes == made.bytes || bytes == damaged, "{loss:?} at step {step}");
-                assert!(!is_done || (is_plotted && bytes == made.bytes), "{loss:?} at step {step}: it was done");
+                assert!(
+                    !is_done || (is_plotted && bytes == made.bytes),
+                    "{loss:?} at step {step}: it was done"
+                );
                 ends[usize::from(is_plotted) + usize::from(is_plotted && bytes == made.bytes)] += 1;
                 drop(farm);
                 if is_done {
@@ -266,7 +269,8 @@ fn a_damaged_record_is_found_by_decoding_and_made_of_its_piece() {
         let made = Made { records, map, record_metadata: metadata, bytes, metadata: sector };
         made.plot(&farm).await;
         // A chunk of the second record, in the middle of the sector.
-        let unit = (0..32_768).find(|unit| made.bytes[1_000_000 + 32 * unit..][..32] == made.records[1][15_000]);
+        let unit =
+            (0..32_768).find(|unit| made.bytes[1_000_000 + 32 * unit..][..32] == made.records[1][15_000]);
         let at = 1_000_000 + 32 * unit.unwrap_or_default() as u64;
         super::bad_input::edit(dir.path(), PLOT_FILE, at + 3, |byte| byte ^ 1);
         let damage = damage_of(&farm, 0).await;
@@ -281,7 +285,7 @@ fn a_damaged_record_is_found_by_decoding_and_made_of_its_piece() {
         let mut rebuild = rebuild;
         rebuild.add(record, encoded);
         let (rebuild, look) = farm.compare_rebuild(CLASS, rebuild).await.unwrap();
-        assert_eq!((look, rebuild.wrong_units()), (RebuildLook::Right, 1));
+        assert_eq!((look, rebuild.wrong_bytes()), (RebuildLook::Right, 32));
         farm.finish_rebuild(&rebuild).await.unwrap();
         made.check_in(&farm).await;
         // No scalars: no piece.

@@ -16,6 +16,7 @@ use super::holder::{Held, Holds, Stop};
 use super::mount::Mount;
 use super::opening::{OpenError, Opener};
 use super::plotting::Plots;
+use super::rebuilding::Rebuilder;
 use super::signing::{Signing, Store, Windows};
 use super::spec::FarmSpec;
 use super::upkeep::keep_up;
@@ -68,6 +69,8 @@ pub struct Services {
     pub recalled: mpsc::UnboundedSender<SolutionKey>,
     /// What became of everything.
     pub counters: Arc<Counters>,
+    /// What is done where its sectors are damaged.
+    pub rebuilder: Arc<Rebuilder>,
     /// Whether a new sector is read back before it counts.
     pub verify_writes: bool,
 }
@@ -304,7 +307,8 @@ impl Fleet {
 
     /// Gives a farm to everybody who works with it. What is remembered of its solutions first, so that none is sent twice.
     async fn serve(&self, path: &Path, farm: &FarmHandle) -> Result<JoinSet<()>, BusError> {
-        let Services { host, windows, holds, plots, recalled, counters, verify_writes, .. } = &*self.services;
+        let Services { host, windows, holds, plots, recalled, counters, rebuilder, verify_writes, .. } =
+            &*self.services;
         let (public_key, bus) = (farm.identity().public_key(), host.bus().clone());
         let requests = bus.subscribe(&subjects::signature(&public_key)).await?;
         recall(farm, windows, recalled);
@@ -314,7 +318,7 @@ impl Fleet {
             .add(Arc::new(OnDisk { host: host.clone(), farm: farm.clone(), verify_writes: *verify_writes }))
             .await?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_up(farm.clone(), counters.clone()));
+        tasks.spawn(keep_up(farm.clone(), counters.clone(), rebuilder.clone()));
         let (signer, windows, counters) = (farm.clone(), windows.clone(), counters.clone());
         let store: Store = Box::new(move |hash, may_be_new| {
             let farm = signer.clone();
