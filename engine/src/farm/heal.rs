@@ -10,7 +10,7 @@
 
 use super::files::check_record;
 use super::state::{Sector, State};
-use super::{Damage, Farm, ReadCost, RecordFault, SectorError, StoredRecord};
+use super::{Farm, ReadCost, RecordFault, SectorError, StoredRecord};
 use crate::disk::Class;
 use crate::error::IoError;
 use crate::parts::Parts;
@@ -36,6 +36,17 @@ struct Sample {
     chunks: Vec<[u8; SCALAR_BYTES]>,
     bitfield: Bitfield,
     metadata: RecordMetadata,
+}
+
+/// A plotted sector whose bytes were read and are wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// Which.
+    pub sector: u16,
+    /// Its history size.
+    pub history_size: u64,
+    /// The generation that it was wrong with.
+    pub(super) generation: u32,
 }
 
 /// What became of a sector with something wrong.

@@ -14,7 +14,7 @@
 //!
 //! Owns: what is known of a damaged sector's bytes. Never: where pieces come from, or which are fetched.
 
-use super::heal::elsewhere;
+use super::heal::{Damage, elsewhere};
 use super::{Farm, Layout, SectorError};
 use crate::BLOCK_BYTES;
 use crate::disk::Class;
@@ -46,17 +46,6 @@ const METADATA_UNITS: u32 = (RECORD_METADATA_SIZE / UNIT_BYTES) as u32;
 const BITFIELD_UNITS: u32 = (S_BUCKET_BITFIELD_SIZE / UNIT_BYTES) as u32;
 
 type Unit = [u8; UNIT_BYTES];
-
-/// A plotted sector whose bytes were read and are wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Damage {
-    /// Which.
-    pub sector: u16,
-    /// Its history size.
-    pub history_size: u64,
-    /// The generation that it was wrong with.
-    pub(super) generation: u32,
-}
 
 /// A record as its sector should have it.
 pub struct EncodedRecord {

@@ -1,13 +1,11 @@
 //! Checking every sector of a farm against all that is known of it.
 
-use super::heal::Mended;
+use super::heal::{Damage, Mended};
 use super::inspect::Ends;
 use super::map_bytes::MapBytes;
 use super::sizes::first_difference;
 use super::state::{Sector, State};
-use super::{
-    AuditMemory, Damage, Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus,
-};
+use super::{AuditMemory, Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
 use crate::disk::{Class, Disk};
 use crate::file::Access;
 use crate::parts::Parts;

@@ -28,6 +28,7 @@ mod farms_file;
 mod fleet;
 mod ground;
 mod holder;
+mod mended;
 mod mount;
 mod opening;
 mod plotting;

@@ -12,7 +12,7 @@
 
 use super::counters::Counters;
 use super::farms::{FarmGone, FarmHandle, OpenFarm, is_replaced};
-use super::upkeep::tell_mended;
+use super::mended::tell_mended;
 use crate::host::Host;
 use crate::pieces::PieceSource;
 use bus::BusError;
