@@ -181,8 +181,8 @@ fn who_serves_knows_all_who_may_connect_and_who_is_heard_is_known() {
             assert_eq!(filters_for(role, heard.token()), 1, "{role} hears {heard}");
         }
         for member in Role::ALL.map(Role::token).into_iter().chain(["of-a-newer-release"]) {
-            let asked = ["plot-server", "proof-server", "sharded-cache", "full-piece-cache"];
-            let expected = role != Role::PlotClient || asked.contains(&member);
+            let asked = [Role::PlotServer, Role::ProofServer, Role::ShardedCache, Role::FullPieceCache];
+            let expected = role != Role::PlotClient || asked.map(Role::token).contains(&member);
             assert_eq!(filters_for(role, member), usize::from(expected), "{role}: entry of {member}");
         }
     }
