@@ -46,7 +46,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Files are let go of within this, or it is told that the disk hangs.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-
 /// An opening that takes longer is told.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -307,8 +306,7 @@ impl Fleet {
 
     /// Gives a farm to everybody who works with it. What is remembered of its solutions first, so that none is sent twice.
     async fn serve(&self, path: &Path, farm: &FarmHandle) -> Result<JoinSet<()>, BusError> {
-        let Services { host, windows, holds, plots, recalled, counters, rebuilder, verify_writes, .. } =
-            &*self.services;
+        let Services { host, windows, holds, plots, recalled, counters, verify_writes, .. } = &*self.services;
         let (public_key, bus) = (farm.identity().public_key(), host.bus().clone());
         let requests = bus.subscribe(&subjects::signature(&public_key)).await?;
         recall(farm, windows, recalled);
@@ -318,7 +316,7 @@ impl Fleet {
             .add(Arc::new(OnDisk { host: host.clone(), farm: farm.clone(), verify_writes: *verify_writes }))
             .await?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_up(farm.clone(), counters.clone(), rebuilder.clone()));
+        tasks.spawn(keep_up(farm.clone(), counters.clone(), self.services.rebuilder.clone()));
         let (signer, windows, counters) = (farm.clone(), windows.clone(), counters.clone());
         let store: Store = Box::new(move |hash, may_be_new| {
             let farm = signer.clone();
