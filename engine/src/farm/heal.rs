@@ -14,6 +14,7 @@ use super::{Farm, ReadCost, RecordFault, SectorError, StoredRecord};
 use crate::disk::Class;
 use crate::error::IoError;
 use crate::parts::Parts;
+use crate::threads::ThreadWorkers;
 use consensus::CpuLevel;
 use consensus::constants::SCALAR_BYTES;
 use consensus::sector::{Bitfield, ContentsMap, RecordDecoder, RecordMetadata, SectorId, SectorMetadata};
@@ -37,6 +38,17 @@ struct Sample {
     metadata: RecordMetadata,
 }
 
+/// A plotted sector whose bytes were read and are wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// Which.
+    pub sector: u16,
+    /// Its history size.
+    pub history_size: u64,
+    /// The generation that it was wrong with.
+    pub(super) generation: u32,
+}
+
 /// What became of a sector with something wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mended {
@@ -44,6 +56,8 @@ pub enum Mended {
     Rebuilt,
     /// They are not, or no history size that is known here is its own: it is marked for replotting.
     Marked,
+    /// They are not, and its record is good: it is what it was until it is rebuilt of its pieces, or marked by [`Farm::mark_damaged`].
+    Damaged(Damage),
 }
 
 impl Farm {
@@ -179,10 +193,12 @@ fn first_fit(ids: Vec<(u64, SectorId)>, sample: &Sample) -> Option<u64> {
 /// Held by the one that decodes: a table of proofs is large, and a host may have many farms.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Does what takes long on a thread of its own, so that the executor goes on. Errs where there is no thread, which says nothing of a sector.
-async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+/// Does what takes long on a thread of its own, in the background, so that the executor goes on. Errs where there is no thread, which says
+/// nothing of a sector.
+pub(super) async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = oneshot::channel();
     let work = move || {
+        ThreadWorkers::unbound(1).in_background().enter(0);
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody may wait for it any more.
         if !done.is_canceled() {

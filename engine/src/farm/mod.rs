@@ -42,6 +42,7 @@ mod map_bytes;
 mod open;
 mod progress;
 mod read;
+mod rebuild;
 mod scrub;
 mod sector_hash;
 mod sizes;
@@ -61,12 +62,13 @@ pub use self::format::{
     DEPTH_FILE, FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
 };
 pub use self::gather::ReadCost;
-pub use self::heal::Mended;
+pub use self::heal::{Damage, Mended};
 pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, Layout, METADATA_RESERVED_BYTES, size_for_network};
 pub use self::open::OpenReport;
 pub use self::progress::{MAX_PROGRESS_BYTES, PROGRESS_FILE};
 pub use self::read::{RecordReads, SBucket, StoredRecord, s_bucket_buf_bytes};
+pub use self::rebuild::{EncodedRecord, Rebuild, RebuildLook};
 pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
 pub use self::sizes::{AuditMemory, SBucketSizes};
 pub use self::survey::{Elements, SectorCounts, Survey};

@@ -1,6 +1,6 @@
 //! Checking every sector of a farm against all that is known of it.
 
-use super::heal::Mended;
+use super::heal::{Damage, Mended};
 use super::inspect::Ends;
 use super::map_bytes::MapBytes;
 use super::sizes::first_difference;
@@ -221,7 +221,7 @@ impl Scrubbing {
         };
         match mended {
             Ok(Mended::Rebuilt) => Ok(Finding::Rebuilt),
-            Ok(Mended::Marked) => Ok(Finding::Bad(fault.into())),
+            Ok(Mended::Marked | Mended::Damaged(_)) => Ok(Finding::Bad(fault.into())),
             Err(SectorError::Io(error)) => self.unreadable(sector, error.to_string()).await,
             Err(error) => Err(error),
         }
@@ -261,8 +261,8 @@ impl Farm {
         Ok(self.check(class, sector, Depth::Whole).await?.map(|(fault, _)| fault))
     }
 
-    /// The same, and marks for replotting what is bad; a record alone that is wrong is made anew where the sector is whole, see
-    /// [`Farm::heal`].
+    /// The same, and a record alone that is wrong is made anew where the sector is whole, see [`Farm::heal`]. Where bytes are wrong the sector
+    /// stays what it is for whoever rebuilds or marks it; one that is not all there is marked.
     pub async fn check_and_mend(
         &self,
         class: Class,
@@ -273,7 +273,10 @@ impl Farm {
         let Some((fault, generation)) = self.check(class, sector, depth).await? else { return Ok(None) };
         let mended = match fault {
             SectorFault::Record(_) => self.mend(class, sector, noted, generation).await?,
-            _ => {
+            SectorFault::Checksum | SectorFault::ContentsMap(_) => {
+                Mended::Damaged(Damage { sector, history_size: noted, generation })
+            }
+            SectorFault::CutOff { .. } | SectorFault::RecordCutOff { .. } => {
                 self.mark_bad(class, sector, generation).await?;
                 Mended::Marked
             }

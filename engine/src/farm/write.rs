@@ -77,7 +77,7 @@ impl Farm {
     }
 
     /// Errs if anything of the sector has changed since it had this generation.
-    fn check_same(&self, sector: u16, generation: u32) -> Result<(), SectorError> {
+    pub(super) fn check_same(&self, sector: u16, generation: u32) -> Result<(), SectorError> {
         let is_same = self.slot(sector)?.generation == generation;
         if is_same { Ok(()) } else { Err(SectorError::BeingWritten { sector }) }
     }
