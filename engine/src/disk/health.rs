@@ -306,7 +306,8 @@ impl Machine {
     /// Whether it may be the disk, or one place of it: nothing comes back, or errors alone.
     fn is_in_doubt(&self, now_ms: u64) -> bool {
         let is_silent = self.in_flight > 0 && now_ms.saturating_sub(self.quiet_since_ms) >= DOUBT_MS;
-        let is_failing = self.failing_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= DOUBT_FAILED_MS);
+        let is_failing =
+            self.failing_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= DOUBT_FAILED_MS);
         is_silent || is_failing && self.newest_errors(now_ms).count() >= DOUBT_FAILED
     }
 

@@ -82,6 +82,7 @@ use consensus::identity::Identity;
 use consensus::sector::SectorId;
 use futures::lock::Mutex;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -126,6 +127,8 @@ struct Inner {
     syncing: Mutex<()>,
     /// Times that making bytes of `plot.bin` durable has failed.
     failed_syncs: Cell<u64>,
+    /// Sectors of which no record could be made although they are whole, and the generation that they had.
+    left: RefCell<HashMap<u16, u32>>,
     /// Of the device that `plot.bin` is on.
     read_cost: gather::Measured,
     lock: info::Lock,

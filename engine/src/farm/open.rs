@@ -154,6 +154,7 @@ impl Farm {
             progress,
             syncing: Mutex::new(()),
             failed_syncs: Cell::new(0),
+            left: RefCell::default(),
             read_cost: Measured::default(),
             lock,
         };

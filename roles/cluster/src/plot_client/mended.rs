@@ -16,6 +16,10 @@ pub fn tell_mended(farm: &FarmHandle, sector: u16, reason: &str, mended: Mended,
             counters.damaged.increment();
             tracing::warn!(%dir, sector, "{reason}; the sector will be plotted again");
         }
+        Mended::Left => {
+            tracing::warn!(%dir, sector, "{reason}; the sector is whole, but no history size that is known here is its own: it stays as it is, and is not farmed. It is tried again at the next start");
+            return;
+        }
         // Said when it is known what becomes of it.
         Mended::Damaged(_) => return,
     }

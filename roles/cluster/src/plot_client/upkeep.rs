@@ -23,7 +23,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often it is looked for doubtful sectors.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -66,11 +66,16 @@ async fn heal(farm: &FarmHandle, counters: &Counters) {
 
 /// Looks at the sectors one after another until all were, or it is stopped.
 async fn scrub(farm: &FarmHandle, counters: &Counters, rebuilder: &Rebuilder) {
-    let dir = farm.dir().display();
+    let (dir, mut healed) = (farm.dir().display(), Instant::now());
     tracing::info!(%dir, "scrubbing begins, beside farming");
-    while let Some(sectors) = look(farm, async |open| open.farm.count()).await
+    while let Some(sectors) = look(farm, async |open| sectors_of(&open)).await
         && let Some(sector) = farm.scrub().next(sectors)
     {
+        // A scrub may take days, and some sectors may be given again meanwhile.
+        if healed.elapsed() >= LOOK_EVERY {
+            heal(farm, counters).await;
+            healed = Instant::now();
+        }
         well_again(farm).await;
         let found = look(farm, async move |open| {
             let _turn = open.doubts.turn().await;
@@ -87,6 +92,13 @@ async fn scrub(farm: &FarmHandle, counters: &Counters, rebuilder: &Rebuilder) {
         farm.scrub().looked(sector, looked);
     }
     tracing::info!(%dir, "scrubbing: {}", farm.scrub().told(None));
+}
+
+/// Sectors up to the last one that is counted or plotted: one that the disk does not give holds the count back.
+fn sectors_of(open: &OpenFarm) -> u16 {
+    let is_plotted = |status: &SectorStatus| matches!(status, SectorStatus::Plotted { .. });
+    let plotted = open.farm.statuses().iter().rposition(is_plotted).map_or(0, |last| last as u16 + 1);
+    plotted.max(open.farm.count())
 }
 
 /// What a look at a sector has come to; tells what an operator is to know.
@@ -106,6 +118,7 @@ async fn judge(
             match mended {
                 Mended::Rebuilt => Looked::Mended,
                 Mended::Marked => Looked::Marked,
+                Mended::Left => Looked::Left,
                 Mended::Damaged(damage) => match rebuilder.settle(farm, damage, None, &reason).await {
                     Settled::Rebuilt => Looked::Rebuilt,
                     Settled::Marked => Looked::Marked,
