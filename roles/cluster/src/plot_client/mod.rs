@@ -13,6 +13,7 @@
 //! slot and chunk.
 
 mod again;
+mod asked;
 mod audit;
 mod audit_memory;
 mod candidates;
