@@ -305,8 +305,9 @@ impl Machine {
 
     /// Whether it may be the disk, or one place of it: nothing comes back, or errors alone.
     fn is_in_doubt(&self, now_ms: u64) -> bool {
-        let is_silent = self.in_flight > 0 && now_ms - self.quiet_since_ms >= DOUBT_MS;
-        let is_failing = self.failing_since_ms.is_some_and(|since| now_ms - since >= DOUBT_FAILED_MS);
+        let is_silent = self.in_flight > 0 && now_ms.saturating_sub(self.quiet_since_ms) >= DOUBT_MS;
+        let is_failing =
+            self.failing_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= DOUBT_FAILED_MS);
         is_silent || is_failing && self.newest_errors(now_ms).count() >= DOUBT_FAILED
     }
 
@@ -352,7 +353,7 @@ impl Machine {
 
     /// Outcomes that still say something, the newest first.
     fn recent(&self, now_ms: u64) -> impl Iterator<Item = &(u64, Outcome)> {
-        self.outcomes.iter().rev().take_while(move |(at, _)| now_ms - at <= OUTCOME_MS)
+        self.outcomes.iter().rev().take_while(move |(at, _)| now_ms.saturating_sub(*at) <= OUTCOME_MS)
     }
 
     /// The errors among the newest outcomes.
@@ -426,9 +427,9 @@ impl Machine {
     }
 }
 
-/// The device is not there any more, or the server of its file system.
+/// The device is not there any more, or the server of its file system. A handle that the server does not know (ESTALE) says that of one file.
 fn is_gone(errno: i32) -> bool {
-    matches!(errno, libc::ENODEV | libc::ENXIO | libc::ENOMEDIUM | libc::ESTALE | libc::ENOTCONN)
+    matches!(errno, libc::ENODEV | libc::ENXIO | libc::ENOMEDIUM | libc::ENOTCONN)
 }
 
 /// What the kernel's block layer answers when the device failed; no room, bad arguments and the like are not among them.
@@ -443,6 +444,7 @@ fn is_of_device(errno: i32) -> bool {
             | libc::EILSEQ
             | libc::EBADE
             | libc::ENOLINK
+            | libc::ESTALE
     )
 }
 

@@ -85,10 +85,8 @@ impl Farm {
     /// Gives a sector the state that it was found in, if nothing was known of it.
     fn take_in(&self, sector: u16, state: State) {
         if self.is_unreadable(sector) {
-            self.change(sector, |slot| {
-                slot.is_marked = matches!(state, State::Expired);
-                slot.state = state;
-            });
+            // That a mark can be read does not say that it is durable.
+            self.change(sector, |slot| slot.state = state);
         }
     }
 }

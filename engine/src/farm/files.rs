@@ -33,6 +33,8 @@ pub(super) struct WrongRecord {
     pub fault: RecordFault,
     /// What stands where the history size is: that part of it may be right.
     pub history_size: u64,
+    /// Nothing was ever written there, or it was wiped.
+    pub is_zeroes: bool,
 }
 
 /// The open files and where things lie in them.
@@ -131,7 +133,8 @@ impl Files {
         Ok(checked.map_err(|fault| {
             let before_hash = &bytes[..SECTOR_METADATA_SIZE - HASH_SIZE];
             let history_size = *before_hash.last_chunk().expect("a record is longer than a history size");
-            WrongRecord { fault, history_size: u64::from_le_bytes(history_size) }
+            let is_zeroes = bytes.iter().all(|byte| *byte == 0);
+            WrongRecord { fault, history_size: u64::from_le_bytes(history_size), is_zeroes }
         }))
     }
 

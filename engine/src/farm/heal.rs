@@ -14,16 +14,19 @@ use super::{Farm, ReadCost, RecordFault, SectorError, StoredRecord};
 use crate::disk::Class;
 use crate::error::IoError;
 use crate::parts::Parts;
+use crate::threads::ThreadWorkers;
 use consensus::CpuLevel;
 use consensus::constants::SCALAR_BYTES;
 use consensus::sector::{Bitfield, ContentsMap, RecordDecoder, RecordMetadata, SectorId, SectorMetadata};
 use futures::channel::oneshot;
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-/// History sizes tried for one sector: a table of proofs each, about a third of a second.
-const MAX_CANDIDATES: usize = 32;
+/// History sizes tried for a sector with a wrong record, and for one that is marked anyway: a table of proofs each, about a third of a second.
+const MOST_CANDIDATES: usize = 4096;
+const FEW_CANDIDATES: usize = 32;
 /// Encoded chunks of a record from which a wrong history size cannot go through: a wrong proof leaves a scalar with probability 0.45.
 const LEAST_ENCODED: usize = 64;
 /// Part of a slab for one read.
@@ -37,24 +40,52 @@ struct Sample {
     metadata: RecordMetadata,
 }
 
+/// A plotted sector whose bytes were read and are wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// Which.
+    pub sector: u16,
+    /// Its history size.
+    pub history_size: u64,
+    /// The generation that it was wrong with.
+    pub(super) generation: u32,
+}
+
 /// What became of a sector with something wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mended {
     /// Its bytes are whole: its record was made anew of them, and it is farmed.
     Rebuilt,
-    /// They are not, or no history size that is known here is its own: it is marked for replotting.
+    /// They are not: it is marked for replotting. So is one whose record is of another content, if no history size fits it.
     Marked,
+    /// They are, and no history size that is known here is its own: it stays as it is, and is not farmed.
+    Left,
+    /// They are not, and its record is good: it is what it was until it is rebuilt of its pieces, or marked by [`Farm::mark_damaged`].
+    Damaged(Damage),
+}
+
+/// What can be made of a sector without a good record.
+pub(super) enum Anew {
+    /// Its record.
+    Record(SectorMetadata),
+    /// Its bytes are wrong.
+    Damaged,
+    /// They are right, and no history size that is known here is its own.
+    Unknown,
 }
 
 impl Farm {
-    /// Sectors whose record is wrong while nothing is known of their bytes, ascending, and what is wrong with each.
+    /// Sectors whose record is wrong while nothing is known of their bytes, ascending, and what is wrong with each. Those that [`Farm::heal`]
+    /// has left are not among them any more.
     pub fn doubtful(&self) -> Vec<(u16, RecordFault)> {
         let sectors = self.0.sectors.borrow();
         let doubtful = (0..).zip(&sectors[..]).filter_map(|(sector, slot)| match slot.state {
-            State::Doubtful { fault, .. } => Some((sector, fault)),
+            State::Doubtful { fault, .. } => Some((sector, fault, slot.generation)),
             _ => None,
         });
-        doubtful.collect()
+        let left = self.0.left.borrow();
+        let to_heal = doubtful.filter(|(sector, _, generation)| left.get(sector) != Some(generation));
+        to_heal.map(|(sector, fault, _)| (sector, fault)).collect()
     }
 
     /// Looks into a doubtful sector: its record is made anew, or becomes a mark. None when it is not doubtful. Errs where the disk does not
@@ -63,11 +94,15 @@ impl Farm {
     pub async fn heal(&self, class: Class, sector: u16) -> Result<Option<Mended>, SectorError> {
         let slot = self.slot(sector)?;
         let State::Doubtful { noted, .. } = slot.state else { return Ok(None) };
-        self.mend(class, sector, noted, slot.generation).await.map(Some)
+        let mended = self.mend_doubtful(class, sector, noted, slot.generation).await?;
+        if mended == Mended::Left {
+            self.0.left.borrow_mut().insert(sector, slot.generation);
+        }
+        Ok(Some(mended))
     }
 
     /// The same for a sector whose record was found wrong at this generation.
-    pub(super) async fn mend(
+    pub(super) async fn mend_doubtful(
         &self,
         class: Class,
         sector: u16,
@@ -75,58 +110,82 @@ impl Farm {
         generation: u32,
     ) -> Result<Mended, SectorError> {
         match self.rebuilt_record(class, sector, Some(noted)).await? {
-            Some(record) => {
+            Anew::Record(record) => {
                 self.restore(&record, generation).await?;
                 Ok(Mended::Rebuilt)
             }
-            None => {
+            Anew::Damaged => {
                 self.mark_bad(class, sector, generation).await?;
                 Ok(Mended::Marked)
             }
+            Anew::Unknown => Ok(Mended::Left),
         }
     }
 
-    /// The record of a sector whose own is bad or a mark. `noted` stands in the bad one as history size. None when the sector is not whole, or
-    /// none of the history sizes known here is its own. Takes a thread of its own for seconds, and 115 MiB.
+    /// The same for one whose record is good, but of another content than the sector's: where nothing fits that, nothing can be made of it.
+    pub(super) async fn mend_other(
+        &self,
+        class: Class,
+        sector: u16,
+        noted: u64,
+        generation: u32,
+    ) -> Result<Mended, SectorError> {
+        let mended = self.mend_doubtful(class, sector, noted, generation).await?;
+        if mended == Mended::Left {
+            self.mark_bad(class, sector, generation).await?;
+            return Ok(Mended::Marked);
+        }
+        Ok(mended)
+    }
+
+    /// The record of a sector whose own is bad, in which `noted` stands as history size, or a mark. Takes a thread of its own for seconds, and
+    /// 115 MiB; for many minutes where the history size is none of those beside it, but an older one.
     pub(super) async fn rebuilt_record(
         &self,
         class: Class,
         sector: u16,
         noted: Option<u64>,
-    ) -> Result<Option<SectorMetadata>, SectorError> {
+    ) -> Result<Anew, SectorError> {
         let candidates = self.candidates(sector, noted);
-        let Some(map) = self.map_of_whole(class, sector).await?.filter(|_| !candidates.is_empty()) else {
-            return Ok(None);
-        };
+        let Some(map) = self.map_of_whole(class, sector).await? else { return Ok(Anew::Damaged) };
         let s_bucket_sizes = map.s_bucket_sizes();
-        let Some(sample) = self.sample(class, sector, &map, &s_bucket_sizes).await? else { return Ok(None) };
+        let Some(sample) = self.sample(class, sector, &map, &s_bucket_sizes).await? else {
+            return Ok(Anew::Unknown);
+        };
         let ids = candidates.into_iter().map(|size| (size, self.sector_id(sector, size))).collect();
         let history_size = elsewhere(move || first_fit(ids, &sample)).await;
         let record = history_size.map_err(|error| IoError::open(self.dir(), error))?.map(|history_size| {
             let pieces_in_sector = self.layout().pieces_in_sector();
             SectorMetadata { sector_index: sector, pieces_in_sector, s_bucket_sizes, history_size }
         });
-        Ok(record.filter(|record| check_record(self.layout(), sector, record).is_ok()))
+        let record = record.filter(|record| check_record(self.layout(), sector, record).is_ok());
+        Ok(record.map_or(Anew::Unknown, Anew::Record))
     }
 
     /// History sizes that the sector may have: what was noted, then those of the sectors beside it, nearest first, then what is noted in
-    /// their wrong records.
+    /// their wrong records; and for a wrong record all others up to the newest of the farm's, the newest first.
     fn candidates(&self, sector: u16, noted: Option<u64>) -> Vec<u64> {
+        let most = if noted.is_some() { MOST_CANDIDATES } else { FEW_CANDIDATES };
         let sectors = self.0.sectors.borrow();
         let mut others: Vec<_> = (0..).zip(&sectors[..]).filter_map(history_size).collect();
         others.sort_by_key(|(index, is_noted, _)| (*is_noted, sector.abs_diff(*index)));
+        let newest =
+            others.iter().filter(|(_, is_noted, _)| !is_noted).map(|(.., history_size)| *history_size).max();
         let all = noted.into_iter().chain(others.into_iter().map(|(.., history_size)| history_size));
-        let mut candidates = Vec::new();
-        for history_size in all.filter(|history_size| *history_size > 0) {
-            if candidates.len() < MAX_CANDIDATES && !candidates.contains(&history_size) {
-                candidates.push(history_size);
-            }
-        }
-        candidates
+        let all = all.filter(|history_size| *history_size > 0).chain((1..=newest.unwrap_or(0)).rev());
+        let mut seen = HashSet::new();
+        all.filter(|history_size| seen.insert(*history_size)).take(most).collect()
     }
 
-    /// The contents map of a sector whose checksum is right.
+    /// The contents map of a sector whose checksum is right. What is wrong is read a second time: a cable or the memory may have erred.
     async fn map_of_whole(&self, class: Class, sector: u16) -> Result<Option<ContentsMap>, SectorError> {
+        match self.map_of_whole_once(class, sector).await? {
+            None => self.map_of_whole_once(class, sector).await,
+            map => Ok(map),
+        }
+    }
+
+    async fn map_of_whole_once(&self, class: Class, sector: u16) -> Result<Option<ContentsMap>, SectorError> {
         let parts = Parts::new(&self.0.files.pool, PART_BYTES);
         let map = match self.contents_map(class, sector, &parts).await {
             Ok(map) => map,
@@ -179,10 +238,12 @@ fn first_fit(ids: Vec<(u64, SectorId)>, sample: &Sample) -> Option<u64> {
 /// Held by the one that decodes: a table of proofs is large, and a host may have many farms.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Does what takes long on a thread of its own, so that the executor goes on. Errs where there is no thread, which says nothing of a sector.
-async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+/// Does what takes long on a thread of its own, in the background, so that the executor goes on. Errs where there is no thread, which says
+/// nothing of a sector.
+pub(super) async fn elsewhere<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = oneshot::channel();
     let work = move || {
+        ThreadWorkers::unbound(1).in_background().enter(0);
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody may wait for it any more.
         if !done.is_canceled() {

@@ -214,7 +214,7 @@ pub(super) async fn look_at(files: &Files, class: Class, sector: u16, ends: Ends
     match (files.read_record(class, sector, parts).await, cut_off) {
         (Ok(Ok(metadata)), Some(cut_off)) if !is_expired(&metadata) => faulty(cut_off, None),
         (Ok(Ok(metadata)), _) => Known::Record(metadata),
-        (Ok(Err(WrongRecord { fault, history_size })), _) => faulty(fault.into(), Some(history_size)),
+        (Ok(Err(WrongRecord { fault, history_size, .. })), _) => faulty(fault.into(), Some(history_size)),
         (Err(_), Some(cut_off)) => faulty(cut_off, None),
         (Err(error), None) => Known::Nothing(error),
     }

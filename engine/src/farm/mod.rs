@@ -42,6 +42,7 @@ mod map_bytes;
 mod open;
 mod progress;
 mod read;
+mod rebuild;
 mod scrub;
 mod sector_hash;
 mod sizes;
@@ -61,12 +62,13 @@ pub use self::format::{
     DEPTH_FILE, FarmSize, IDENTITY_FILE, INFO_FILE, MAX_SECTORS, METADATA_FILE, PIECE_CACHE_FILE, PLOT_FILE,
 };
 pub use self::gather::ReadCost;
-pub use self::heal::Mended;
+pub use self::heal::{Damage, Mended};
 pub use self::info::{FarmConfig, FarmInfo};
 pub use self::layout::{FIXED_BYTES, Layout, METADATA_RESERVED_BYTES, size_for_network};
 pub use self::open::OpenReport;
 pub use self::progress::{MAX_PROGRESS_BYTES, PROGRESS_FILE};
 pub use self::read::{RecordReads, SBucket, StoredRecord, s_bucket_buf_bytes};
+pub use self::rebuild::{EncodedRecord, Rebuild, RebuildLook};
 pub use self::scrub::{Depth, Finding, ScrubOptions, ScrubProgress, ScrubReport, Target, scrub};
 pub use self::sizes::{AuditMemory, SBucketSizes};
 pub use self::survey::{Elements, SectorCounts, Survey};
@@ -80,6 +82,7 @@ use consensus::identity::Identity;
 use consensus::sector::SectorId;
 use futures::lock::Mutex;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -124,6 +127,8 @@ struct Inner {
     syncing: Mutex<()>,
     /// Times that making bytes of `plot.bin` durable has failed.
     failed_syncs: Cell<u64>,
+    /// Sectors of which no record could be made although they are whole, and the generation that they had.
+    left: RefCell<HashMap<u16, u32>>,
     /// Of the device that `plot.bin` is on.
     read_cost: gather::Measured,
     lock: info::Lock,

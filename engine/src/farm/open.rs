@@ -154,6 +154,7 @@ impl Farm {
             progress,
             syncing: Mutex::new(()),
             failed_syncs: Cell::new(0),
+            left: RefCell::default(),
             read_cost: Measured::default(),
             lock,
         };
@@ -386,7 +387,8 @@ async fn tell_loss(dir: &Path, files: &Files, config: &FarmConfig) -> Result<(),
         // What the disk does not give may be plotted.
         plotted += u32::from(match record {
             Ok(Ok(record)) => !is_expired(&record),
-            Ok(Err(_)) => false,
+            // A damaged record may be one of a whole sector, which can be made anew; where nothing was ever written, all is zeroes.
+            Ok(Err(wrong)) => !wrong.is_zeroes,
             Err(_) => true,
         });
     }

@@ -1,12 +1,13 @@
 //! Checking every sector of a farm against all that is known of it.
 
-use super::heal::Mended;
+use super::heal::{Anew, Damage, Mended};
 use super::inspect::Ends;
 use super::map_bytes::MapBytes;
 use super::sizes::first_difference;
 use super::state::{Sector, State};
 use super::{AuditMemory, Farm, FarmError, OpenReport, RecordFault, SectorError, SectorFault, SectorStatus};
 use crate::disk::{Class, Disk};
+use crate::error::IoError;
 use crate::file::Access;
 use crate::parts::Parts;
 use crate::pool::SlabMut;
@@ -57,7 +58,7 @@ pub enum Finding {
     Unreadable(String),
     /// Its record was bad, or a mark although the sector is whole, and was made anew of the sector.
     Rebuilt,
-    /// Its record is wrong, which is not what is looked at: left as it is.
+    /// Its record is wrong, which is not what is looked at, or the sector is whole and no history size is known that fits it: left as it is.
     Left(RecordFault),
 }
 
@@ -140,7 +141,7 @@ pub async fn scrub(
     let refused = unreadable.error.unwrap_or_default();
     for (done, (sector, status)) in (1..).zip(there) {
         let found = match status {
-            SectorStatus::Unreadable => Some(scrubbing.unreadable(sector, refused.clone()).await?),
+            SectorStatus::Unreadable => Some(scrubbing.unread(sector, &refused).await?),
             SectorStatus::Plotted { .. } => {
                 let found = scrubbing.plotted(sector).await?;
                 report.good += u16::from(found.is_none());
@@ -179,13 +180,21 @@ impl Scrubbing {
         let (fault, generation) = match self.farm.check(CLASS, sector, depth).await {
             Ok(None) => return Ok(None),
             Ok(Some(found)) => found,
-            Err(SectorError::Io(error)) => return self.unreadable(sector, error.to_string()).await.map(Some),
+            Err(SectorError::Io(error)) => return self.refused(sector, &error).await.map(Some),
             Err(error) => return Err(error),
         };
         // The record has other sizes than the contents map, so it is of another content, or badly made.
         if let SectorFault::Record(fault) = fault {
             let (noted, _) = self.farm.plotted(sector)?;
-            return self.wrong(sector, fault, noted, generation).await.map(Some);
+            let mended = match (self.options.target, self.options.dry_run) {
+                (Target::Plot, _) => return Ok(Some(Finding::Left(fault))),
+                (_, true) => self.would_become(sector, noted).await.map(|mended| match mended {
+                    Mended::Left => Mended::Marked,
+                    mended => mended,
+                }),
+                (_, false) => self.farm.mend_other(CLASS, sector, noted, generation).await,
+            };
+            return self.finding(sector, fault, mended).await.map(Some);
         }
         if !self.options.dry_run {
             self.farm.mark_bad(CLASS, sector, generation).await?;
@@ -199,31 +208,56 @@ impl Scrubbing {
         else {
             unreachable!("nobody else has the farm");
         };
-        self.wrong(sector, fault, noted, generation).await
+        let mended = match (self.options.target, self.options.dry_run) {
+            (Target::Plot, _) => return Ok(Finding::Left(fault)),
+            (_, true) => self.would_become(sector, noted).await,
+            (_, false) => self.farm.mend_doubtful(CLASS, sector, noted, generation).await,
+        };
+        self.finding(sector, fault, mended).await
     }
 
-    /// A sector whose record is wrong.
-    async fn wrong(
+    /// What mending would make of a sector.
+    async fn would_become(&self, sector: u16, noted: u64) -> Result<Mended, SectorError> {
+        Ok(match self.farm.rebuilt_record(CLASS, sector, Some(noted)).await? {
+            Anew::Record(_) => Mended::Rebuilt,
+            Anew::Damaged => Mended::Marked,
+            Anew::Unknown => Mended::Left,
+        })
+    }
+
+    /// What there is to know of a sector whose record is wrong.
+    async fn finding(
         &self,
         sector: u16,
         fault: RecordFault,
-        noted: u64,
-        generation: u32,
+        mended: Result<Mended, SectorError>,
     ) -> Result<Finding, SectorError> {
-        let ScrubOptions { target, dry_run, .. } = self.options;
-        let mended = match (target, dry_run) {
-            (Target::Plot, _) => return Ok(Finding::Left(fault)),
-            (_, true) => {
-                let rebuilt = self.farm.rebuilt_record(CLASS, sector, Some(noted)).await;
-                rebuilt.map(|record| if record.is_some() { Mended::Rebuilt } else { Mended::Marked })
-            }
-            (_, false) => self.farm.mend(CLASS, sector, noted, generation).await,
-        };
         match mended {
             Ok(Mended::Rebuilt) => Ok(Finding::Rebuilt),
-            Ok(Mended::Marked) => Ok(Finding::Bad(fault.into())),
-            Err(SectorError::Io(error)) => self.unreadable(sector, error.to_string()).await,
+            Ok(Mended::Marked | Mended::Damaged(_)) => Ok(Finding::Bad(fault.into())),
+            Ok(Mended::Left) => Ok(Finding::Left(fault)),
+            Err(SectorError::Io(error)) => self.refused(sector, &error).await,
             Err(error) => Err(error),
+        }
+    }
+
+    /// A sector whose record the disk did not give at opening.
+    async fn unread(&self, sector: u16, refused: &str) -> Result<Finding, SectorError> {
+        let parts = Parts::new(&self.farm.0.files.pool, PART_BYTES);
+        match self.farm.0.files.read_record(CLASS, sector, &parts).await {
+            Err(SectorError::Io(error)) => self.refused(sector, &error).await,
+            Err(error) => Err(error),
+            // The next scrub looks at what is given by now.
+            Ok(_) => Ok(Finding::Unreadable(refused.to_owned())),
+        }
+    }
+
+    /// A sector that the disk does not give at present, or for good.
+    async fn refused(&self, sector: u16, error: &IoError) -> Result<Finding, SectorError> {
+        // A disk that stalls says nothing of what lies on it, nor does a thread that was not to be had.
+        match error.is_passing() || matches!(error, IoError::Open { .. }) {
+            true => Ok(Finding::Unreadable(error.to_string())),
+            false => self.unreadable(sector, error.to_string()).await,
         }
     }
 
@@ -243,9 +277,9 @@ impl Scrubbing {
         }
         let generation = self.farm.slot(sector)?.generation;
         let record = match self.farm.rebuilt_record(CLASS, sector, None).await {
-            Ok(Some(record)) => record,
+            Ok(Anew::Record(record)) => record,
             // That it is a mark was read: it stands whatever the disk says of the rest.
-            Ok(None) | Err(SectorError::Io(_)) => return Ok(None),
+            Ok(Anew::Damaged | Anew::Unknown) | Err(SectorError::Io(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         if !self.options.dry_run {
@@ -261,8 +295,8 @@ impl Farm {
         Ok(self.check(class, sector, Depth::Whole).await?.map(|(fault, _)| fault))
     }
 
-    /// The same, and marks for replotting what is bad; a record alone that is wrong is made anew where the sector is whole, see
-    /// [`Farm::heal`].
+    /// The same, and a record alone that is wrong is made anew where the sector is whole, see [`Farm::heal`]. Where bytes are wrong the sector
+    /// stays what it is for whoever rebuilds or marks it; one that is not all there is marked.
     pub async fn check_and_mend(
         &self,
         class: Class,
@@ -272,8 +306,11 @@ impl Farm {
         let (noted, _) = self.plotted(sector)?;
         let Some((fault, generation)) = self.check(class, sector, depth).await? else { return Ok(None) };
         let mended = match fault {
-            SectorFault::Record(_) => self.mend(class, sector, noted, generation).await?,
-            _ => {
+            SectorFault::Record(_) => self.mend_other(class, sector, noted, generation).await?,
+            SectorFault::Checksum | SectorFault::ContentsMap(_) => {
+                Mended::Damaged(Damage { sector, history_size: noted, generation })
+            }
+            SectorFault::CutOff { .. } | SectorFault::RecordCutOff { .. } => {
                 self.mark_bad(class, sector, generation).await?;
                 Mended::Marked
             }
@@ -281,8 +318,20 @@ impl Farm {
         Ok(Some((fault, mended)))
     }
 
-    /// What is wrong with a plotted sector, and the generation that it is wrong with.
+    /// What is wrong with a plotted sector, and the generation that it is wrong with. It was wrong twice: a cable or the memory may err once.
     pub(super) async fn check(
+        &self,
+        class: Class,
+        sector: u16,
+        depth: Depth,
+    ) -> Result<Option<(SectorFault, u32)>, SectorError> {
+        match self.check_once(class, sector, depth).await? {
+            Some(_) => self.check_once(class, sector, depth).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn check_once(
         &self,
         class: Class,
         sector: u16,

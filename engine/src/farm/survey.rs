@@ -3,7 +3,7 @@
 //! Reads each record of `metadata.bin` and, of what the network's farmer keeps beside its sectors, so many elements as take seconds.
 
 use super::files::{HEADER_BYTES, METADATA_VERSION, check_record, is_expired};
-use super::format::{KNOWN_PEERS_FILE, PIECE_CACHE_FILE};
+use super::format::{DEPTH_FILE, KNOWN_PEERS_FILE, PIECE_CACHE_FILE};
 use super::info::{read_identity, read_info};
 use super::making::size;
 use super::open::found_layout;
@@ -113,6 +113,7 @@ fn file_sizes(dir: &Path) -> Result<Vec<(&'static str, u64)>, IoError> {
         PIECE_CACHE_FILE,
         KNOWN_PEERS_FILE,
         PROGRESS_FILE,
+        DEPTH_FILE,
     ];
     let mut files = Vec::new();
     for name in names {

@@ -66,14 +66,30 @@ fn is_leftover(name: &OsStr) -> bool {
         || [INFO_FILE, IDENTITY_FILE, DEPTH_FILE].into_iter().any(is_new)
 }
 
-/// Removes a file; its bytes, if there was one.
+/// Removes a file, and where it is a link what that leads to; its bytes, if there was one.
 fn remove(path: &Path) -> Result<Option<u64>, IoError> {
     let refused = |error| IoError::open(path, error);
-    let bytes = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.len(),
+    let is_link = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.is_symlink(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(refused(error)),
     };
-    fs::remove_file(path).map_err(refused)?;
+    let mut bytes = 0;
+    match fs::canonicalize(path) {
+        // A device that somebody has linked there is not the farm's.
+        Ok(there) if !is_link || there.is_file() => {
+            bytes = fs::metadata(&there).map_err(|error| IoError::open(&there, error))?.len();
+            // The link comes last: a wipe that is broken off finds it again.
+            fs::remove_file(&there).map_err(|error| IoError::open(&there, error))?;
+            sync_directory(&there)?;
+        }
+        Ok(_) => {}
+        // It leads nowhere.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(refused(error)),
+    }
+    if is_link {
+        fs::remove_file(path).map_err(refused)?;
+    }
     Ok(Some(bytes))
 }

@@ -70,14 +70,14 @@ impl Farm {
 
     /// Makes a sector that was found whole at this generation count by this record, unless it was changed since.
     pub(super) async fn restore(&self, record: &SectorMetadata, generation: u32) -> Result<(), SectorError> {
-        self.0.files.plot.sync(CLASS).await?;
+        self.sync_plot().await?;
         let _commit = self.0.commit.lock().await;
         self.check_same(record.sector_index, generation)?;
         self.write_commit(record).await
     }
 
     /// Errs if anything of the sector has changed since it had this generation.
-    fn check_same(&self, sector: u16, generation: u32) -> Result<(), SectorError> {
+    pub(super) fn check_same(&self, sector: u16, generation: u32) -> Result<(), SectorError> {
         let is_same = self.slot(sector)?.generation == generation;
         if is_same { Ok(()) } else { Err(SectorError::BeingWritten { sector }) }
     }

@@ -21,6 +21,7 @@ pub mod moves;
 pub mod names;
 pub mod plot_jobs;
 pub mod plot_server;
+pub mod rebuild;
 pub mod refill;
 pub mod rendezvous;
 mod retry;

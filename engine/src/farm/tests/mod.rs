@@ -15,6 +15,7 @@ mod memory;
 mod plotting;
 mod power;
 mod progress;
+mod rebuilding;
 mod refusing;
 mod scrubbing;
 mod shrinking;

@@ -41,13 +41,15 @@ pub struct Audited {
     pub took: Duration,
 }
 
-/// Audits every plotted sector of the farm, which is number `farm` of the plot-client, against the voting range. Sectors being
-/// written are skipped. None when the audit before still runs.
+/// Audits every plotted sector of the farm, which is number `farm` of the plot-client, against the voting range, those beyond the count
+/// too: one that the disk does not give holds the count back. Sectors being written are skipped. None when the audit before still runs.
 pub async fn audit_farm(open: &OpenFarm, farm: usize, slot: &SlotInfo, level: CpuLevel) -> Option<Audited> {
     let buffers = open.audit_buffers.try_lock()?;
     buffers.fill_up();
     let at_once = sectors_at_once(open.disk.depth());
-    let audited = audit_sectors(&open.farm, 0..open.farm.count(), farm, &buffers, at_once, slot, level).await;
+    let audited =
+        audit_sectors(&open.farm, 0..open.farm.layout().sectors(), farm, &buffers, at_once, slot, level)
+            .await;
     open.reads.audited(audited.errors);
     Some(audited)
 }

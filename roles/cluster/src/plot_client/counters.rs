@@ -71,10 +71,12 @@ pub struct Counters {
     pub signed: Counter,
     /// Sectors that the farms had when they were opened.
     pub found_plotted: Counter,
-    /// Sectors in which farming or scrubbing found damage, so that they are plotted again.
+    /// Sectors in which farming or scrubbing found damage that could not be rebuilt of pieces, so that they are plotted again.
     pub damaged: Counter,
     /// Whole sectors whose damaged record was made anew.
     pub mended: Counter,
+    /// Damaged sectors that were rebuilt of their pieces.
+    pub rebuilt: Counter,
     /// Sectors stored.
     pub plotted: Counter,
     audits: AuditTimes,

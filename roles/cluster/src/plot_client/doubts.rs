@@ -1,7 +1,7 @@
 //! Sectors that farming finds something wrong with, looked into off the path of the slots. On the farm's executor.
 //!
 //! ```text
-//!   proving fails ─▶ one sector at a time is read whole ─▶ its own hash fails: marked, and plotted again
+//!   proving fails ─▶ one sector at a time is read whole ─▶ its own hash fails: it is rebuilt of its pieces, or plotted again
 //!                                                      ├─▶ its record alone is wrong: made anew of the sector
 //!                                                      ├─▶ it is whole: that is said once, and it is left alone for an hour
 //!                                                      └─▶ the disk refuses: nothing is marked

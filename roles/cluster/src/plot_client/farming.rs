@@ -11,13 +11,15 @@ use super::counters::Counters;
 use super::doubts::{Suspect, Verdict};
 use super::farms::{FarmHandle, OpenFarm};
 use super::holder::Held;
+use super::mended::tell_mended;
 use super::proving::{Provers, ProvingError};
+use super::rebuilding::Rebuilder;
 use super::solutions::Found;
-use super::upkeep::tell_mended;
 use consensus::CpuLevel;
 use control::messages::SlotInfo;
 use control::slots::SlotKey;
 use engine::Class;
+use engine::farm::Mended;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use gpu::ProveError;
@@ -38,6 +40,8 @@ pub struct Farming {
     pub farms: Arc<[FarmHandle]>,
     /// Makes proofs.
     pub provers: Arc<Provers>,
+    /// Takes sectors that are damaged.
+    pub rebuilder: Arc<Rebuilder>,
     /// Who is paid.
     pub reward_address: [u8; 32],
     /// Where solutions go.
@@ -134,9 +138,18 @@ impl Farming {
             Err(error) => {
                 counters.failed.increment();
                 if let Some(depth) = error.doubt() {
-                    let Candidate { sector, history_size, .. } = candidate;
+                    let Candidate { sector, history_size, s_bucket, chunk_offset, .. } = candidate;
                     let suspect = Suspect { sector, history_size, depth };
-                    tokio::spawn(look_into(farm.clone(), suspect, error.to_string(), counters.clone()));
+                    let (rebuilder, counters) = (self.rebuilder.clone(), counters.clone());
+                    let chunk = (s_bucket, chunk_offset);
+                    tokio::spawn(look_into(
+                        farm.clone(),
+                        suspect,
+                        chunk,
+                        error.to_string(),
+                        rebuilder,
+                        counters,
+                    ));
                 }
                 return Err(failed(&error));
             }
@@ -150,14 +163,27 @@ impl Farming {
     }
 }
 
-/// Looks into a sector whose proof failed for `reason`, and says what comes of it. Slots do not wait for that.
-async fn look_into(farm: FarmHandle, suspect: Suspect, reason: String, counters: Arc<Counters>) {
+/// Looks into a sector in which the proof of a chunk failed for `reason`, and says what comes of it. Slots do not wait for that.
+async fn look_into(
+    farm: FarmHandle,
+    suspect: Suspect,
+    chunk: (u16, usize),
+    reason: String,
+    rebuilder: Arc<Rebuilder>,
+    counters: Arc<Counters>,
+) {
     let sector = suspect.sector;
+    if rebuilder.is_under_way(&farm, sector) {
+        return;
+    }
     let look = move |open: Rc<OpenFarm>| async move { open.doubts.look_into(&open.farm, &suspect).await };
     // Stopped: nothing is begun on it any more.
     let Ok(Some(verdict)) = farm.run(Class::Scrub, look).await else { return };
     let dir = farm.dir().display();
     match verdict {
+        Verdict::Damaged(fault, Mended::Damaged(damage)) => {
+            rebuilder.settle(&farm, damage, Some(chunk), &format!("{reason}: {fault}")).await;
+        }
         Verdict::Damaged(fault, mended) => {
             tell_mended(&farm, sector, &format!("{reason}: {fault}"), mended, &counters);
         }

@@ -58,8 +58,8 @@ pub struct OpenFarm {
     pub doubts: Doubts,
     /// How its audits read.
     pub reads: Rc<Reads>,
-    /// Its reward signatures; none where they could not be opened, and then it signs nothing.
-    pub signatures: Option<Mutex<SignatureStore>>,
+    /// Its reward signatures.
+    pub signatures: Mutex<SignatureStore>,
     /// Its place among the farms that there are buffers for.
     #[expect(dead_code, reason = "its drop is the message")]
     pub place: Arc<OwnedSemaphorePermit>,
@@ -355,10 +355,7 @@ impl FarmHandle {
     /// The one signature of the farm's key for a hash, durable; made if there is none and `may_be_new`.
     pub async fn sign(&self, hash: [u8; 32], may_be_new: bool) -> Stored {
         let sign = move |open: Rc<OpenFarm>| async move {
-            let Some(store) = &open.signatures else {
-                return Stored::Failed("the farm's reward signatures could not be opened".to_owned());
-            };
-            let mut store = store.lock().await;
+            let mut store = open.signatures.lock().await;
             let signed = store.sign(&hash, may_be_new).await;
             if store.wants_mending() {
                 // Not by the next signature, which has half a second.
@@ -379,8 +376,7 @@ impl FarmHandle {
 async fn mend_signatures(open: Weak<OpenFarm>) {
     let Some(mut farm) = open.upgrade() else { return };
     for pause in MENDING_PAUSES_S.map(Duration::from_secs) {
-        let Some(store) = &farm.signatures else { return };
-        match store.lock().await.mend().await {
+        match farm.signatures.lock().await.mend().await {
             Ok(()) => break,
             Err(error) => tracing::debug!("{error}"),
         }
@@ -390,9 +386,7 @@ async fn mend_signatures(open: Weak<OpenFarm>) {
         let Some(again) = open.upgrade() else { return };
         farm = again;
     }
-    if let Some(store) = &farm.signatures {
-        store.lock().await.mending_ended();
-    }
+    farm.signatures.lock().await.mending_ended();
 }
 
 /// Looks once more at sectors that the disk did not give; whether some are left.

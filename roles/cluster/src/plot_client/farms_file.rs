@@ -32,6 +32,12 @@ pub enum FarmsFileError {
         /// The file.
         path: PathBuf,
     },
+    /// There is nothing in it.
+    #[error("{}: it is empty: is it still being written? A file that names no farm has a line with a comment: # none", path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// Its last line does not end.
     #[error("{}: its last line has no end: is it still being written? End it, and try again", path.display())]
     NoEnd {
@@ -74,7 +80,8 @@ pub fn read(path: &Path, named: &[FarmSpec]) -> Result<Vec<FarmSpec>, FarmsFileE
         Err(source) => Err(FarmsFileError::Unreadable { path, source }),
         Ok(_) if bytes.len() as u64 > MAX_BYTES => Err(FarmsFileError::TooLong { path }),
         Ok(_) => match String::from_utf8(bytes) {
-            Ok(text) if !text.is_empty() && !text.ends_with('\n') => Err(FarmsFileError::NoEnd { path }),
+            Ok(text) if text.is_empty() => Err(FarmsFileError::Empty { path }),
+            Ok(text) if !text.ends_with('\n') => Err(FarmsFileError::NoEnd { path }),
             Ok(text) => parse(&path, &text, named),
             Err(_) => Err(FarmsFileError::NoText { path }),
         },
@@ -123,7 +130,7 @@ mod tests {
         let text = b"# storage-7\n\n  path=/a,sectors=8   # the new one\r\npath=/b#2,size=1TB\n";
         let farms = read_text(text, &[]).unwrap();
         assert_eq!(farms, ["path=/a,sectors=8", "path=/b#2,size=1TB"].map(|farm| farm.parse().unwrap()));
-        assert_eq!(read_text(b"", &[]), Ok(Vec::new()));
+        assert_eq!(read_text(b"# none\n", &[]), Ok(Vec::new()));
         let named = ["path=/c/,sectors=1".parse().unwrap()];
         for (text, words) in [
             (&b"path=/a,sectors=8\n\npath=/b\n"[..], ["line 3", "neither size="]),
@@ -131,6 +138,7 @@ mod tests {
             (b"path=/c,sectors=8\n", ["line 1", "named before"]),
             (b"path=/a,sectors=8\npath=/b,sectors=80", ["still being written", "last line"]),
             (b"# farms", ["still being written", "last line"]),
+            (b"", ["still being written", "empty"]),
             (b"\xff\xfe", ["farms", "not a text"]),
             (&vec![b'#'; MAX_BYTES as usize + 1], ["farms", "longer than"]),
         ] {

@@ -16,6 +16,7 @@ use super::holder::{Held, Holds, Stop};
 use super::mount::Mount;
 use super::opening::{OpenError, Opener};
 use super::plotting::Plots;
+use super::rebuilding::Rebuilder;
 use super::signing::{Signing, Store, Windows};
 use super::spec::FarmSpec;
 use super::upkeep::keep_up;
@@ -45,7 +46,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const COUNT_EVERY: Duration = Duration::from_secs(1);
 /// Files are let go of within this, or it is told that the disk hangs.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-
 /// An opening that takes longer is told.
 const OPEN_WITHIN: Duration = Duration::from_secs(30);
 
@@ -68,6 +68,8 @@ pub struct Services {
     pub recalled: mpsc::UnboundedSender<SolutionKey>,
     /// What became of everything.
     pub counters: Arc<Counters>,
+    /// What is done where its sectors are damaged.
+    pub rebuilder: Arc<Rebuilder>,
     /// Whether a new sector is read back before it counts.
     pub verify_writes: bool,
 }
@@ -314,7 +316,7 @@ impl Fleet {
             .add(Arc::new(OnDisk { host: host.clone(), farm: farm.clone(), verify_writes: *verify_writes }))
             .await?;
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_up(farm.clone(), counters.clone()));
+        tasks.spawn(keep_up(farm.clone(), counters.clone(), self.services.rebuilder.clone()));
         let (signer, windows, counters) = (farm.clone(), windows.clone(), counters.clone());
         let store: Store = Box::new(move |hash, may_be_new| {
             let farm = signer.clone();

@@ -6,12 +6,14 @@
 //!   FarmHeld ◀───────────▶ holder ─ whether a farm is this plot-client's alone, and may do any of this
 //!   PlotProgress ────────▶ plotting ─ PlotJob; ranges of staged sectors ─▶ disks ─▶ Stored
 //!   FarmsOrder ──────────▶ upkeep ─ damaged records, scrubbing: one sector of a farm at a time, at the lowest class
+//!   damage found ────────▶ rebuilding ─ pieces of caches ─▶ what is wrong on disk, written anew
 //!   SIGHUP, FarmsOrder ──▶ desk ─▶ fleet ─ farms come and go ─▶ all of these
 //! ```
 //! Owns: the farms, what is plotted when, reward signatures. Never: a connection to a node, or a second solution for the same
 //! slot and chunk.
 
 mod again;
+mod asked;
 mod audit;
 mod audit_memory;
 mod candidates;
@@ -27,11 +29,13 @@ mod farms_file;
 mod fleet;
 mod ground;
 mod holder;
+mod mended;
 mod mount;
 mod opening;
 mod plotting;
 mod proving;
 mod pull;
+mod rebuilding;
 mod scrubbing;
 mod sent;
 mod signatures;
@@ -64,6 +68,7 @@ use self::holder::Holding;
 use self::opening::Opener;
 use self::plotting::Plotting;
 use self::proving::Provers;
+use self::rebuilding::Rebuilder;
 use self::signing::Windows;
 use self::slots::{FOUND_CAPACITY, Following};
 use self::solutions::{Memory, Remember, Solutions};
@@ -75,6 +80,7 @@ use bus::cluster::Cluster;
 use bus::{BusError, SharedBus};
 use consensus::CpuLevel;
 use control::messages::{ClusterInfo, Role, SlotInfo, subjects};
+use control::rebuild::Limits;
 use engine::threads::ThreadWorkers;
 use gpu::cpu::{CpuProver, CpuProverOptions};
 use std::path::PathBuf;
@@ -124,6 +130,8 @@ pub struct Config {
     pub audit_memory: MemoryChoice,
     /// Whether a sector is read back from disk before it counts.
     pub verify_writes: bool,
+    /// What rebuilding a damaged sector of its pieces may take.
+    pub rebuild: Limits,
     /// Where it counts.
     pub counters: Arc<Counters>,
 }
@@ -142,6 +150,7 @@ impl Config {
             proving: ThreadWorkers::unbound(1),
             audit_memory: MemoryChoice::default(),
             verify_writes: false,
+            rebuild: Limits::default(),
             counters: Arc::default(),
         }
     }
@@ -234,6 +243,7 @@ async fn start(
     let (plotting, plots) =
         Plotting::new(bus.clone(), group, info.clone(), held.clone(), counters.clone()).await?;
     let (recalled, earlier) = mpsc::unbounded_channel();
+    let rebuilder = Arc::new(Rebuilder::new(host.clone(), info.clone(), config.rebuild, counters.clone()));
     let services = Services {
         host: host.clone(),
         windows: windows.clone(),
@@ -242,6 +252,7 @@ async fn start(
         plots,
         recalled,
         counters: counters.clone(),
+        rebuilder: rebuilder.clone(),
         verify_writes: config.verify_writes,
     };
     let fleet = Fleet::new(opener, services, config.exit_on_farm_error);
@@ -260,7 +271,8 @@ async fn start(
         Solutions::new(host.id(), bus, Arc::new(windows), may_farm, memory, counters.clone(), started);
     let following = Following { solutions, info, counters: counters.clone(), started, shutdown };
     let (farms, provers) = (Vec::new().into(), Arc::new(provers));
-    let farming = Farming { held, farms, provers, reward_address, found, counters: counters.clone(), level };
+    let farming =
+        Farming { held, farms, provers, rebuilder, reward_address, found, counters: counters.clone(), level };
     tasks.spawn(following.run(slots, to_send, move |slot, deadline| work(&farming, &set, slot, deadline)));
     tasks.spawn(holding.run());
     tasks.spawn(plotting.run());
@@ -378,6 +390,7 @@ fn tell_once(counters: &Counters) {
         plotted = counters.plotted.get(),
         damaged = counters.damaged.get(),
         mended = counters.mended.get(),
+        rebuilt = counters.rebuilt.get(),
         audit_errors = counters.audit_errors.get(),
         slow_disks = disks.slow,
         sick_disks = disks.sick,

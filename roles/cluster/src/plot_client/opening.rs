@@ -15,7 +15,7 @@ use super::doubts::Doubts;
 use super::expected::{Found, find};
 use super::farms::{AuditBuffers, FarmHandle, OpenFarm, WeakFarmHandle, tell_faults};
 use super::sent::SentSolutions;
-use super::signatures::{SCRATCH_BYTES, SignatureStore};
+use super::signatures::{SCRATCH_BYTES, SignatureError, SignatureStore};
 use super::spec::FarmSpec;
 use crate::host::Host;
 use crate::placement::device_of;
@@ -121,6 +121,14 @@ pub enum OpenError {
         /// How many may be open.
         farms: usize,
     },
+    /// What it signs must be remembered.
+    #[error("{}: {source}", path.display())]
+    Signatures {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong with their file.
+        source: SignatureError,
+    },
     /// Its disk cannot be given a ring.
     #[error("{}: {reason}", path.display())]
     Ring {
@@ -151,7 +159,9 @@ impl OpenError {
             Self::NotThere { .. } | Self::Away { .. } | Self::Dead { .. } | Self::Other { .. } => {
                 Passes::Soon
             }
+            // A farm that cannot sign earns nothing, and whoever looks must see that.
             Self::Memory(_)
+            | Self::Signatures { .. }
             | Self::Ring { .. }
             | Self::TooMany { .. }
             | Self::Farm(FarmError::Sector(SectorError::Buffers(_)) | FarmError::Random(_)) => Passes::Maybe,
@@ -269,7 +279,10 @@ impl Opener {
             Some(beside) => {
                 let opening = opening.clone();
                 let open = move |there: Rc<OpenFarm>| async move {
-                    open_on(&there.local, &there.disk, opening).await
+                    let (local, disk) = (there.local.clone(), there.disk.clone());
+                    // It may be closed while the other one is opened.
+                    drop(there);
+                    open_on(&local, &disk, opening).await
                 };
                 beside.run(Class::Serving, open).await.ok()
             }
@@ -342,7 +355,8 @@ async fn open_on(local: &Local, disk: &Disk, opening: Opening) -> Result<FarmHan
     let sent = SentSolutions::open_apart(&spec.path, key, genesis_hash, lock.clone()).await;
     let signatures =
         SignatureStore::open(disk.clone(), signing, &spec.path, identity, Some(lock.clone())).await;
-    let signatures = signatures.map_err(|error| tracing::error!("{error}")).ok().map(Mutex::new);
+    let refused = |source| OpenError::Signatures { path: spec.path.clone(), source };
+    let signatures = Mutex::new(signatures.map_err(refused)?);
     let open = OpenFarm {
         local: local.clone(),
         disk: disk.clone(),

@@ -8,6 +8,7 @@
 //! Owns: the tasks in which that is done; one that panics is the end of what it did, and of nothing else. Never: a decision, or a word
 //! about a farm that is not held (yet): a copy that is about to be stopped would say of the other's sectors that they are stored.
 
+use super::asked::Asked;
 use super::counters::Counters;
 use super::ground::Ground;
 use super::holder::Held;
@@ -86,6 +87,8 @@ pub struct Plotting {
     /// Commitments of the segments that decide when sectors expire, by index.
     commitments: HashMap<u64, [u8; 48]>,
     reads: Arc<Semaphore>,
+    /// Segments whose commitment is being read, and for which farm.
+    asked: Asked<(u64, u64)>,
     /// What is done for which farm, and what that comes to.
     tasks: JoinSet<(u64, Option<Event>)>,
     started: Instant,
@@ -135,6 +138,7 @@ impl Plotting {
             counters,
             commitments: HashMap::new(),
             reads: Arc::new(Semaphore::new(READS)),
+            asked: Asked::default(),
             tasks: JoinSet::new(),
             started: Instant::now(),
         };
@@ -339,7 +343,10 @@ impl Plotting {
     fn ask_segment(&mut self, farm: u64, index: u64) {
         let known = self.commitments.get(&index).copied();
         let (cluster, reads) = (self.cluster.clone(), self.reads.clone());
+        // A farm wants it at each look until it is known.
+        let Some(asking) = self.asked.begin((farm, index)) else { return };
         self.spawn(farm, "reading a segment's commitment", async move {
+            let _asking = asking;
             if let Some(commitment) = known {
                 return Some(Event::Segment { index, commitment });
             }

@@ -58,7 +58,9 @@ pub enum PullError {
 impl From<SectorError> for PullError {
     fn from(error: SectorError) -> Self {
         match error {
-            SectorError::Checksum { .. } | SectorError::Metadata { .. } => Self::Refused(error.to_string()),
+            SectorError::Checksum { .. } | SectorError::Metadata { .. } | SectorError::ContentsMap { .. } => {
+                Self::Refused(error.to_string())
+            }
             _ => Self::Sector(error),
         }
     }

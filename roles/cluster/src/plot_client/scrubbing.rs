@@ -19,8 +19,12 @@ pub enum Looked {
     Whole,
     /// Its record was damaged, and is made anew.
     Mended,
+    /// It was damaged, and is rebuilt of its pieces.
+    Rebuilt,
     /// It is damaged, and marked for replotting.
     Marked,
+    /// It is damaged, and could not be marked.
+    Left,
     /// The disk does not give it.
     Unreadable,
     /// It waits for replotting, or is being written.
@@ -57,7 +61,9 @@ struct Found {
     sectors: Option<u16>,
     whole: u16,
     mended: u16,
+    rebuilt: u16,
     marked: u16,
+    left: u16,
     unreadable: u16,
 }
 
@@ -120,7 +126,9 @@ impl Scrub {
         match looked {
             Looked::Whole => found.whole += 1,
             Looked::Mended => found.mended += 1,
+            Looked::Rebuilt => found.rebuilt += 1,
             Looked::Marked => found.marked += 1,
+            Looked::Left => found.left += 1,
             Looked::Unreadable => found.unreadable += 1,
             Looked::PassedOver => {}
         }
@@ -145,14 +153,21 @@ impl Scrub {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { done, sectors, whole, mended, marked, unreadable } = self;
+        let Self { done, sectors, whole, mended, rebuilt, marked, left, unreadable } = self;
         match sectors {
             Some(sectors) => write!(f, "{done} of {sectors} sectors")?,
             None => write!(f, "{done} sectors")?,
         }
-        write!(f, ", {whole} whole, {mended} with a record made anew, {marked} damaged")?;
+        write!(f, ", {whole} whole, {mended} with a record made anew")?;
+        if *rebuilt > 0 {
+            write!(f, ", {rebuilt} rebuilt of their pieces")?;
+        }
+        write!(f, ", {marked} damaged")?;
         if *marked > 0 {
             write!(f, " and plotted again")?;
+        }
+        if *left > 0 {
+            write!(f, ", {left} damaged and left")?;
         }
         if *unreadable > 0 {
             write!(f, ", {unreadable} that the disk does not give")?;

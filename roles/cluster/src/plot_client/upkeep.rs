@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   doubtful sectors: at the opening, and once a minute ─┐
-//!                                                        ├─▶ one sector at a time, Class::Scrub ─▶ mended │ marked, and plotted again │ left
+//!                                                        ├─▶ one sector at a time, Class::Scrub ─▶ mended │ rebuilt │ marked, and plotted again │ left
 //!   the next sector of a scrub that was asked for ───────┘
 //! ```
 //! The disk gives this what farming and plotting leave of it. A sick disk is waited for.
@@ -12,6 +12,8 @@
 
 use super::counters::Counters;
 use super::farms::{FarmHandle, OpenFarm, is_replaced};
+use super::mended::tell_mended;
+use super::rebuilding::{Rebuilder, Settled};
 use super::scrubbing::Looked;
 use engine::Class;
 use engine::farm::{Depth, Mended, SectorError, SectorFault, SectorStatus};
@@ -21,7 +23,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How often it is looked for doubtful sectors.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -29,11 +31,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const LOOK_AT_DISK_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks after the sectors of a farm until it is dropped; then what it does ends, too.
-pub async fn keep_up(farm: FarmHandle, counters: Arc<Counters>) {
+pub async fn keep_up(farm: FarmHandle, counters: Arc<Counters>, rebuilder: Arc<Rebuilder>) {
     while !farm.is_stopped() && !farm.is_closed() {
         heal(&farm, &counters).await;
         if farm.scrub().is_running() {
-            scrub(&farm, &counters).await;
+            scrub(&farm, &counters, &rebuilder).await;
         }
         // Over by the one or by the other.
         let _ = timeout(LOOK_EVERY, farm.scrub().wanted()).await;
@@ -63,12 +65,17 @@ async fn heal(farm: &FarmHandle, counters: &Counters) {
 }
 
 /// Looks at the sectors one after another until all were, or it is stopped.
-async fn scrub(farm: &FarmHandle, counters: &Counters) {
-    let dir = farm.dir().display();
+async fn scrub(farm: &FarmHandle, counters: &Counters, rebuilder: &Rebuilder) {
+    let (dir, mut healed) = (farm.dir().display(), Instant::now());
     tracing::info!(%dir, "scrubbing begins, beside farming");
-    while let Some(sectors) = look(farm, async |open| open.farm.count()).await
+    while let Some(sectors) = look(farm, async |open| sectors_of(&open)).await
         && let Some(sector) = farm.scrub().next(sectors)
     {
+        // A scrub may take days, and some sectors may be given again meanwhile.
+        if healed.elapsed() >= LOOK_EVERY {
+            heal(farm, counters).await;
+            healed = Instant::now();
+        }
         well_again(farm).await;
         let found = look(farm, async move |open| {
             let _turn = open.doubts.turn().await;
@@ -81,27 +88,43 @@ async fn scrub(farm: &FarmHandle, counters: &Counters) {
             }
         });
         let Some(found) = found.await else { return };
-        let looked = judge(farm, sector, found, counters);
+        let looked = judge(farm, sector, found, counters, rebuilder).await;
         farm.scrub().looked(sector, looked);
     }
     tracing::info!(%dir, "scrubbing: {}", farm.scrub().told(None));
 }
 
+/// Sectors up to the last one that is counted or plotted: one that the disk does not give holds the count back.
+fn sectors_of(open: &OpenFarm) -> u16 {
+    let is_plotted = |status: &SectorStatus| matches!(status, SectorStatus::Plotted { .. });
+    let plotted = open.farm.statuses().iter().rposition(is_plotted).map_or(0, |last| last as u16 + 1);
+    plotted.max(open.farm.count())
+}
+
 /// What a look at a sector has come to; tells what an operator is to know.
-fn judge(
+async fn judge(
     farm: &FarmHandle,
     sector: u16,
     found: Option<Result<Option<(SectorFault, Mended)>, SectorError>>,
     counters: &Counters,
+    rebuilder: &Rebuilder,
 ) -> Looked {
     match found {
         None => Looked::PassedOver,
         Some(Ok(None)) => Looked::Whole,
         Some(Ok(Some((fault, mended)))) => {
-            tell_mended(farm, sector, &format!("scrubbing: {fault}"), mended, counters);
+            let reason = format!("scrubbing: {fault}");
+            tell_mended(farm, sector, &reason, mended, counters);
             match mended {
                 Mended::Rebuilt => Looked::Mended,
                 Mended::Marked => Looked::Marked,
+                Mended::Left => Looked::Left,
+                Mended::Damaged(damage) => match rebuilder.settle(farm, damage, None, &reason).await {
+                    Settled::Rebuilt => Looked::Rebuilt,
+                    Settled::Marked => Looked::Marked,
+                    Settled::PassedOver => Looked::PassedOver,
+                    Settled::Left => Looked::Left,
+                },
             }
         }
         Some(Err(error)) if is_replaced(&error) => Looked::PassedOver,
@@ -111,22 +134,6 @@ fn judge(
             Looked::Unreadable
         }
     }
-}
-
-/// Says what has become of a sector with something wrong, counts it, and has it plotted again where it is marked.
-pub fn tell_mended(farm: &FarmHandle, sector: u16, reason: &str, mended: Mended, counters: &Counters) {
-    let dir = farm.dir().display();
-    match mended {
-        Mended::Rebuilt => {
-            counters.mended.increment();
-            tracing::warn!(%dir, sector, "{reason}; the sector is whole, and its record is made anew");
-        }
-        Mended::Marked => {
-            counters.damaged.increment();
-            tracing::warn!(%dir, sector, "{reason}; the sector will be plotted again");
-        }
-    }
-    farm.changed().notify_one();
 }
 
 /// Ready when the farm's disk is not sick; says once that it waits.

@@ -3,10 +3,11 @@
 use crate::farming::{announce, farm, take};
 use crate::fleet::{ask, until};
 use crate::house::{Client, PATIENCE, REWARD_ADDRESS, cluster, host_config, kzg};
+use crate::library::library;
 use crate::staging::{make, stage};
 use bus::SharedBus;
 use cluster::plot_client::{Config, MemoryChoice};
-use consensus::constants::contents_map_size;
+use consensus::constants::{contents_map_size, sector_size};
 use control::messages::{FarmStage, FarmsChange, PlotJob, PlotPhase, Role};
 use engine::farm::{AuditMemory, METADATA_FILE, PLOT_FILE};
 use std::fs::File;
@@ -31,8 +32,8 @@ fn flip(path: &Path, at: u64) {
     file.write_all_at(&[byte[0] ^ 1], at).unwrap();
 }
 
-/// Announces slots until the sector is ordered again.
-async fn ordered_again(bus: &SharedBus, slots: &mut u64) -> PlotJob {
+/// Announces slots until something has come.
+async fn farming_until<T>(bus: &SharedBus, slots: &mut u64, comes: impl Future<Output = T>) -> T {
     let announcing = async {
         loop {
             announce(bus, *slots).await;
@@ -40,10 +41,15 @@ async fn ordered_again(bus: &SharedBus, slots: &mut u64) -> PlotJob {
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
     };
-    let again = tokio::select! {
-        again = tokio::time::timeout(PATIENCE, take(bus, PATIENCE)) => again,
+    tokio::select! {
+        came = comes => came,
         () = announcing => unreachable!("slots go on"),
-    };
+    }
+}
+
+/// Announces slots until the sector is ordered again.
+async fn ordered_again(bus: &SharedBus, slots: &mut u64) -> PlotJob {
+    let again = farming_until(bus, slots, tokio::time::timeout(PATIENCE, take(bus, PATIENCE))).await;
     again.expect("it is ordered").unwrap()
 }
 
@@ -126,5 +132,62 @@ async fn damaged_records_of_a_whole_sector_are_made_anew_and_a_scrub_finds_the_r
     let found = "ended: 1 of 1 sectors, 0 whole, 0 with a record made anew, 1 damaged and plotted again";
     let ended = async { while until(&bus, |farms| farms.len() == 1).await[0].farms[0].scrub != found {} };
     tokio::time::timeout(PATIENCE, ended).await.expect("it says what it found");
+    client.stop().await;
+}
+
+/// Zeroes a block of the only sector.
+fn wipe_block(farm: &Path, block: u64) {
+    let file = File::options().write(true).open(farm.join(PLOT_FILE)).unwrap();
+    file.write_all_at(&[0; 4096], 4096 * block).unwrap();
+}
+
+/// Some forty seconds, most of which goes into proofs on the CPU and the making of the sector.
+#[tokio::test]
+async fn a_damaged_sector_is_rebuilt_of_its_pieces_and_farmed_on() {
+    let (bus, kzg, dir) = (cluster().await, kzg(), tempfile::tempdir().unwrap());
+    let client = Client::start(&bus, vec![farm(dir.path(), 1)]);
+    let (counters, mut slots) = (client.counters.clone(), 0);
+    let plot = || std::fs::read(dir.path().join(PLOT_FILE)).unwrap();
+    let metadata = || std::fs::read(dir.path().join(METADATA_FILE)).unwrap();
+    let job = take(&bus, PATIENCE).await.unwrap();
+    let made = make(&job, &kzg);
+    let checksum = *made.bytes.last_chunk().unwrap();
+    assert_eq!(stage(&bus, &job, made, checksum, 0).await, PlotPhase::Stored);
+    let cache = library(&bus, &job, &kzg, false).await;
+    let whole = (plot(), metadata());
+    let is_rebuilt = async |times| {
+        becomes("it is rebuilt", || counters.rebuilt.get() == times || counters.damaged.get() > 0).await;
+        assert!(counters.damaged.get() == 0 && (plot(), metadata()) == whole);
+    };
+
+    // Met when it is proved: a block of chunks; one of the contents map; the one in which that ends and chunks begin.
+    for (times, block) in [(1, 200), (2, 2), (3, 4)] {
+        wipe_block(dir.path(), block);
+        farming_until(&bus, &mut slots, is_rebuilt(times)).await;
+    }
+    // Met by a scrub: a chunk, and the records' metadata.
+    damage(dir.path(), contents_map_size(job.pieces_in_sector) as u64 + 1_000_001);
+    let told = until(&bus, |farms| matches!(farms, [(_, FarmStage::Farming)])).await;
+    let path = dir.path().display().to_string();
+    ask(&bus, &told[0], FarmsChange::Scrub { path: path.clone(), is_wanted: true }).await.unwrap();
+    is_rebuilt(4).await;
+    let found =
+        "ended: 1 of 1 sectors, 0 whole, 0 with a record made anew, 1 rebuilt of their pieces, 0 damaged";
+    let ended = async { while until(&bus, |farms| farms.len() == 1).await[0].farms[0].scrub != found {} };
+    tokio::time::timeout(PATIENCE, ended).await.expect("it says what it found");
+    damage(dir.path(), sector_size(job.pieces_in_sector) as u64 - 32 - 200);
+    ask(&bus, &told[0], FarmsChange::Scrub { path, is_wanted: true }).await.unwrap();
+    is_rebuilt(5).await;
+    assert!(take(&bus, Duration::from_secs(1)).await.is_none(), "nothing is plotted again");
+
+    // A cache that lies changes no byte: it is plotted again, as where there is none.
+    cache.shutdown(Duration::from_secs(4)).await;
+    let liar = library(&bus, &job, &kzg, true).await;
+    wipe_block(dir.path(), 200);
+    let damaged = plot();
+    let again = ordered_again(&bus, &mut slots).await;
+    assert_eq!((again.sector, counters.rebuilt.get(), counters.damaged.get()), (job.sector, 5, 1));
+    assert!(plot() == damaged);
+    liar.shutdown(Duration::from_secs(4)).await;
     client.stop().await;
 }

@@ -10,6 +10,7 @@ use cluster::role::RoleError;
 use cluster::shutdown::{KeepRunning, Shutdown};
 use consensus::kzg::{Kzg, insecure};
 use control::messages::{ClusterInfo, Control, ProtocolInfo, Role};
+use control::rebuild::Limits;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -69,6 +70,9 @@ impl Client {
     }
 
     pub fn with(bus: &SharedBus, config: Config) -> Self {
+        // Few have caches here.
+        let rebuild = Limits { patience: Duration::from_secs(1), pace: Duration::ZERO, ..Limits::default() };
+        let config = Config { rebuild, ..config };
         let counters = config.counters.clone();
         let (keep_running, shutdown) = Shutdown::new();
         let ended = tokio::spawn(run(config, bus.clone(), shutdown));

@@ -6,4 +6,5 @@ mod damage;
 mod farming;
 mod fleet;
 mod house;
+mod library;
 mod staging;

@@ -27,7 +27,7 @@ pub struct Made {
 }
 
 /// A piece of pseudo-random scalars with its true commitment; the witness is not looked at here.
-fn piece(number: u16, kzg: &Kzg) -> Piece {
+pub fn piece(number: u16, kzg: &Kzg) -> Piece {
     let mut piece = Piece::zeroed();
     let mut random = blake3::Hasher::new().update(&number.to_le_bytes()).finalize_xof();
     piece.record_mut().iter_mut().for_each(|chunk| random.fill(&mut chunk[1..]));

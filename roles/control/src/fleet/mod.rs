@@ -170,8 +170,8 @@ struct Place<S> {
     wanted: Option<S>,
     /// How it was named when it was open last.
     good: Option<S>,
-    /// Why it goes on as that, though it was named otherwise since.
-    kept: Option<String>,
+    /// How it was named since, and why it goes on as that all the same.
+    kept: Option<(S, String)>,
     /// Whether it is here by a request alone: then its failures are that request's, and never the end.
     is_asked_for: bool,
     stage: Stage<S>,
@@ -245,13 +245,20 @@ impl<S: Clone + PartialEq> Fleet<S> {
 
     /// Why a farm goes on as it was named when it was open last, though it was named otherwise since, if that is so.
     pub fn kept(&self, path: &Path) -> Option<&str> {
-        self.places.get(path)?.kept.as_deref()
+        self.places.get(path)?.kept.as_ref().map(|(_, reason)| &reason[..])
     }
 
     fn named(&mut self, named: Vec<(PathBuf, S)>, now: Duration) {
-        self.places.values_mut().for_each(|place| place.wanted = None);
+        let before: BTreeMap<_, _> =
+            self.places.iter_mut().map(|(path, place)| (path.clone(), place.wanted.take())).collect();
         for (path, spec) in named {
-            self.want(path, spec, false, now);
+            match self.places.get_mut(&path) {
+                // Named as it was when that could not be had: another farm is meant.
+                Some(place) if place.kept.as_ref().is_some_and(|(refused, _)| *refused == spec) => {
+                    place.wanted = before.get(&path).cloned().flatten();
+                }
+                _ => self.want(path, spec, false, now),
+            }
         }
     }
 
@@ -298,7 +305,7 @@ impl<S: Clone + PartialEq> Fleet<S> {
         }
         if let Some(good) = place.good.take().filter(|good| good != tried) {
             place.wanted = Some(good);
-            place.kept = Some(why.reason.clone());
+            place.kept = Some((tried.clone(), why.reason.clone()));
             place.stage = Stage::Shut(nothing_yet());
             out.push(Action::TellKept { path: path.to_owned(), reason: why.reason });
             return;

@@ -131,21 +131,23 @@ fn a_farm_that_cannot_be_opened_as_it_is_named_now_goes_on_as_it_was() {
     let mut fleet = Fleet::new(true);
     fleet.on(Event::Named(vec![(at("/a"), 1)]), Duration::ZERO);
     fleet.on(opened("/a"), S);
-    for failure in [lasting("/a", "would shrink"), passing("/a", "disk full")] {
+    for (size, failure) in [(2, lasting("/a", "would shrink")), (3, passing("/a", "disk full"))] {
         let Event::Failed { why: Failure { reason, .. }, .. } = failure.clone() else { unreachable!() };
-        assert_eq!(fleet.on(Event::Named(vec![(at("/a"), 2)]), S), [Act::Close { path: at("/a") }]);
+        assert_eq!(fleet.on(Event::Named(vec![(at("/a"), size)]), S), [Act::Close { path: at("/a") }]);
         let closed = fleet.on(Event::Closed { path: at("/a") }, S);
-        assert_eq!(closed, [Act::Open { path: at("/a"), spec: 2 }]);
+        assert_eq!(closed, [Act::Open { path: at("/a"), spec: size }]);
         let kept = Act::TellKept { path: at("/a"), reason: reason.clone() };
         assert_eq!(fleet.on(failure, S), [kept, Act::Open { path: at("/a"), spec: 1 }]);
         assert_eq!(fleet.on(opened("/a"), S), []);
         assert_eq!(fleet.on(Event::Tick, 1000 * S), [], "nothing else is tried");
+        // The file is read again for another farm.
+        assert_eq!(fleet.on(Event::Named(vec![(at("/a"), size)]), S), []);
         assert_eq!((fleet.state(&at("/a")), fleet.kept(&at("/a"))), (Some(State::Open), Some(&*reason)));
     }
     // Named as it is, nothing is said any more. Where the last one fails too, it is a failure like any.
     assert_eq!(fleet.on(Event::Named(vec![(at("/a"), 1)]), S), []);
     assert_eq!(fleet.kept(&at("/a")), None);
-    fleet.on(Event::Named(vec![(at("/a"), 2)]), S);
+    fleet.on(Event::Added { path: at("/a"), spec: 3 }, S);
     fleet.on(Event::Closed { path: at("/a") }, S);
     fleet.on(passing("/a", "no disk"), S);
     let end = Act::End { reason: "no disk".into() };
@@ -341,9 +343,12 @@ proptest! {
             }
             prop_assert!(world.open.keys().chain(&world.closing).all(|path| states.contains_key(path)));
         }
-        // Everything works from now on, and what had failed is named again.
+        // Everything works from now on, and what had failed is asked for again.
         let named = world.wanted.clone();
         world.does(&mut fleet, Event::Named(named.clone().into_iter().collect()));
+        for (path, spec) in named.clone() {
+            world.does(&mut fleet, Event::Added { path, spec });
+        }
         for _ in 0..4 {
             world.now += LONGEST_PAUSE;
             world.does(&mut fleet, Event::Tick);

@@ -74,11 +74,14 @@ pub fn heartbeats_for(role: Role) -> &'static [Role] {
 /// Keys of the entries that a member of `role` needs, as filters of the members' bucket of which no two match the same key.
 ///
 /// Whoever serves must know all who may connect, those of newer releases too. A plot-client serves nothing: it needs whom it
-/// asks, which are those it hears. Most members are plot-clients; if these heard of each other, deliveries would grow with the
+/// asks, which are those it hears, and the caches, of which it now and then rebuilds a damaged sector. Most members are plot-clients; if these heard of each other, deliveries would grow with the
 /// square.
 pub fn entries_for(role: Role) -> Vec<String> {
     match role {
-        Role::PlotClient => heartbeats_for(role).iter().map(|role| format!("{}.*", role.token())).collect(),
+        Role::PlotClient => {
+            let asked = heartbeats_for(role).iter().chain(&[Role::ShardedCache, Role::FullPieceCache]);
+            asked.map(|role| format!("{}.*", role.token())).collect()
+        }
         _ => vec!["*.*".to_owned()],
     }
 }

@@ -181,7 +181,8 @@ fn who_serves_knows_all_who_may_connect_and_who_is_heard_is_known() {
             assert_eq!(filters_for(role, heard.token()), 1, "{role} hears {heard}");
         }
         for member in Role::ALL.map(Role::token).into_iter().chain(["of-a-newer-release"]) {
-            let expected = role != Role::PlotClient || ["plot-server", "proof-server"].contains(&member);
+            let asked = [Role::PlotServer, Role::ProofServer, Role::ShardedCache, Role::FullPieceCache];
+            let expected = role != Role::PlotClient || asked.map(Role::token).contains(&member);
             assert_eq!(filters_for(role, member), usize::from(expected), "{role}: entry of {member}");
         }
     }
@@ -205,7 +206,7 @@ fn entries_grow_linearly_with_members() {
     };
     let servers = 14 * 14;
     for members in [20, 100, 200, 1000] {
-        assert_eq!(of(members), servers + (members - 14) * (14 + 7), "{members} members");
+        assert_eq!(of(members), servers + (members - 14) * (14 + 11), "{members} members");
     }
 }
 

@@ -54,6 +54,10 @@ impl Running {
         }
     }
 
+    pub fn has_said(&self, part: &str) -> bool {
+        self.said.contains(part)
+    }
+
     /// The next line; none at the end of the log or of all patience.
     fn line(&mut self, give_up_at: Instant) -> Option<String> {
         let line = match self.lines.recv_timeout(give_up_at.saturating_duration_since(Instant::now())) {

@@ -52,7 +52,7 @@ enum What {
         farm: String,
     },
     /// Have every sector of farms read and checked while they are farmed, with what the disk has to spare: damaged records are made anew,
-    /// damaged sectors plotted again. `list` shows how far it is
+    /// damaged sectors rebuilt of their pieces or plotted again. `list` shows how far it is
     Scrub {
         /// Farms' ids, their folders, HOST:FOLDER, or a host for all of its farms
         #[arg(required_unless_present = "disk_farm")]
