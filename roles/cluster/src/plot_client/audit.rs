@@ -1,11 +1,12 @@
 //! Auditing a farm: one small read a sector, many at once, and the chunks that come close enough. Runs on the farm's executor.
 
 use super::candidates::Candidate;
+use super::doubts::Suspect;
 use super::farms::{AuditBuffers, OpenFarm, is_replaced};
 use consensus::challenge::SectorSlotChallenge;
 use consensus::{CpuLevel, audit};
 use control::messages::SlotInfo;
-use engine::farm::{Farm, SectorError, SectorStatus};
+use engine::farm::{Depth, Farm, SectorError, SectorStatus};
 use engine::task;
 use futures::{StreamExt, stream};
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ pub const MAX_READS: usize = 128;
 /// Sectors that are audited at once beyond the reads that the disk does at once: their reads wait in its queue, so that it has work
 /// while the chunks of others are hashed.
 const AHEAD: usize = 32;
+
+/// Sectors with a wrong record that one audit tells of; others are told of by the next.
+const MAX_SUSPECTS: usize = 4;
 
 /// How many sectors a farm audits at once on a disk of this depth.
 pub fn sectors_at_once(depth: usize) -> usize {
@@ -37,6 +41,8 @@ pub struct Audited {
     pub errors: u64,
     /// The first of the errors.
     pub error: Option<String>,
+    /// Of the sectors whose record is wrong, as is seen where it is read for each audit, the first few.
+    pub suspects: Vec<Suspect>,
     /// Time it took.
     pub took: Duration,
 }
@@ -81,12 +87,23 @@ pub async fn audit_sectors(
             Err(error) => {
                 audited.errors += 1;
                 audited.error.get_or_insert_with(|| error.to_string());
+                let room = audited.suspects.len() < MAX_SUSPECTS;
+                audited.suspects.extend(suspect(farm, &error).filter(|_| room));
             }
         }
         task::yield_if_needed().await;
     }
     audited.took = started.elapsed();
     audited
+}
+
+/// The sector whose record is wrong, if that is what an audit ended with.
+fn suspect(farm: &Farm, error: &SectorError) -> Option<Suspect> {
+    let SectorError::Metadata { sector, .. } = *error else { return None };
+    match farm.status(sector) {
+        SectorStatus::Plotted { history_size } => Some(Suspect { sector, history_size, depth: Depth::Map }),
+        _ => None,
+    }
 }
 
 /// What the audit of a sector came to.

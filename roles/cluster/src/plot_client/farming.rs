@@ -96,7 +96,7 @@ impl Farming {
         let dir = handle.dir().display();
         let audit = handle
             .run(Class::AuditRead, move |open| async move { audit_farm(&open, farm, &asked, level).await });
-        let Audited { candidates, errors, error, took, .. } = match audit.await {
+        let Audited { candidates, errors, error, suspects, took, .. } = match audit.await {
             Ok(Some(audited)) => audited,
             Ok(None) => {
                 self.counters.skipped.increment();
@@ -112,6 +112,9 @@ impl Farming {
         self.counters.found.add(candidates.len() as u64);
         if let Some(error) = error {
             tracing::debug!(%dir, errors, "sectors could not be audited: {error}");
+        }
+        for suspect in suspects {
+            self.look_into(handle, suspect, None, "its audit failed".to_owned());
         }
         Ok(candidates)
     }
@@ -140,16 +143,7 @@ impl Farming {
                 if let Some(depth) = error.doubt() {
                     let Candidate { sector, history_size, s_bucket, chunk_offset, .. } = candidate;
                     let suspect = Suspect { sector, history_size, depth };
-                    let (rebuilder, counters) = (self.rebuilder.clone(), counters.clone());
-                    let chunk = (s_bucket, chunk_offset);
-                    tokio::spawn(look_into(
-                        farm.clone(),
-                        suspect,
-                        chunk,
-                        error.to_string(),
-                        rebuilder,
-                        counters,
-                    ));
+                    self.look_into(farm, suspect, Some((s_bucket, chunk_offset)), error.to_string());
                 }
                 return Err(failed(&error));
             }
@@ -161,13 +155,19 @@ impl Farming {
         let _ = self.found.send(found).await;
         Ok(())
     }
+
+    /// Has a sector looked into, for which no slot waits.
+    fn look_into(&self, farm: &FarmHandle, suspect: Suspect, chunk: Option<(u16, usize)>, reason: String) {
+        let (rebuilder, counters) = (self.rebuilder.clone(), self.counters.clone());
+        tokio::spawn(look_into(farm.clone(), suspect, chunk, reason, rebuilder, counters));
+    }
 }
 
-/// Looks into a sector in which the proof of a chunk failed for `reason`, and says what comes of it. Slots do not wait for that.
+/// Looks into a sector of which something failed for `reason`, the proof of a chunk if one is given, and says what comes of it.
 async fn look_into(
     farm: FarmHandle,
     suspect: Suspect,
-    chunk: (u16, usize),
+    chunk: Option<(u16, usize)>,
     reason: String,
     rebuilder: Arc<Rebuilder>,
     counters: Arc<Counters>,
@@ -182,7 +182,7 @@ async fn look_into(
     let dir = farm.dir().display();
     match verdict {
         Verdict::Damaged(fault, Mended::Damaged(damage)) => {
-            rebuilder.settle(&farm, damage, Some(chunk), &format!("{reason}: {fault}")).await;
+            rebuilder.settle(&farm, damage, chunk, &format!("{reason}: {fault}")).await;
         }
         Verdict::Damaged(fault, mended) => {
             tell_mended(&farm, sector, &format!("{reason}: {fault}"), mended, &counters);

@@ -25,6 +25,11 @@ fn damage_record(farm: &Path) {
     flip(&farm.join(METADATA_FILE), 1_048_576 + 1000);
 }
 
+/// Changes a bit of each group of s-bucket sizes in the record of the only sector.
+fn damage_record_throughout(farm: &Path) {
+    (1000..131_000).step_by(100).for_each(|at| flip(&farm.join(METADATA_FILE), 1_048_576 + at));
+}
+
 fn flip(path: &Path, at: u64) {
     let file = File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
@@ -108,15 +113,19 @@ async fn damaged_records_of_a_whole_sector_are_made_anew_and_a_scrub_finds_the_r
     becomes("the record is made anew", || client.counters.mended.get() == 1).await;
     assert!(metadata() == whole);
 
-    // Damaged under the eyes of the client: a scrub finds that, and then what is damaged in the sector itself.
+    // Damaged under the eyes of the client: audits find that where they read the record, a scrub in any case, and then what is damaged in the sector itself.
     let path = dir.path().display().to_string();
     let order = |is_wanted| FarmsChange::Scrub { path: path.clone(), is_wanted };
     let told = until(&bus, |farms| matches!(farms, [(_, FarmStage::Farming)])).await;
     assert!(ask(&bus, &told[0], order(false)).await.unwrap_err().contains("not being scrubbed"));
     assert_eq!(told[0].farms[0].scrub, "");
+    damage_record_throughout(dir.path());
+    let mended = becomes("an audit finds it", || client.counters.mended.get() == 2);
+    farming_until(&bus, &mut 0, mended).await;
+    assert!(metadata() == whole);
     damage_record(dir.path());
     ask(&bus, &told[0], order(true)).await.unwrap();
-    becomes("the scrub makes it anew", || client.counters.mended.get() == 2).await;
+    becomes("the scrub makes it anew", || client.counters.mended.get() == 3).await;
     assert!(metadata() == whole && client.counters.damaged.get() == 0);
     assert!(take(&bus, Duration::from_secs(1)).await.is_none(), "nothing is plotted again");
     damage(dir.path(), 1_000_000);
