@@ -120,7 +120,7 @@ impl Client {
     }
 
     /// Whether people call it so: by its host or its id.
-    fn is_called(&self, name: &str) -> bool {
+    pub fn is_called(&self, name: &str) -> bool {
         self.host == name || self.id.to_string() == name
     }
 }

@@ -89,10 +89,17 @@ impl FarmsArgs {
                 }
                 What::PausePlotting { farm } => pause_plotting(&bus, &clients, &farm, true).await?,
                 What::Scrub { farm, disk_farm, stop } => {
-                    let is_wanted = !stop;
-                    for farm in [farm, disk_farm].concat() {
-                        change_all(&bus, &clients, &farm, |path| FarmsChange::Scrub { path, is_wanted })
-                            .await?;
+                    let (is_wanted, names) = (!stop, [farm, disk_farm].concat());
+                    let (mut failed, all) = (0, names.len());
+                    for name in names {
+                        let scrub = |path| FarmsChange::Scrub { path, is_wanted };
+                        if let Err(error) = change_all(&bus, &clients, &name, scrub).await {
+                            failed += 1;
+                            eprintln!("{name}: {error}");
+                        }
+                    }
+                    if failed > 0 {
+                        return Err(format!("{failed} of {all} names: not done").into());
                     }
                 }
                 What::ResumePlotting { farm } => pause_plotting(&bus, &clients, &farm, false).await?,
@@ -114,6 +121,15 @@ async fn change_all(
     what: impl Fn(String) -> FarmsChange,
 ) -> CommandResult {
     let (mut failed, found) = (0, find(clients, name)?);
+    if let Some((client, _)) =
+        found.iter().find(|(client, _)| client.is_called(name) && !client.has_told_all())
+    {
+        return Err(format!(
+            "{}: not all of its farms were heard of in time, and none is changed: ask again",
+            client.host
+        )
+        .into());
+    }
     for (client, farm) in &found {
         match change(bus, client, what(farm.path.clone())).await {
             Ok(done) => println!("{}:{}: {done}", client.host, farm.path),
