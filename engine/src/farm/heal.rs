@@ -56,9 +56,9 @@ pub struct Damage {
 pub enum Mended {
     /// Its bytes are whole: its record was made anew of them, and it is farmed.
     Rebuilt,
-    /// They are not: it is marked for replotting. So is one whose record is of another content, if no history size fits it.
+    /// They are not, or are decoded by no history size up to the newest of the farm's: it is marked for replotting.
     Marked,
-    /// They are, and no history size that is known here is its own: it stays as it is, and is not farmed.
+    /// They are, and nothing is known here of its history size: it stays as it is, and is not farmed.
     Left,
     /// They are not, and its record is good: it is what it was until it is rebuilt of its pieces, or marked by [`Farm::mark_damaged`].
     Damaged(Damage),
@@ -68,9 +68,9 @@ pub enum Mended {
 pub(super) enum Anew {
     /// Its record.
     Record(SectorMetadata),
-    /// Its bytes are wrong.
+    /// Its bytes are wrong, or no history size decodes them.
     Damaged,
-    /// They are right, and no history size that is known here is its own.
+    /// They are right, and there is no history size, or too many of them, to try.
     Unknown,
 }
 
@@ -147,10 +147,11 @@ impl Farm {
         noted: Option<u64>,
     ) -> Result<Anew, SectorError> {
         let candidates = self.candidates(sector, noted);
+        let is_open = candidates.is_empty() || candidates.len() == MOST_CANDIDATES;
         let Some(map) = self.map_of_whole(class, sector).await? else { return Ok(Anew::Damaged) };
         let s_bucket_sizes = map.s_bucket_sizes();
         let Some(sample) = self.sample(class, sector, &map, &s_bucket_sizes).await? else {
-            return Ok(Anew::Unknown);
+            return Ok(Anew::Damaged);
         };
         let ids = candidates.into_iter().map(|size| (size, self.sector_id(sector, size))).collect();
         let history_size = elsewhere(move || first_fit(ids, &sample)).await;
@@ -159,7 +160,11 @@ impl Farm {
             SectorMetadata { sector_index: sector, pieces_in_sector, s_bucket_sizes, history_size }
         });
         let record = record.filter(|record| check_record(self.layout(), sector, record).is_ok());
-        Ok(record.map_or(Anew::Unknown, Anew::Record))
+        Ok(match record {
+            Some(record) => Anew::Record(record),
+            None if is_open => Anew::Unknown,
+            None => Anew::Damaged,
+        })
     }
 
     /// History sizes that the sector may have: what was noted, then those of the sectors beside it, nearest first, then what is noted in

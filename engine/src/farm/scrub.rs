@@ -58,7 +58,7 @@ pub enum Finding {
     Unreadable(String),
     /// Its record was bad, or a mark although the sector is whole, and was made anew of the sector.
     Rebuilt,
-    /// Its record is wrong, which is not what is looked at, or the sector is whole and no history size is known that fits it: left as it is.
+    /// Its record is wrong, which is not what is looked at, or the sector is whole and nothing is known of its history size: left as it is.
     Left(RecordFault),
 }
 
