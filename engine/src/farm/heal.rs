@@ -122,7 +122,7 @@ impl Farm {
         }
     }
 
-    /// The same for one whose record is good, but of another content than the sector's: where nothing fits that, nothing can be made of it.
+    /// The same where somebody has decided: a sector of which no record can be made is marked, whole or not.
     pub(super) async fn mend_other(
         &self,
         class: Class,

@@ -19,9 +19,6 @@ const GROW_STEP_BYTES: u64 = if cfg!(test) { 1 << 20 } else { 1 << 30 };
 const LOST_METADATA: &str =
     "restore it from a backup; without it the sectors are lost: then delete plot.bin too to plot anew";
 
-/// Sectors of a plot without metadata that are looked at for one that is there.
-const SECTORS_TRIED: u16 = 16;
-
 /// Sees that both files are there, and makes them if the farm is new. The metadata comes first: without it, nothing is
 /// known of the plot.
 pub(super) async fn ensure_files(begun: &mut Begun, layout: Layout) -> Result<(), FarmError> {
@@ -140,24 +137,17 @@ fn is_blank(path: &Path) -> Result<bool, IoError> {
     Ok(header.iter().chain(&record).all(|byte| *byte == 0))
 }
 
-/// Whether one of the first sectors of `plot.bin` begins with a contents map that its hash fits (PROTOCOL 5.3): one may be damaged, or on its way.
+/// Whether `plot.bin` begins with a contents map that its hash fits (PROTOCOL 5.3).
 fn holds_sector(path: &Path, layout: &Layout) -> Result<bool, IoError> {
     check_regular(path)?;
     let file = File::open(path).map_err(|error| IoError::open(path, error))?;
     let (mut map, mut hash) = (vec![0; contents_map_size(layout.pieces_in_sector())], [0; HASH_SIZE]);
     map.truncate(map.len() - HASH_SIZE);
     let bytes = map.len() as u64;
-    for sector in 0..layout.sectors().min(SECTORS_TRIED) {
-        let offset = layout.sector_offset(sector);
-        map.fill(0);
-        read_what_is_there(&file, &mut map, offset)
-            .and_then(|()| read_what_is_there(&file, &mut hash, offset + bytes))
-            .map_err(|error| IoError::refused(Action::Read, path, offset, bytes, error))?;
-        if blake3::hash(&map) == hash {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    read_what_is_there(&file, &mut map, 0)
+        .and_then(|()| read_what_is_there(&file, &mut hash, bytes))
+        .map_err(|error| IoError::refused(Action::Read, path, 0, bytes, error))?;
+    Ok(blake3::hash(&map) == hash)
 }
 
 /// Bytes beyond the end of the file stay as they are.

@@ -58,7 +58,7 @@ pub enum Finding {
     Unreadable(String),
     /// Its record was bad, or a mark although the sector is whole, and was made anew of the sector.
     Rebuilt,
-    /// Its record is wrong, which is not what is looked at, or the sector is whole and nothing is known of its history size: left as it is.
+    /// Its record is wrong, which is not what is looked at: left as it is.
     Left(RecordFault),
 }
 
@@ -188,10 +188,7 @@ impl Scrubbing {
             let (noted, _) = self.farm.plotted(sector)?;
             let mended = match (self.options.target, self.options.dry_run) {
                 (Target::Plot, _) => return Ok(Some(Finding::Left(fault))),
-                (_, true) => self.would_become(sector, noted).await.map(|mended| match mended {
-                    Mended::Left => Mended::Marked,
-                    mended => mended,
-                }),
+                (_, true) => self.would_become(sector, noted).await,
                 (_, false) => self.farm.mend_other(CLASS, sector, noted, generation).await,
             };
             return self.finding(sector, fault, mended).await.map(Some);
@@ -211,7 +208,7 @@ impl Scrubbing {
         let mended = match (self.options.target, self.options.dry_run) {
             (Target::Plot, _) => return Ok(Finding::Left(fault)),
             (_, true) => self.would_become(sector, noted).await,
-            (_, false) => self.farm.mend_doubtful(CLASS, sector, noted, generation).await,
+            (_, false) => self.farm.mend_other(CLASS, sector, noted, generation).await,
         };
         self.finding(sector, fault, mended).await
     }
@@ -220,8 +217,7 @@ impl Scrubbing {
     async fn would_become(&self, sector: u16, noted: u64) -> Result<Mended, SectorError> {
         Ok(match self.farm.rebuilt_record(CLASS, sector, Some(noted)).await? {
             Anew::Record(_) => Mended::Rebuilt,
-            Anew::Damaged => Mended::Marked,
-            Anew::Unknown => Mended::Left,
+            Anew::Damaged | Anew::Unknown => Mended::Marked,
         })
     }
 
@@ -234,8 +230,7 @@ impl Scrubbing {
     ) -> Result<Finding, SectorError> {
         match mended {
             Ok(Mended::Rebuilt) => Ok(Finding::Rebuilt),
-            Ok(Mended::Marked | Mended::Damaged(_)) => Ok(Finding::Bad(fault.into())),
-            Ok(Mended::Left) => Ok(Finding::Left(fault)),
+            Ok(Mended::Marked | Mended::Left | Mended::Damaged(_)) => Ok(Finding::Bad(fault.into())),
             Err(SectorError::Io(error)) => self.refused(sector, &error).await,
             Err(error) => Err(error),
         }

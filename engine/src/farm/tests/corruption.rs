@@ -183,6 +183,12 @@ async fn check_row(disk: &Disk, pool: &Pool, dir: &Path, made: &[Made], row: &Ro
             assert!(heal_all(&farm).await.is_empty(), "{about}");
             let marked: Vec<_> = report.faults.iter().map(|(sector, _)| *sector).collect();
             assert_eq!(marked, *bad, "{about}: {report:?}");
+            let is_left = farm.statuses().contains(&SectorStatus::Doubtful);
+            drop(farm);
+            if is_left {
+                // Nothing is known of their history size: who scrubs them gives them up.
+                scrub(disk.clone(), scratch(pool), dir, options(Target::All, false), |_| ()).await.unwrap();
+            }
             bad
         }
         (Scrubbed(bad), Ok((farm, report))) => {

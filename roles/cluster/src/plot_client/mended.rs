@@ -17,7 +17,7 @@ pub fn tell_mended(farm: &FarmHandle, sector: u16, reason: &str, mended: Mended,
             tracing::warn!(%dir, sector, "{reason}; the sector will be plotted again");
         }
         Mended::Left => {
-            tracing::warn!(%dir, sector, "{reason}; the sector is whole, but nothing is known here of its history size: it stays as it is, and is not farmed. It is tried again at the next start");
+            tracing::warn!(%dir, sector, "{reason}; the sector is whole, but nothing is known here of its history size: it stays as it is, and is not farmed. It is tried again at the next start; `scrub` while the farm is stopped gives it up");
             return;
         }
         // Said when it is known what becomes of it.
