@@ -4,6 +4,8 @@ use super::bad_input::{SmallDisk, edit, plotted};
 use super::*;
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -299,5 +301,24 @@ fn a_wipe_that_is_killed_anywhere_leaves_no_sector_and_is_done_again() {
             assert!(theirs.iter().all(|name| left.contains(&dir.join(name))) && left.len() == 3, "{left:?}");
         }
         assert!(matches!(wipe(dir, &others, |_, _| ()), Err(FarmError::NoFarm { .. })));
+    });
+}
+
+#[test]
+fn a_plot_that_is_linked_goes_with_its_farm_and_a_device_does_not() {
+    on_disk(|disk, pool| async move {
+        let (dir, _made) = plotted(&disk, &pool).await;
+        let (dir, elsewhere) = (dir.path(), tempfile::tempdir().unwrap());
+        let plot = elsewhere.path().join("moved.bin");
+        let bytes = fs::metadata(dir.join(PLOT_FILE)).unwrap().len();
+        fs::rename(dir.join(PLOT_FILE), &plot).unwrap();
+        symlink(&plot, dir.join(PLOT_FILE)).unwrap();
+        let device = elsewhere.path().join("device");
+        let _device = UnixListener::bind(&device).unwrap();
+        symlink(&device, dir.join(PIECE_CACHE_FILE)).unwrap();
+        let mut told = Vec::new();
+        wipe(dir, &[], |path, bytes| told.push((path.to_owned(), bytes))).unwrap();
+        assert!(told.contains(&(dir.join(PLOT_FILE), bytes)) && !plot.exists(), "{told:?}");
+        assert!(contents(dir).is_empty() && device.exists());
     });
 }

@@ -4,7 +4,7 @@ use crate::farming::{farm, sign, take, win};
 use crate::house::{Client, PATIENCE, REWARD_ADDRESS, cluster, host_config, kzg};
 use crate::staging::{make, stage};
 use bus::{Fresh, SharedBus};
-use cluster::plot_client::Config;
+use cluster::plot_client::{Config, SIGNATURES_FILE};
 use cluster::tools::farms::{self, change, list};
 use control::ids::InstanceId;
 use control::messages::{DiskHealth, FarmStage, FarmsChange, PlotJob, PlotPhase, Role};
@@ -151,7 +151,15 @@ async fn a_farm_whose_disk_comes_later_is_waited_for_and_none_is_made_in_its_pla
     let is_waiting = |farms: &[(String, FarmStage)]| matches!(farms, [(_, FarmStage::Failed { reason, again_in_s: Some(1..=10) })] if reason.contains("mounted"));
     until(&bus, is_waiting).await;
     assert!(!mount.exists(), "nothing is made");
+    // What it signs could not be remembered: a farm that would earn nothing is not open.
+    let (signatures, aside) = (mount.join(SIGNATURES_FILE), dir.path().join("aside"));
+    fs::rename(disk.join(SIGNATURES_FILE), &aside).unwrap();
+    fs::create_dir(disk.join(SIGNATURES_FILE)).unwrap();
     fs::rename(&disk, &mount).unwrap();
+    let cannot_sign = |farms: &[(String, FarmStage)]| matches!(farms, [(_, FarmStage::Failed { reason, again_in_s: Some(_) })] if reason.contains("reward signatures"));
+    until(&bus, cannot_sign).await;
+    fs::remove_dir(&signatures).unwrap();
+    fs::rename(&aside, &signatures).unwrap();
     let told = until(&bus, |farms| farms == [is(&mount, FarmStage::Farming)]).await;
     // Its plotting is paused, and goes on.
     for is_paused in [true, false] {
