@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::frame::{FrameError, PREFIX_BYTES};
-use crate::message::{Header, ItemKind, MAX_TEXT_BYTES, MessageError};
+use crate::message::{Header, ItemKind, MAX_TEXT_BYTES, MessageError, RefusalCode};
 use crate::rights::RequestKind;
 
 type Conn = Connection<Vec<u8>>;
