@@ -94,48 +94,33 @@ impl Farm {
     pub async fn heal(&self, class: Class, sector: u16) -> Result<Option<Mended>, SectorError> {
         let slot = self.slot(sector)?;
         let State::Doubtful { noted, .. } = slot.state else { return Ok(None) };
-        let mended = self.mend_doubtful(class, sector, noted, slot.generation).await?;
+        let mended = self.mend(class, sector, noted, slot.generation, false).await?;
         if mended == Mended::Left {
             self.0.left.borrow_mut().insert(sector, slot.generation);
         }
         Ok(Some(mended))
     }
 
-    /// The same for a sector whose record was found wrong at this generation.
-    pub(super) async fn mend_doubtful(
+    /// The same for a sector whose record was found wrong at this generation. `gives_up`: one of which nothing is known is marked, whole or not.
+    pub(super) async fn mend(
         &self,
         class: Class,
         sector: u16,
         noted: u64,
         generation: u32,
+        gives_up: bool,
     ) -> Result<Mended, SectorError> {
         match self.rebuilt_record(class, sector, Some(noted)).await? {
             Anew::Record(record) => {
                 self.restore(&record, generation).await?;
                 Ok(Mended::Rebuilt)
             }
-            Anew::Damaged => {
+            Anew::Unknown if !gives_up => Ok(Mended::Left),
+            Anew::Damaged | Anew::Unknown => {
                 self.mark_bad(class, sector, generation).await?;
                 Ok(Mended::Marked)
             }
-            Anew::Unknown => Ok(Mended::Left),
         }
-    }
-
-    /// The same where somebody has decided: a sector of which no record can be made is marked, whole or not.
-    pub(super) async fn mend_other(
-        &self,
-        class: Class,
-        sector: u16,
-        noted: u64,
-        generation: u32,
-    ) -> Result<Mended, SectorError> {
-        let mended = self.mend_doubtful(class, sector, noted, generation).await?;
-        if mended == Mended::Left {
-            self.mark_bad(class, sector, generation).await?;
-            return Ok(Mended::Marked);
-        }
-        Ok(mended)
     }
 
     /// The record of a sector whose own is bad, in which `noted` stands as history size, or a mark. Takes a thread of its own for seconds, and

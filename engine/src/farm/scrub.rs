@@ -186,12 +186,7 @@ impl Scrubbing {
         // The record has other sizes than the contents map, so it is of another content, or badly made.
         if let SectorFault::Record(fault) = fault {
             let (noted, _) = self.farm.plotted(sector)?;
-            let mended = match (self.options.target, self.options.dry_run) {
-                (Target::Plot, _) => return Ok(Some(Finding::Left(fault))),
-                (_, true) => self.would_become(sector, noted).await,
-                (_, false) => self.farm.mend_other(CLASS, sector, noted, generation).await,
-            };
-            return self.finding(sector, fault, mended).await.map(Some);
+            return self.wrong(sector, fault, noted, generation).await.map(Some);
         }
         if !self.options.dry_run {
             self.farm.mark_bad(CLASS, sector, generation).await?;
@@ -205,29 +200,27 @@ impl Scrubbing {
         else {
             unreachable!("nobody else has the farm");
         };
-        let mended = match (self.options.target, self.options.dry_run) {
-            (Target::Plot, _) => return Ok(Finding::Left(fault)),
-            (_, true) => self.would_become(sector, noted).await,
-            (_, false) => self.farm.mend_other(CLASS, sector, noted, generation).await,
-        };
-        self.finding(sector, fault, mended).await
+        self.wrong(sector, fault, noted, generation).await
     }
 
-    /// What mending would make of a sector.
-    async fn would_become(&self, sector: u16, noted: u64) -> Result<Mended, SectorError> {
-        Ok(match self.farm.rebuilt_record(CLASS, sector, Some(noted)).await? {
-            Anew::Record(_) => Mended::Rebuilt,
-            Anew::Damaged | Anew::Unknown => Mended::Marked,
-        })
-    }
-
-    /// What there is to know of a sector whose record is wrong.
-    async fn finding(
+    /// A sector whose record is wrong. Who scrubs gives up what nothing can be made of.
+    async fn wrong(
         &self,
         sector: u16,
         fault: RecordFault,
-        mended: Result<Mended, SectorError>,
+        noted: u64,
+        generation: u32,
     ) -> Result<Finding, SectorError> {
+        let mended = match (self.options.target, self.options.dry_run) {
+            (Target::Plot, _) => return Ok(Finding::Left(fault)),
+            (_, true) => {
+                let rebuilt = self.farm.rebuilt_record(CLASS, sector, Some(noted)).await;
+                rebuilt.map(
+                    |anew| if matches!(anew, Anew::Record(_)) { Mended::Rebuilt } else { Mended::Marked },
+                )
+            }
+            (_, false) => self.farm.mend(CLASS, sector, noted, generation, true).await,
+        };
         match mended {
             Ok(Mended::Rebuilt) => Ok(Finding::Rebuilt),
             Ok(Mended::Marked | Mended::Left | Mended::Damaged(_)) => Ok(Finding::Bad(fault.into())),
@@ -250,18 +243,11 @@ impl Scrubbing {
     /// A sector that the disk does not give at present, or for good.
     async fn refused(&self, sector: u16, error: &IoError) -> Result<Finding, SectorError> {
         // A disk that stalls says nothing of what lies on it, nor does a thread that was not to be had.
-        match error.is_passing() || matches!(error, IoError::Open { .. }) {
-            true => Ok(Finding::Unreadable(error.to_string())),
-            false => self.unreadable(sector, error.to_string()).await,
-        }
-    }
-
-    /// A sector that the disk does not give.
-    async fn unreadable(&self, sector: u16, error: String) -> Result<Finding, SectorError> {
-        if self.options.mark_unreadable && !self.options.dry_run {
+        let is_for_good = !error.is_passing() && !matches!(error, IoError::Open { .. });
+        if is_for_good && self.options.mark_unreadable && !self.options.dry_run {
             self.farm.mark_for_replotting(CLASS, sector).await?;
         }
-        Ok(Finding::Unreadable(error))
+        Ok(Finding::Unreadable(error.to_string()))
     }
 
     /// A sector whose record is a mark, or that is not there.
@@ -301,7 +287,7 @@ impl Farm {
         let (noted, _) = self.plotted(sector)?;
         let Some((fault, generation)) = self.check(class, sector, depth).await? else { return Ok(None) };
         let mended = match fault {
-            SectorFault::Record(_) => self.mend_other(class, sector, noted, generation).await?,
+            SectorFault::Record(_) => self.mend(class, sector, noted, generation, true).await?,
             SectorFault::Checksum | SectorFault::ContentsMap(_) => {
                 Mended::Damaged(Damage { sector, history_size: noted, generation })
             }

@@ -122,7 +122,7 @@ pub enum Action<S> {
         /// When it is tried again; none: not by itself.
         again_in: Option<Duration>,
     },
-    /// Tell people that a farm could not be opened as it is named now: it goes on as it was, until it is named again.
+    /// Tell people that a farm could not be opened as it is named now: it goes on as it was, until it is named with another, or asked for again.
     TellKept {
         /// Its folder.
         path: PathBuf,
@@ -249,13 +249,13 @@ impl<S: Clone + PartialEq> Fleet<S> {
     }
 
     fn named(&mut self, named: Vec<(PathBuf, S)>, now: Duration) {
-        let before: BTreeMap<_, _> =
+        let mut before: BTreeMap<_, _> =
             self.places.iter_mut().map(|(path, place)| (path.clone(), place.wanted.take())).collect();
         for (path, spec) in named {
             match self.places.get_mut(&path) {
                 // Named as it was when that could not be had: another farm is meant.
                 Some(place) if place.kept.as_ref().is_some_and(|(refused, _)| *refused == spec) => {
-                    place.wanted = before.get(&path).cloned().flatten();
+                    place.wanted = before.remove(&path).flatten();
                 }
                 _ => self.want(path, spec, false, now),
             }
